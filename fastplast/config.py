@@ -1,0 +1,334 @@
+"""What to run: one flat frozen dataclass, the presets of the benchmarks, and the rules a configuration obeys.
+
+Precedence: default < preset of the benchmark < ``--config`` file < flag. Fields whose default is None take the
+benchmark's own value. Standard library only, so that ``fastplast --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "identity")
+DEVICES = ("auto", "cpu", "cuda")
+ENGINES = ("auto", "vmap", "cpu", "cuda")
+INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
+LABEL_SHUFFLES = ("example", "class", "iid")
+METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
+NETWORK_NAMES = ("mlp", "mlp13", "cnn")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+PIXEL_RANGES = ("unit", "symmetric", "standardized")
+REDUCTIONS = ("mean", "sum")
+SRANK_TIMES = ("start", "both", "off")
+SUBSETS = ("per-seed", "fixed")
+WEIGHT_DECAY_MODES = ("auto", "coupled", "decoupled")
+
+# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's.
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "fashion_shuffle": {"dataset": "fashion_mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "fashion_permute": {"dataset": "fashion_mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "cifar_shuffle": {"dataset": "cifar10", "change": "label_shuffle", "tasks": 50, "network": "cnn"},
+    "cifar_permute": {"dataset": "cifar10", "change": "pixel_permute", "tasks": 50, "network": "cnn"},
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that breaks a rule. The text says the rule, what came, and what to do."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the closest match and the list.
+
+    Args:
+        name: what came.
+        known: the names there are.
+
+    Returns:
+        For example ``Did you mean 'relu'? Known: relu, tanh.``
+    """
+    known = list(known)
+    match = difflib.get_close_matches(str(name), known, n=1)
+    return (f"Did you mean {match[0]!r}? " if match else "") + f"Known: {', '.join(known)}."
+
+
+def _option(default: Any, text: str, group: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble: a seed with one setting of the per-member hyperparameters."""
+
+    seed: int
+    learning_rate: float
+    method: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment; every field is a flag of ``fastplast train``.
+
+    Seeds x learning rates x strengths are the members, trained as one batch. Fields that are None take the value of
+    the benchmark (``tasks``, ``network``) or of the network (``widths``, ``channels``).
+
+    Raises:
+        ConfigError: (a ValueError) if a field has a wrong type or value, or two fields contradict each other.
+
+    Example:
+        >>> Experiment(benchmark="cifar_shuffle", seeds=30).resolved().tasks
+        50
+    """
+
+    benchmark: str = _option("mnist_shuffle", "the problem: dataset and change", "problem", tuple(BENCHMARKS))
+    tasks: int | None = _option(None, "tasks in sequence (default: the benchmark's)", "problem")
+    epochs: int = _option(200, "passes over a task's examples", "problem")
+    examples: int = _option(1280, "examples of a task", "problem")
+    batch_size: int = _option(16, "examples of an update", "problem")
+    label_shuffle: str = _option(
+        "example", "permute labels over examples, permute class names, or redraw uniformly", "problem", LABEL_SHUFFLES
+    )
+    change_first_task: bool = _option(True, "shuffle or permute task 0 too", "problem")
+    pixel_range: str = _option("unit", "inputs in [0, 1], in [-1, 1], or zero mean and unit variance per channel",
+                               "problem", PIXEL_RANGES)  # fmt: skip
+    subset: str = _option("per-seed", "each seed draws its examples, or all take those of seed 0", "problem", SUBSETS)
+    data_dir: str | None = _option(None, "where datasets lie (default: $FASTPLAST_DATA or the platform's)", "problem")
+
+    seeds: int | tuple[int, ...] = _option(10, "a count, or the seeds themselves: 30, or 3,7,11", "members")
+    seed_start: int = _option(0, "first seed, where --seeds is a count", "members")
+    learning_rate: tuple[float, ...] = _option((1e-3,), "step size; several make more members", "members")
+    method: str = _option("none", "what is done against plasticity loss", "members", METHOD_NAMES)
+    strength: tuple[float, ...] | None = _option(None, "of the method; several make more members", "members")
+    reduction: str = _option("mean", "regularisers average over a weight matrix (paper) or sum", "members", REDUCTIONS)
+
+    network: str | None = _option(None, "default: the benchmark's", "network", NETWORK_NAMES)
+    widths: tuple[int, ...] | None = _option(None, "hidden widths of the dense layers", "network")
+    channels: tuple[int, ...] | None = _option(None, "channels of the convolutions of the cnn", "network")
+    activation: str = _option("relu", "of every hidden layer", "network", ACTIVATIONS)
+    leaky_slope: float = _option(0.01, "negative slope of leaky_relu", "network")
+    init: str = _option("glorot_uniform", "initialisation of weights", "network", INITS)
+
+    optimizer: str = _option("adam", "update rule", "optimizer", OPTIMIZERS)
+    beta1: float = _option(0.9, "adam: decay of the first moment", "optimizer")
+    beta2: float = _option(0.999, "adam: decay of the second moment", "optimizer")
+    epsilon: float = _option(1e-8, "adam: added to the root of the second moment", "optimizer")
+    momentum: float = _option(0.0, "sgd: momentum", "optimizer")
+    weight_decay: float = _option(0.0, "weight decay on every parameter", "optimizer")
+    weight_decay_mode: str = _option("auto", "in the gradient, or apart from it (auto: apart for adamw)", "optimizer",
+                                     WEIGHT_DECAY_MODES)  # fmt: skip
+
+    srank: str = _option("start", "when the Hessian's stable rank is measured", "probes", SRANK_TIMES)
+    srank_every: int = _option(1, "tasks between two measurements of the Hessian", "probes")
+    probe_every: int = _option(1, "tasks between two measurements of weights and features", "probes")
+
+    engine: str = _option("auto", "who trains", "machine", ENGINES)
+    device: str = _option("auto", "where", "machine", DEVICES)
+    threads: int | None = _option(None, "CPU threads (default: the cores this process may use)", "machine")
+    checkpoint_minutes: float = _option(5.0, "at most this long between two checkpoints", "machine")
+    out: str | None = _option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "strength", "widths", "channels", "seeds"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+            elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seeds":
+                object.__setattr__(self, name, (value,))
+        validate(self)
+
+    def resolved(self) -> Experiment:
+        """The same experiment with every field that the benchmark decides filled in."""
+        preset = BENCHMARKS[self.benchmark]
+        changes: dict[str, Any] = {n: preset[n] for n in ("tasks", "network") if getattr(self, n) is None}
+        if self.strength is None:
+            changes["strength"] = (0.0,)
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return BENCHMARKS[self.benchmark]["dataset"]
+
+    @property
+    def change(self) -> str:
+        """What changes from task to task."""
+        return BENCHMARKS[self.benchmark]["change"]
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether weight decay is applied apart from the gradient."""
+        return self.optimizer == "adamw" if self.weight_decay_mode == "auto" else self.weight_decay_mode == "decoupled"
+
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds themselves."""
+        if isinstance(self.seeds, int):
+            return tuple(range(self.seed_start, self.seed_start + self.seeds))
+        return self.seeds
+
+    def members(self) -> tuple[Member, ...]:
+        """Every combination of learning rate, strength and seed, the seed varying fastest."""
+        grid = product(self.learning_rate, self.strength or (0.0,), self.seed_list())
+        return tuple(Member(seed, rate, self.method, strength) for rate, strength, seed in grid)
+
+    def steps_per_epoch(self) -> int:
+        """Updates of one epoch; the last batch may be smaller."""
+        return math.ceil(self.examples / self.batch_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary that ``from_dict`` reads back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Experiment:
+        """Reads a dictionary, refusing unknown keys.
+
+        Args:
+            values: field to value; lists stand for tuples.
+            where: what to call the source in an error.
+
+        Returns:
+            The experiment.
+
+        Raises:
+            ConfigError: if a key is unknown or a value breaks a rule.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                raise ConfigError(f"{where} has an unknown key: got {key!r}. {closest(key, names)}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}" if where != "configuration" else str(error)) from None
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Reads a ``--config`` file: JSON, for example the ``config.json`` of a run.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Field to value, unchecked.
+
+    Raises:
+        ConfigError: if the file is missing, is not JSON, or is not an object.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror}).") from None
+    except ValueError as error:
+        raise ConfigError(f"--config must be JSON: got {path} ({error}).") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config must hold a JSON object: got {type(values).__name__} in {path}.")
+    return values
+
+
+# (fields, rule in words, test)
+_RULES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
+    (
+        ("tasks", "epochs", "examples", "batch_size", "srank_every", "probe_every", "threads"),
+        "must be a whole number of at least 1",
+        lambda v: _whole(v) and v >= 1,
+    ),
+    (("seed_start",), "must be a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    (("change_first_task",), "must be true or false", lambda v: isinstance(v, bool)),
+    (("data_dir", "out"), "must be a path", lambda v: isinstance(v, str) and v != ""),
+    (("learning_rate",), "must be positive numbers", lambda v: _numbers(v) and all(x > 0 for x in v)),
+    (("strength",), "must be numbers of at least 0", lambda v: _numbers(v) and all(x >= 0 for x in v)),
+    (("widths", "channels"), "must be whole numbers of at least 1",
+     lambda v: isinstance(v, tuple) and len(v) > 0 and all(_whole(x) and x >= 1 for x in v)),
+    (("leaky_slope", "momentum", "beta1", "beta2"), "must be in [0, 1)", lambda v: _number(v) and 0 <= v < 1),
+    (("weight_decay",), "must be a number of at least 0", lambda v: _number(v) and v >= 0),
+    (("epsilon", "checkpoint_minutes"), "must be a positive number", lambda v: _number(v) and v > 0),
+)  # fmt: skip
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(_number(x) for x in value)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def validate(experiment: Experiment) -> None:
+    """Checks every field alone, then the combinations.
+
+    Args:
+        experiment: what to check.
+
+    Raises:
+        ConfigError: with the rule, what came and what to do.
+    """
+    for f in dataclasses.fields(experiment):
+        value, choices = getattr(experiment, f.name), f.metadata["choices"]
+        custom = f.name == "network" and isinstance(value, str) and value.startswith("module:")
+        if choices and not custom and value is not None and value not in choices:
+            raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), choices)}")
+    for names, rule, holds in _RULES:
+        for name in names:
+            value = getattr(experiment, name)
+            optional = Experiment.__dataclass_fields__[name].default is None
+            if not (value is None and optional) and not holds(value):
+                raise ConfigError(f"{flag(name)} {rule}: got {value!r}.")
+    _validate_seeds(experiment)
+    _validate_combinations(experiment)
+
+
+def _validate_seeds(e: Experiment) -> None:
+    if _whole(e.seeds):
+        if isinstance(e.seeds, int) and e.seeds < 1:
+            raise ConfigError(f"--seeds must be a count of at least 1 or a list of seeds: got {e.seeds}.")
+        return
+    if not isinstance(e.seeds, tuple) or not e.seeds or not all(_whole(s) and s >= 0 for s in e.seeds):
+        raise ConfigError(f"--seeds must be a count of at least 1 or a list of seeds: got {e.seeds!r}.")
+    if len(set(e.seeds)) < len(e.seeds):
+        raise ConfigError(f"--seeds must not repeat a seed: got {e.seeds}.")
+    if e.seed_start:
+        raise ConfigError("--seed-start goes with a count of seeds: got a list and --seed-start. Drop one of them.")
+
+
+def _validate_combinations(e: Experiment) -> None:
+    network = e.network or BENCHMARKS[e.benchmark]["network"]
+    if e.batch_size > e.examples:
+        raise ConfigError(
+            f"--batch-size must not exceed --examples: got {e.batch_size} > {e.examples}. Lower --batch-size."
+        )
+    if e.method == "none" and e.strength is not None and any(e.strength):
+        raise ConfigError(
+            f"--strength needs a --method: got --strength {e.strength} with --method none. Choose a method or drop it."
+        )
+    if e.method != "none" and e.strength is None:
+        raise ConfigError(f"--method {e.method} needs a --strength: got none. Say for example --strength 0.01.")
+    for name in ("learning_rate", "strength"):
+        values = getattr(e, name)
+        if values is not None and len(set(values)) < len(values):
+            raise ConfigError(f"{flag(name)} must not repeat a value: got {values}.")
+    if e.channels is not None and network != "cnn":
+        raise ConfigError(f"--channels belongs to --network cnn: got --network {network}. Drop one of them.")
+    if e.momentum and e.optimizer != "sgd":
+        raise ConfigError(f"--momentum belongs to --optimizer sgd: got --optimizer {e.optimizer}. Use --beta1 instead.")
+    if e.device == "cuda" and e.engine == "cpu":
+        raise ConfigError("--engine cpu cannot train on --device cuda. Use --engine vmap or --device cpu.")
+    if e.device == "cpu" and e.engine == "cuda":
+        raise ConfigError("--engine cuda cannot train on --device cpu. Use --engine auto or --device cuda.")

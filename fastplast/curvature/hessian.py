@@ -1,0 +1,209 @@
+"""Exact Hessian of the mean cross-entropy in the last two dense layers, assembled from its structure.
+
+With a the inputs and h the hidden values of an example (both with a trailing 1), W the outgoing weights, s and b the
+first and second derivatives of the activation, S = diag(p) - p p' and r = p - y, the block is H = G + R:
+
+    G[(k,i),(l,j)] = mean  s_k s_l (W' S W)_kl  a_i a_j        R[(k,i),(k,j)] = mean  b_k (W' r)_k  a_i a_j
+    G[(k,i),(c,l)] = mean  s_k (W' S)_kc        a_i h_l        R[(k,i),(c,k)] = mean  r_c s_k       a_i
+    G[(c,l),(d,m)] = mean  S_cd                 h_l h_m        the rest of R is zero
+
+Each line is a sum over examples of an outer product of two small vectors, so it is one matrix product whose rows are
+examples. The Gauss-Newton part G does not depend on the labels; R is block diagonal over hidden units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastplast.curvature.coordinates import Coordinates, coordinates
+from fastplast.curvature.tail import Tail
+
+CHUNK_BYTES = 2**25  # of outer products held at a time; fixed, so that sums are grouped alike for everybody
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The residual part R of one member.
+
+    Attributes:
+        coupling: `[K+J, C-1, r]`, blocks between a unit's outgoing and incoming weights.
+        bend: `[K+J, r, r]`, blocks of a unit's incoming weights; None where the activation is piecewise linear.
+    """
+
+    coupling: Tensor
+    bend: Tensor | None
+
+    def eigenvalues(self) -> Tensor:
+        """All eigenvalues that can be nonzero.
+
+        Returns:
+            `[.]`. Without bend they are plus and minus the singular values of the couplings.
+        """
+        if self.bend is None:
+            if self.coupling.numel() == 0:
+                return self.coupling.flatten()
+            values = torch.linalg.svdvals(self.coupling).flatten()
+            return torch.cat((values, -values))
+        units, classes, inputs = self.coupling.shape
+        block = self.bend.new_zeros(units, inputs + classes, inputs + classes)
+        block[:, :inputs, :inputs] = self.bend
+        block[:, inputs:, :inputs] = self.coupling
+        block[:, :inputs, inputs:] = self.coupling.transpose(1, 2)
+        return torch.linalg.eigvalsh(block).flatten()
+
+
+def gauss_newton(at: Coordinates) -> Tensor:
+    """Gauss-Newton part G of the Hessian of one member, which does not depend on the labels.
+
+    Args:
+        at: coordinates of the member.
+
+    Returns:
+        `[D, D]`; zero on the incoming coordinates of silent units.
+    """
+    classes, active, _, inputs, hidden = at.sizes
+    pairs = {size: _pairs(size, at.inputs) for size in (classes, active, inputs, hidden)}
+    incoming = at.inputs.new_zeros(pairs[active].shape[1], pairs[inputs].shape[1])
+    mixed = at.inputs.new_zeros(active * classes, inputs * hidden)
+    outgoing = at.inputs.new_zeros(pairs[classes].shape[1], pairs[hidden].shape[1])
+    width = sum(sum(block.shape) for block in (incoming, mixed, outgoing)) + (active + classes) ** 2
+    for rows in _chunks(len(at.inputs), width):
+        a, h = at.inputs[rows], at.hidden[rows]
+        softmax = softmax_hessian(at, rows)
+        jacobian = at.weight * at.slope[rows, None, :active]  # [n, C-1, K]
+        half = softmax @ jacobian
+        full = jacobian.transpose(1, 2) @ half
+        incoming.addmm_(_upper(full, pairs[active]).T, _products(a, pairs[inputs]))
+        mixed.addmm_(half.transpose(1, 2).flatten(1).T, (a.unsqueeze(2) * h.unsqueeze(1)).flatten(1))
+        outgoing.addmm_(_upper(softmax, pairs[classes]).T, _products(h, pairs[hidden]))
+
+    matrix = at.inputs.new_zeros(at.dimension, at.dimension)
+    incoming_part, outgoing_part = slice(0, active * inputs), slice(at.dimension - classes * hidden, None)
+    _fill(matrix[incoming_part, incoming_part], incoming, active, inputs)
+    _fill(matrix[outgoing_part, outgoing_part], outgoing, classes, hidden)
+    mixed = mixed.view(active, classes, inputs, hidden).transpose(1, 2).reshape(active * inputs, classes * hidden)
+    matrix[incoming_part, outgoing_part] = mixed
+    matrix[outgoing_part, incoming_part] = mixed.T
+    return matrix.div_(len(at.inputs))
+
+
+def residual_part(at: Coordinates, labels: Tensor) -> Residual:
+    """Residual part R of the Hessian of one member.
+
+    Args:
+        at: coordinates of the member.
+        labels: `[N]`.
+
+    Returns:
+        The blocks of R.
+    """
+    classes, active, silent, inputs, _ = at.sizes
+    units, examples = active + silent, len(at.inputs)
+    residual = at.residual(labels)
+    coupling = at.inputs.new_zeros(units * classes, inputs)
+    pairs = _pairs(inputs, at.inputs)
+    bend = None if at.bend is None else at.inputs.new_zeros(units, pairs.shape[1])
+    for rows in _chunks(examples, units * classes + inputs + pairs.shape[1]):
+        a = at.inputs[rows]
+        coupling.addmm_((at.slope[rows].unsqueeze(2) * residual[rows].unsqueeze(1)).flatten(1).T, a)
+        if bend is not None and at.bend is not None:
+            pull = at.bend[rows, :active] * (residual[rows] @ at.weight)
+            bend[:active].addmm_(pull.T, _products(a, pairs))
+    if bend is not None:
+        bend = bend.div_(examples)[:, _pair_index(pairs, inputs)].unflatten(1, (inputs, inputs))
+    return Residual(coupling.div_(examples).view(units, classes, inputs), bend)
+
+
+def add_residual(matrix: Tensor, at: Coordinates, residual: Residual) -> Tensor:
+    """Adds R to G in place.
+
+    Args:
+        matrix: `[D, D]`, the Gauss-Newton part; overwritten.
+        at: coordinates of the member.
+        residual: of the member.
+
+    Returns:
+        The same `[D, D]`, now the Hessian.
+    """
+    classes, active, silent, inputs, hidden = at.sizes
+    size, outgoing = active * inputs, at.dimension - classes * hidden
+    blocks = [(0, active, residual.coupling[:active].transpose(1, 2))]  # start, first unit, [units, rows, C-1]
+    if silent:
+        # In the basis that the coupling itself spans; only its triangular factor is needed.
+        triangle = torch.linalg.qr(residual.coupling[active:].transpose(1, 2), mode="r").R
+        blocks.append((size, active + silent, triangle))
+    for start, end, block in blocks:
+        units, rows, _ = block.shape
+        part = slice(start, start + units * rows)
+        for view, axes in (
+            (matrix[part, outgoing:].view(units, rows, classes, hidden), (0, 3)),
+            (matrix[outgoing:, part].view(classes, hidden, units, rows).permute(2, 3, 0, 1), (0, 3)),
+        ):
+            view[..., end - units : end].diagonal(dim1=axes[0], dim2=axes[1]).add_(block.permute(1, 2, 0))
+    if residual.bend is not None:
+        view = matrix[:size, :size].unflatten(0, (active, inputs)).unflatten(2, (active, inputs))
+        view.diagonal(dim1=0, dim2=2).add_(residual.bend[:active].permute(1, 2, 0))
+    return matrix
+
+
+def softmax_hessian(at: Coordinates, rows: slice) -> Tensor:
+    """S = diag(p) - p p' of some examples in the rotated classes, from entries free of cancellation.
+
+    Args:
+        at: coordinates of the member.
+        rows: which examples.
+
+    Returns:
+        `[n, C-1, C-1]`.
+    """
+    probability, others = at.state.probability[0, rows], at.state.others[0, rows]
+    matrix = -probability.unsqueeze(2) * probability.unsqueeze(1)
+    matrix.diagonal(dim1=1, dim2=2).copy_(probability * others)
+    return at.basis.T @ matrix @ at.basis
+
+
+def tail_hessian(tail: Tail) -> Tensor:
+    """Hessian of every member in its own deflated coordinates, for inspection and tests.
+
+    Args:
+        tail: of `M` members.
+
+    Returns:
+        A list of `M` matrices `[D, D]`, with D the dimension that is left.
+    """
+    raise NotImplementedError
+
+
+def _chunks(examples: int, width: int) -> list[slice]:
+    step = max(1, CHUNK_BYTES // (8 * width))
+    return [slice(start, start + step) for start in range(0, examples, step)]
+
+
+def _pairs(size: int, like: Tensor) -> Tensor:
+    """Index pairs i <= j, `[2, size (size+1) / 2]`."""
+    return torch.triu_indices(size, size, device=like.device)
+
+
+def _pair_index(pairs: Tensor, size: int) -> Tensor:
+    """Where each (i, j) of a square lies among the pairs, `[size * size]`."""
+    index = pairs.new_zeros(size, size)
+    index[pairs[0], pairs[1]] = torch.arange(pairs.shape[1], device=pairs.device)
+    return torch.maximum(index, index.T).flatten()
+
+
+def _upper(matrices: Tensor, pairs: Tensor) -> Tensor:
+    return matrices.flatten(1)[:, pairs[0] * matrices.shape[2] + pairs[1]]
+
+
+def _products(rows: Tensor, pairs: Tensor) -> Tensor:
+    return rows[:, pairs[0]] * rows[:, pairs[1]]
+
+
+def _fill(part: Tensor, block: Tensor, outer: int, inner: int) -> None:
+    """Writes the block of pairs x pairs into a symmetric part of the Hessian ordered (outer, inner)."""
+    block = block[:, _pair_index(_pairs(inner, block), inner)]
+    square = block[_pair_index(_pairs(outer, block), outer)].view(outer, outer, inner, inner)
+    part.unflatten(0, (outer, inner)).unflatten(2, (outer, inner)).transpose(1, 2).copy_(square)

@@ -1,0 +1,147 @@
+"""`load` and `status`: one dataset in memory, and what is there to be loaded."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastplast.data.embedded import embedded_path, load_embedded
+from fastplast.data.local import data_dir, find, read
+from fastplast.data.spec import DATASETS, SPLITS, DataError, Shape, Spec, choose, spec_of
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels of one split, in official order (or, of an embedded subset, in ascending official order).
+
+    Attributes:
+        name: the dataset's name, a key of `DATASETS`.
+        images: uint8 `[R, C*H*W]`, channels first, flattened, 0 to 255.
+        labels: int64 `[R]`, 0 to `num_classes` - 1.
+        shape: (C, H, W).
+        num_classes: number of classes.
+        source: where it is from, such as "embedded (1,280 of 60,000 training images)" or "full (IDX files in <path>)".
+        path: the folder or archive it was read from; None for an embedded subset.
+        checksum: SHA-256 of the pixel bytes and then the labels, one byte each, in order.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    shape: Shape
+    num_classes: int
+    source: str
+    path: Path | None
+    checksum: str
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the subset inside the package and not the full split."""
+        return self.path is None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `load` would do for one split of one dataset.
+
+    Attributes:
+        name: the dataset's name.
+        split: "train" or "test".
+        found: whether there is anything to load, be it damaged.
+        source: as in `Dataset`; "missing" or "damaged" where nothing can be loaded.
+        path: where it is; None when missing.
+        verified: whether its checksum is the official one (for an embedded subset: the recorded one).
+        images: how many images would be loaded.
+        problem: the error that `load` would raise; empty when there is none.
+    """
+
+    name: str
+    split: str
+    found: bool
+    source: str
+    path: Path | None
+    verified: bool
+    images: int
+    problem: str = ""
+
+
+def load(name: str, directory: str | os.PathLike[str] | None = None, split: str = "train") -> Dataset:
+    """Loads a dataset from local files, or its embedded subset where there are none.
+
+    Files are verified against the official checksum, in whatever form they are. Files that are found and are damaged,
+    incomplete or of other data are an error: they are never passed over.
+
+    Args:
+        name: "mnist", "fashion_mnist" or "cifar10".
+        directory: a data directory, or the folder, file or archive with the data; None takes FASTPLAST_DATA, else the
+            platform's data directory.
+        split: "train" or "test".
+
+    Returns:
+        The full split; of the training split the embedded subset when no file of it is there (`is_embedded` tells).
+
+    Raises:
+        ValueError: `name` or `split` is unknown.
+        DataError: what was found is damaged or not the dataset, `directory` does not exist, or nothing was found and
+            there is no embedded subset.
+    """
+    spec = spec_of(name)
+    choose("split", split, SPLITS)
+    root = data_dir(directory)
+    if directory is not None and not root.exists():
+        raise DataError(f"directory must exist: got {root}. Give a directory that holds {name}, or none.")
+    found = find(spec, split, root)
+    if found is not None:
+        images, labels, layout = read(spec, split, found)
+        source = f"full ({layout.name} in {found.path})"
+        return _dataset(spec, images, labels, source, found.path, spec.splits[split].checksum)
+    if split == "train" and spec.embedded is not None:
+        images, labels = load_embedded(spec)
+        return _dataset(spec, images, labels, _embedded_source(spec), None, spec.embedded.checksum)
+    raise DataError(
+        f"the {split} split of {name} is not in {root}, and only training images of "
+        f"{', '.join(key for key, other in DATASETS.items() if other.embedded)} are embedded. "
+        f"Get it with `fastplast data fetch {name}`."
+    )
+
+
+def status(directory: str | os.PathLike[str] | None = None) -> list[Status]:
+    """Tells, for every split of every dataset, what `load` would give; it reads and verifies all that is there.
+
+    Args:
+        directory: as in `load`.
+
+    Returns:
+        One row for each dataset and split.
+    """
+    return [_status(spec, split, data_dir(directory)) for spec in DATASETS.values() for split in spec.splits]
+
+
+def _status(spec: Spec, split: str, root: Path) -> Status:
+    path = root
+    try:
+        found = find(spec, split, root)
+        if found is not None:
+            path = found.path
+            images, _, layout = read(spec, split, found)
+            return Status(spec.name, split, True, f"full ({layout.name} in {path})", path, True, len(images))
+        if split == "train" and spec.embedded is not None:
+            path = embedded_path(spec)
+            images, _ = load_embedded(spec)
+            return Status(spec.name, split, True, _embedded_source(spec), path, True, len(images))
+    except DataError as error:
+        return Status(spec.name, split, True, "damaged", path, False, 0, str(error))
+    problem = f"Get it with `fastplast data fetch {spec.name}`."
+    return Status(spec.name, split, False, "missing", None, False, 0, problem)
+
+
+def _dataset(
+    spec: Spec, images: np.ndarray, labels: np.ndarray, source: str, path: Path | None, checksum: str
+) -> Dataset:
+    return Dataset(spec.name, images, labels, spec.shape, spec.num_classes, source, path, checksum)
+
+
+def _embedded_source(spec: Spec) -> str:
+    assert spec.embedded is not None
+    return f"embedded ({spec.embedded.images:,} of {spec.splits['train'].images:,} training images)"

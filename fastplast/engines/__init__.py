@@ -1,0 +1,83 @@
+"""Engines: who trains. Choosing one happens here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from fastplast.config import ConfigError, Experiment
+from fastplast.engines.base import Accumulators, Engine, Group, GroupState, build_group, new_state, pull_of
+from fastplast.engines.vmap import VmapEngine
+
+
+def available_cores() -> int:
+    """CPU cores this process may use: its affinity, limited by its control group.
+
+    Returns:
+        At least 1.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def choose_device(experiment: Experiment) -> torch.device:
+    """Where to train.
+
+    Args:
+        experiment: its ``device`` and ``engine``.
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: if CUDA is asked for and there is none.
+    """
+    wants_cuda = experiment.device == "cuda" or experiment.engine == "cuda"
+    if wants_cuda and not torch.cuda.is_available():
+        asked = "--device cuda" if experiment.device == "cuda" else "--engine cuda"
+        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no usable NVIDIA GPU or driver"
+        raise ConfigError(f"{asked} needs an NVIDIA GPU: {why}. Use --device cpu.")
+    auto_cuda = experiment.device == "auto" and experiment.engine != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if wants_cuda or auto_cuda else "cpu")
+
+
+def choose_engine(experiment: Experiment, group: Group, state: GroupState, device: torch.device) -> Engine:
+    """The engine that an experiment asks for, or the fastest that can serve it.
+
+    Args:
+        experiment: its ``engine``.
+        group: what to train.
+        state: of the group.
+        device: where.
+
+    Returns:
+        The engine.
+
+    Raises:
+        ConfigError: if a forced engine cannot serve the group.
+    """
+    if experiment.engine in ("cpu", "cuda"):
+        raise ConfigError(f"--engine {experiment.engine} is not part of this version. Use --engine vmap.")
+    return VmapEngine(group, state, device)
+
+
+__all__ = [
+    "Accumulators",
+    "Engine",
+    "Group",
+    "GroupState",
+    "available_cores",
+    "build_group",
+    "choose_device",
+    "choose_engine",
+    "new_state",
+    "pull_of",
+]

@@ -1,0 +1,177 @@
+"""What every engine trains: a group and its state in one flat arena; and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from fastplast_kernels.update import Hyperparameters
+from torch import Tensor
+
+from fastplast.config import Experiment, Member
+from fastplast.methods import Pull, build_pull
+from fastplast.networks import AnyNetwork
+from fastplast.networks.layout import Layout
+from fastplast.problems import Task
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members that share network and activation, trained as one batch.
+
+    Attributes:
+        members: `M` of them.
+        network: of all of them.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        decoupled: whether weight decay is decoupled.
+        reduction: of regularisers, ``mean`` or ``sum``.
+        hyper: per-member hyperparameters.
+    """
+
+    members: tuple[Member, ...]
+    network: AnyNetwork
+    optimizer: str
+    decoupled: bool
+    reduction: str
+    hyper: Hyperparameters
+
+    @property
+    def layout(self) -> Layout:
+        """Of the arena."""
+        return self.network.layout
+
+    @property
+    def seeds(self) -> list[int]:
+        """One per member."""
+        return [member.seed for member in self.members]
+
+
+@dataclass
+class GroupState:
+    """All that training changes, and the initial parameters.
+
+    Attributes:
+        params: `[M, P]` float32.
+        m: `[M, P]` first moments, or momentum buffers.
+        v: `[M, P]` second moments.
+        init: `[M, P]` parameters before the first update.
+        steps: `[M]` int64, updates done.
+        diverged: `[M]` int64, the update (from 0) at which loss or update became non-finite and the member was
+            frozen just before; -1 for members in good health.
+    """
+
+    params: Tensor
+    m: Tensor
+    v: Tensor
+    init: Tensor
+    steps: Tensor
+    diverged: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name to tensor, for checkpoints."""
+        return dict(vars(self))
+
+
+@dataclass
+class Accumulators:
+    """Sums over the updates of a call, per member.
+
+    Attributes:
+        steps: `[M]` int64, updates counted.
+        loss: `[M]` float64, sum of the batch losses (data loss, before each update).
+        error: `[M]` float64, sum of the fractions of each batch that were misclassified.
+        update_l1: `[M]` float64, sum of the mean absolute change of a parameter.
+        update_l2: `[M]` float64, sum of the Euclidean lengths of the change.
+    """
+
+    steps: Tensor
+    loss: Tensor
+    error: Tensor
+    update_l1: Tensor
+    update_l2: Tensor
+
+    @classmethod
+    def zeros(cls, members: int) -> Accumulators:
+        """Nothing counted yet."""
+        sums = (torch.zeros(members, dtype=torch.float64) for _ in range(4))
+        return cls(torch.zeros(members, dtype=torch.int64), *sums)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name to tensor, for checkpoints."""
+        return dict(vars(self))
+
+    def add(self, other: Accumulators) -> None:
+        """Adds the sums of another call."""
+        for name, total in self.tensors().items():
+            total += other.tensors()[name].to(total.device)
+
+
+class Engine(Protocol):
+    """Trains a group. A member that diverges is frozen and harms no other."""
+
+    name: str
+    device: torch.device
+
+    def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+        """Trains on minibatches in order, changing the state in place.
+
+        Args:
+            state: of the group.
+            task: whose examples.
+            order: `[M, S, B]` int64 positions; -1 pads ragged batches.
+
+        Returns:
+            Sums over the `S` updates.
+        """
+        ...
+
+
+def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Member, ...]) -> Group:
+    """The group of an experiment's members.
+
+    Args:
+        experiment: resolved.
+        network: of all members.
+        members: `M` of them.
+
+    Returns:
+        The group.
+    """
+
+    def table(*values: float) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    shared = [
+        table(*[float(getattr(experiment, name))] * len(members))
+        for name in ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
+    ]
+    rate = table(*(member.learning_rate for member in members))
+    hyper = Hyperparameters(rate, *shared, table(*(member.strength for member in members)))
+    return Group(members, network, experiment.optimizer, experiment.decoupled, experiment.reduction, hyper)
+
+
+def new_state(group: Group) -> GroupState:
+    """The state before the first update.
+
+    Args:
+        group: whose.
+
+    Returns:
+        The state, on the CPU.
+    """
+    params = group.network.initial_parameters(group.seeds)
+    members = len(group.members)
+    return GroupState(
+        params=params,
+        m=torch.zeros_like(params),
+        v=torch.zeros_like(params),
+        init=params.clone(),
+        steps=torch.zeros(members, dtype=torch.int64),
+        diverged=torch.full((members,), -1, dtype=torch.int64),
+    )
+
+
+def pull_of(group: Group, state: GroupState) -> Pull:
+    """The group's pull-to-target rule, from its initial parameters."""
+    return build_pull(group.members, state.init, group.layout, group.reduction)

@@ -1,0 +1,104 @@
+"""The ``vmap`` engine: torch.func over any network, on any device. It defines the truth for the others."""
+
+from __future__ import annotations
+
+import torch
+from fastplast_kernels.update import update
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.nn import functional
+
+from fastplast import seeding
+from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.methods import Pull
+from fastplast.networks import ModuleNetwork
+from fastplast.problems import Task
+
+_BLOCK_BYTES = 1 << 20  # of parameters updated at a time on a CPU, so that the moments stay in cache
+
+
+class VmapEngine:
+    """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the reference optimiser step.
+
+    Args:
+        group: what to train.
+        state: of the group, for its initial parameters.
+        device: where.
+    """
+
+    name = "vmap"
+
+    def __init__(self, group: Group, state: GroupState, device: torch.device) -> None:
+        self.group, self.device = group, device
+        self.pull = pull_of(group, state)
+        self.hyper = group.hyper.to(device)
+        network = group.network
+
+        def loss(row: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            logits = network.logits(row, x)
+            return functional.cross_entropy(logits, y), logits
+
+        random = "different" if isinstance(network, ModuleNetwork) else "error"
+        self._gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random)
+
+    def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+        """Trains on minibatches in order; see ``Engine.run``."""
+        members, count, _ = order.shape
+        self._prepare_module(state, task)
+        sums = torch.zeros(4, members, dtype=torch.float64, device=self.device)
+        before = state.steps.clone()
+        order = order.to(self.device)
+        labels = task.labels
+        for step in range(count):
+            positions = order[:, step]
+            if int(positions[0, -1]) < 0:
+                positions = positions[:, : int((positions[0] >= 0).sum())]
+            y = labels.gather(1, positions)
+            grads, (loss, logits) = self._gradients(state.params, task.inputs(positions), y)
+            error = (logits.argmax(2) != y).double().mean(1)
+            self._apply(state, grads, loss.double(), error, sums)
+        return Accumulators(state.steps - before, *sums)
+
+    def _prepare_module(self, state: GroupState, task: Task) -> None:
+        """Dropout and the like of a user's module draw from a stream of the first member's."""
+        if isinstance(self.group.network, ModuleNetwork):
+            self.group.network.train(True)
+            update_number = int(state.steps.max())
+            torch.manual_seed(int(seeding.words(self.group.seeds[0], "module", 1, task.index, update_number)[0] >> 1))
+
+    def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+        members = len(loss)
+        block = members
+        if self.device.type == "cpu":
+            block = max(1, _BLOCK_BYTES // (4 * grads.shape[1]))
+        for start in range(0, members, block):
+            rows = slice(start, min(start + block, members))
+            self._apply_block(state, rows, grads[rows], loss[rows], error[rows], sums[:, rows])
+
+    def _apply_block(
+        self, state: GroupState, rows: slice, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor
+    ) -> None:
+        params, group = state.params[rows], self.group
+        pull: Pull = self.pull.rows(rows)
+        if pull.active:
+            grads = grads + pull.gradient(params)
+        number = state.steps[rows] + 1
+        new = update(
+            params, grads, state.m[rows], state.v[rows], number, self.hyper.rows(rows), group.optimizer, group.decoupled
+        )
+        change = new[0] - params
+        l1 = change.abs().sum(1).double() / group.layout.count
+        l2 = torch.linalg.vector_norm(change, dim=1).double()
+        running = state.diverged[rows] < 0
+        healthy = running & loss.isfinite() & l1.isfinite()
+        state.diverged[rows] = torch.where(running & ~healthy, state.steps[rows], state.diverged[rows])
+        state.steps[rows] += healthy
+        if bool(healthy.all()):
+            for old, value in zip((state.params, state.m, state.v), new):
+                old[rows].copy_(value)
+            sums += torch.stack((loss, error, l1, l2))
+            return
+        keep = healthy[:, None]
+        for old, value in zip((state.params, state.m, state.v), new):
+            old[rows] = torch.where(keep, value, old[rows])
+        sums += torch.where(healthy, torch.stack((loss, error, l1, l2)), 0.0)

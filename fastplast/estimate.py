@@ -1,0 +1,81 @@
+"""``--dry-run``: what an experiment would cost, from a few of its own steps."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import torch
+
+from fastplast import seeding
+from fastplast.config import Experiment
+from fastplast.display import duration
+from fastplast.engines import pull_of
+from fastplast.measure import measure_group
+from fastplast.problems import make_task
+from fastplast.trainer import Setup, prepare
+
+_MIN_SECONDS = 1.0  # of training that a rate is measured over
+
+
+def dry_run(experiment: Experiment) -> str:
+    """Resolves an experiment, trains a few steps and measures once, without writing anything.
+
+    Args:
+        experiment: what would run.
+
+    Returns:
+        The resolved configuration, members, parameters, memory and time, as text.
+    """
+    setup = prepare(experiment)
+    e, group = setup.experiment, setup.group
+    task = make_task(setup.problem, 0)
+    train = _seconds_per_update(setup) * setup.updates
+    clock = time.perf_counter()
+    measure_group(
+        group, setup.state, task, pull_of(group, setup.state), with_probes=True, with_hessian=e.srank != "off"
+    )
+    per_time = time.perf_counter() - clock
+    tasks = e.tasks or 0
+    measure = 2 * per_time * tasks / max(e.probe_every, 1)
+    members = len(group.members)
+    lines = [
+        json.dumps(e.to_dict(), indent=2),
+        f"data        {setup.source}",
+        f"members     {members} = {len(e.learning_rate)} learning rates x {len(e.strength or (0,))} strengths x "
+        f"{len(e.seed_list())} seeds",
+        f"parameters  {group.layout.count:,} each, {members * group.layout.count:,} in all",
+        f"updates     {setup.updates:,} each, {members * setup.updates:,} in all",
+        f"engine      {setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads",
+        f"memory      {memory_bytes(setup) / 2**20:,.0f} MiB for parameters, moments, targets and data",
+        f"time        about {duration(train)} of training and at most {duration(measure)} of measuring, "
+        f"from {members * setup.updates / train:,.0f} updates/s measured now",
+    ]
+    return "\n".join(lines)
+
+
+def memory_bytes(setup: Setup) -> int:
+    """Bytes of the arena (parameters, two moments, initial values, targets) and of the data.
+
+    Args:
+        setup: of the experiment.
+
+    Returns:
+        The sum.
+    """
+    state, problem = setup.state, setup.problem
+    arena = sum(t.nbytes for t in state.tensors().values()) + state.params.nbytes
+    return arena + problem.images.nbytes + problem.rows.nbytes + 2 * problem.labels.nbytes
+
+
+def _seconds_per_update(setup: Setup) -> float:
+    """Of all members together, measured after a warm-up."""
+    e, state = setup.experiment, setup.state
+    task = make_task(setup.problem, 0)
+    order = torch.from_numpy(seeding.orders(setup.group.seeds, e.examples, e.batch_size, 0, 0))
+    setup.engine.run(state, task, order[:, :1])
+    done, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < _MIN_SECONDS:
+        setup.engine.run(state, task, order[:, :4])
+        done += min(4, order.shape[1])
+    return (time.perf_counter() - begun) / done

@@ -1,0 +1,51 @@
+"""Methods against plasticity loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastplast.config import Member
+from fastplast.methods.l2 import l2
+from fastplast.methods.none import none
+from fastplast.methods.pull import Method, Pull
+from fastplast.methods.regenerative import regenerative
+from fastplast.methods.wasserstein import wasserstein
+from fastplast.networks.layout import Layout
+
+METHODS: dict[str, Method] = {
+    "none": none,
+    "l2": l2,
+    "regenerative": regenerative,
+    "wasserstein": wasserstein,
+}
+
+
+def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduction: str) -> Pull:
+    """The pull-to-target rule of a group, whatever methods its members mix.
+
+    Args:
+        members: `M` of them.
+        init: `[M, P]` initial parameters.
+        layout: of the arena.
+        reduction: ``mean`` or ``sum``.
+
+    Returns:
+        The rule.
+    """
+    anchor = torch.zeros_like(init)
+    strength = torch.zeros(len(members), dtype=torch.float64)
+    ranked = torch.zeros(len(members), dtype=torch.bool)
+    for name, method in METHODS.items():
+        rows = [i for i, member in enumerate(members) if member.method == name]
+        if not rows or method.anchor is None:
+            continue
+        anchor[rows] = method.anchor(init[rows], layout)
+        strength[rows] = torch.tensor([members[i].strength for i in rows], dtype=torch.float64)
+        ranked[rows] = method.ranked
+    ranked &= strength != 0
+    device = init.device
+    return Pull(layout, anchor, ranked.to(device), strength.to(device), layout.pull(reduction).to(device))
+
+
+__all__ = ["METHODS", "Method", "Pull", "build_pull"]

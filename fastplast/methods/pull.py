@@ -1,0 +1,90 @@
+"""Regularisers as one rule: weights are pulled to a target.
+
+Gradient ``2 strength_m c (w - q)``, penalty ``strength_m c sum (w - q)^2`` over every weight matrix, c = 1/d
+(``reduction="mean"``) or 1 (``"sum"``). A method only says what q is: an anchor made from the initial weights, either
+fixed in place or dealt out by the rank of each weight within its matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from fastplast_kernels.update import pull_gradient
+from fastplast_kernels.wasserstein.reference import target as ranked_target
+from torch import Tensor
+
+from fastplast.networks.layout import Layout
+
+
+class Method(NamedTuple):
+    """A method against plasticity loss.
+
+    Attributes:
+        anchor: from initial parameters `[m, P]` and their layout to the anchor `[m, P]`; None for no pull.
+        ranked: whether the anchor is dealt out by rank (then each weight matrix of the anchor is sorted).
+        summary: one line for ``fastplast list methods``.
+        reference: where it comes from.
+    """
+
+    anchor: Callable[[Tensor, Layout], Tensor] | None
+    ranked: bool
+    summary: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The targets of a group's members.
+
+    Attributes:
+        layout: of the arena.
+        anchor: `[M, P]` float32.
+        ranked: `[M]` bool, members whose anchor is dealt out by rank.
+        strength: `[M]` float64; 0 for members without a pull.
+        factor: `[P]` float32, c of the rule.
+    """
+
+    layout: Layout
+    anchor: Tensor
+    ranked: Tensor
+    strength: Tensor
+    factor: Tensor
+
+    @property
+    def active(self) -> bool:
+        """Whether any member is pulled at all."""
+        return bool((self.strength != 0).any())
+
+    def rows(self, block: slice) -> Pull:
+        """The rule for some members."""
+        return Pull(self.layout, self.anchor[block], self.ranked[block], self.strength[block], self.factor)
+
+    def target(self, params: Tensor) -> Tensor:
+        """What each weight is pulled to now.
+
+        Args:
+            params: `[M, P]`.
+
+        Returns:
+            q `[M, P]`; on biases and padding of no meaning.
+        """
+        rows = torch.nonzero(self.ranked).flatten()
+        if not len(rows):
+            return self.anchor
+        q = self.anchor.clone()
+        for slot in self.layout.slots:
+            if slot.is_weight:
+                q[rows, slot.slice] = ranked_target(params[rows, slot.slice], self.anchor[rows, slot.slice])
+        return q
+
+    def gradient(self, params: Tensor) -> Tensor:
+        """Gradient of the penalty, `[M, P]`."""
+        return pull_gradient(params, self.target(params), self.strength, self.factor)
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """The penalty, `[M]` float64."""
+        distance = (params - self.target(params)).double()
+        return self.strength * (distance.square() * self.factor).sum(1)

@@ -1,0 +1,31 @@
+"""Wasserstein regularisation: the distribution of each layer's weights is pulled to its initial distribution."""
+
+from torch import Tensor
+
+from fastplast.methods.pull import Method
+from fastplast.networks.layout import Layout
+
+
+def sorted_weights(init: Tensor, layout: Layout) -> Tensor:
+    """The quantiles Q0 of the initial weights of each matrix.
+
+    Args:
+        init: `[m, P]`.
+        layout: of the arena.
+
+    Returns:
+        `[m, P]` with every weight matrix sorted.
+    """
+    anchor = init.clone()
+    for slot in layout.slots:
+        if slot.is_weight:
+            anchor[:, slot.slice] = init[:, slot.slice].sort(dim=1).values
+    return anchor
+
+
+wasserstein = Method(
+    anchor=sorted_weights,
+    ranked=True,
+    summary="the sorted weights of each matrix are pulled to its sorted initial weights",
+    reference="Lewandowski, Tanaka, Schuurmans, Machado 2023, arXiv 2312.00246, section 5",
+)

@@ -1,0 +1,125 @@
+"""Any ``nn.Module`` of the user's as a network of the ``vmap`` engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fastplast import seeding
+from fastplast.networks.layout import Layout
+
+ModuleFactory = Callable[[], nn.Module]
+
+
+class ModuleNetwork:
+    """A network made by a factory of modules, with the same face as ``Network``.
+
+    Weight matrices (what regularisers pull) are the parameters of two or more dimensions. Features are the inputs of
+    the module's last ``nn.Linear``. Inputs reach the module as `[B, channels, height, width]`.
+
+    Args:
+        factory: makes a new module; called once per member under that member's seed.
+        shape: (channels, height, width) of the input.
+        num_classes: C, the columns the module's output must have.
+
+    Raises:
+        TypeError: if the factory does not make an ``nn.Module``.
+        ValueError: if the module has running buffers, has no trainable parameters, or maps `[B, ...]` to anything but
+            `[B, C]`.
+    """
+
+    activation = "own"
+    feature_names = ("last",)
+
+    def __init__(self, factory: ModuleFactory, shape: tuple[int, int, int], num_classes: int) -> None:
+        self.factory, self.shape = factory, shape
+        module = self._new(seed=0)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"network must return an nn.Module: got {type(module).__name__}. Pass a module factory.")
+        running = [name for name, _ in module.named_buffers()]
+        if running:
+            raise ValueError(
+                f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm or "
+                f"GroupNorm, or BatchNorm with track_running_stats=False."
+            )
+        self.template, self.name = module, f"module:{type(module).__qualname__}"
+        parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        if not parameters:
+            raise ValueError(f"network must have trainable parameters: got none in {self.name}.")
+        weights = {n for n, p in parameters.items() if p.ndim >= 2}
+        self.layout = Layout.pack({n: tuple(p.shape) for n, p in parameters.items()}, weights)
+        self._check_output(num_classes)
+
+    @cached_property
+    def last_linear(self) -> nn.Linear | None:
+        """The module's last ``nn.Linear``, whose inputs are the features; None if there is none."""
+        found = [m for m in self.template.modules() if isinstance(m, nn.Linear)]
+        return found[-1] if found else None
+
+    def _new(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seeding.words(seed, "module", 1)[0] >> 1))
+            return self.factory()
+
+    def _check_output(self, num_classes: int) -> None:
+        x = torch.zeros(2, *self.shape)
+        try:
+            with torch.no_grad():
+                out = self.template.eval()(x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"network must take inputs [B, {', '.join(map(str, self.shape))}]: {self.name} failed ({error})."
+            ) from None
+        if tuple(out.shape) != (2, num_classes):
+            raise ValueError(
+                f"network must map [B, {', '.join(map(str, self.shape))}] to [B, {num_classes}]: got "
+                f"[{', '.join(map(str, out.shape))}] for B = 2 from {self.name}."
+            )
+
+    def initial_parameters(self, seeds: list[int]) -> Tensor:
+        """The module's own initialisation, under each member's seed.
+
+        Args:
+            seeds: one per member.
+
+        Returns:
+            `[M, P]` float32.
+        """
+        arena = torch.zeros(len(seeds), self.layout.size)
+        for row, seed in zip(arena, seeds):
+            parameters = dict(self._new(seed).named_parameters())
+            for slot in self.layout.slots:
+                row[slot.slice] = parameters[slot.name].detach().flatten()
+        return arena
+
+    def train(self, mode: bool) -> None:
+        """Switches dropout and the like on or off."""
+        self.template.train(mode)
+
+    def logits(self, row: Tensor, x: Tensor) -> Tensor:
+        """Logits `[B, C]` of one member with parameters `[P]` on inputs `[B, I]`."""
+        return functional_call(self.template, self.layout.views(row), (x.reshape(-1, *self.shape),))
+
+    def forward(self, row: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Runs one member, catching the inputs of its last ``nn.Linear``.
+
+        Args:
+            row: `[P]` the member's parameters.
+            x: `[B, I]` inputs.
+
+        Returns:
+            Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear``.
+        """
+        if self.last_linear is None:
+            return self.logits(row, x), []
+        features: list[Tensor] = []
+        handle = self.last_linear.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+        try:
+            logits = self.logits(row, x)
+        finally:
+            handle.remove()
+        return logits, [features[-1].flatten(0, -2) if features[-1].ndim > 1 else features[-1]]

@@ -1,0 +1,133 @@
+"""A problem: a dataset, the examples each member drew from it, and the change that makes one task of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastplast import seeding
+from fastplast.config import ConfigError, Experiment
+from fastplast.data import Dataset
+from fastplast.problems.task import Task
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sequence of tasks for the members of a group.
+
+    Attributes:
+        experiment: resolved.
+        seeds: one per member.
+        images: `[R, I]` uint8.
+        rows: `[M, N]` int64, the examples of each member.
+        labels: `[M, N]` int64, their labels in the dataset.
+        scale: `[I]` float32: input = pixel * scale + shift.
+        shift: `[I]` float32.
+        shape: (channels, height, width).
+        num_classes: C.
+    """
+
+    experiment: Experiment
+    seeds: tuple[int, ...]
+    images: Tensor
+    rows: Tensor
+    labels: Tensor
+    scale: Tensor
+    shift: Tensor
+    shape: tuple[int, int, int]
+    num_classes: int
+
+
+def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
+    """Draws each member's examples.
+
+    With ``subset="per-seed"`` a member's examples come from its own stream, with ``fixed`` all take those of seed 0.
+
+    Args:
+        experiment: resolved.
+        dataset: the images.
+        seeds: one per member.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ConfigError: if the dataset has too few images.
+    """
+    have, want = len(dataset.labels), experiment.examples
+    if want > have:
+        mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
+        raise ConfigError(
+            f"--examples must not exceed the images of {dataset.name}: got {want} of {have} ({dataset.source})."
+            f" Lower --examples.{mend}"
+        )
+    own = seeds if experiment.subset == "per-seed" else (0,) * len(seeds)
+    drawn = {seed: seeding.permutation(seed, "subset", have)[:want] for seed in set(own)}
+    rows = np.stack([drawn[seed] for seed in own])
+    scale, shift = pixel_map(experiment.pixel_range, dataset)
+    return Problem(
+        experiment=experiment,
+        seeds=seeds,
+        images=torch.from_numpy(dataset.images),
+        rows=torch.from_numpy(rows),
+        labels=torch.from_numpy(dataset.labels.astype(np.int64)[rows]),
+        scale=scale,
+        shift=shift,
+        shape=dataset.shape,
+        num_classes=dataset.num_classes,
+    )
+
+
+def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """The affine map from bytes to inputs.
+
+    Args:
+        pixel_range: ``unit`` to [0, 1], ``symmetric`` to [-1, 1], ``standardized`` to mean 0 and variance 1 over the
+            dataset's images, per channel.
+        dataset: the images.
+
+    Returns:
+        scale and shift, `[I]` float32.
+    """
+    channels, size = dataset.shape[0], prod(dataset.shape[1:])
+    if pixel_range == "standardized":
+        pixels = dataset.images.reshape(-1, channels, size)
+        mean = pixels.mean(axis=(0, 2), dtype=np.float64)
+        std = np.sqrt((pixels.astype(np.float32) ** 2).mean(axis=(0, 2), dtype=np.float64) - mean**2)
+        scale, shift = 1.0 / std, -mean / std
+    else:
+        low, high = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}[pixel_range]
+        scale, shift = np.full(channels, (high - low) / 255.0), np.full(channels, low)
+    return tuple(torch.from_numpy(np.repeat(v, size).astype(np.float32)) for v in (scale, shift))  # type: ignore[return-value]
+
+
+def make_task(problem: Problem, index: int) -> Task:
+    """Task `index` of every member; a function of the seeds and the index alone.
+
+    Args:
+        problem: the sequence.
+        index: number of the task, from 0.
+
+    Returns:
+        The task.
+    """
+    from fastplast.problems import CHANGES
+
+    labels, pixels = problem.labels, None
+    if index > 0 or problem.experiment.change_first_task:
+        labels, pixels = CHANGES[problem.experiment.change].apply(problem, index)
+    return Task(
+        index=index,
+        images=problem.images,
+        rows=problem.rows,
+        labels=labels,
+        pixels=pixels,
+        scale=problem.scale,
+        shift=problem.shift,
+        shape=problem.shape,
+        num_classes=problem.num_classes,
+    )

@@ -1,0 +1,285 @@
+"""The loop over tasks, top to bottom.
+
+``prepare`` makes everything an experiment needs; ``training`` is a generator of events that trains, measures and
+stores. Whoever iterates it may print them, or stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastplast import probes, seeding
+from fastplast.config import Experiment
+from fastplast.data import load
+from fastplast.engines import (
+    Accumulators,
+    Engine,
+    Group,
+    GroupState,
+    available_cores,
+    build_group,
+    choose_device,
+    choose_engine,
+    new_state,
+    pull_of,
+)
+from fastplast.measure import Column, Measurement, check_block, due, measure_group
+from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
+from fastplast.problems import Problem, Task, build_problem, make_task
+from fastplast.store import RunWriter
+
+
+@dataclass
+class Setup:
+    """An experiment ready to run."""
+
+    experiment: Experiment
+    source: str
+    embedded: bool
+    problem: Problem
+    group: Group
+    state: GroupState
+    engine: Engine
+
+    @property
+    def updates(self) -> int:
+        """Updates of one member over the whole experiment."""
+        e = self.experiment
+        return (e.tasks or 0) * e.epochs * e.steps_per_epoch()
+
+
+@dataclass(frozen=True)
+class TaskStarted:
+    """A task was measured before its first update."""
+
+    task: int
+    columns: dict[str, Column]
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch was trained: `updates` of each member so far, mean batch loss and error of the epoch, members frozen."""
+
+    task: int
+    epoch: int
+    updates: int
+    loss: float
+    error: float
+    diverged: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """A task was trained, measured and stored."""
+
+    task: int
+    columns: dict[str, Column]
+    diverged: int
+    train_seconds: float
+    measure_seconds: float
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Training stopped on request after a checkpoint: `epoch` epochs of `task` are done."""
+
+    task: int
+    epoch: int
+
+
+Event = TaskStarted | EpochDone | TaskDone | Stopped
+
+
+def prepare(experiment: Experiment, network: ModuleFactory | None = None) -> Setup:
+    """Loads data, builds the group and chooses the engine.
+
+    Args:
+        experiment: what to run.
+        network: a factory of modules, in place of a built-in network.
+
+    Returns:
+        The setup, at its initial state.
+
+    Raises:
+        ConfigError: if parts of the experiment do not fit together.
+    """
+    e = experiment.resolved()
+    torch.set_num_threads(e.threads or available_cores())
+    device = choose_device(e)
+    dataset = load(e.dataset, e.data_dir)
+    members = e.members()
+    problem = build_problem(e, dataset, tuple(member.seed for member in members))
+    if network is None:
+        net = build_network(e, problem.shape, problem.num_classes)
+    else:
+        net = ModuleNetwork(network, problem.shape, problem.num_classes)
+    check_block(net, e)
+    group = build_group(e, net, members)
+    state = new_state(group)
+    for name, tensor in state.tensors().items():
+        setattr(state, name, tensor.to(device))
+    engine = choose_engine(e, group, state, device)
+    return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine)
+
+
+def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Trains through all tasks from the run's last checkpoint, or from the start.
+
+    Everything is a function of the seeds and of the checkpoint, so a run killed at any moment goes on to the same bits.
+
+    Args:
+        setup: from ``prepare``.
+        writer: of the run directory.
+        stop: asked after every epoch; True ends training after a checkpoint.
+
+    Yields:
+        What happened.
+    """
+    with writer:
+        yield from _training(setup, writer, stop)
+
+
+def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iterator[Event]:
+    e, group, state = setup.experiment, setup.group, setup.state
+    pull = pull_of(group, state)
+    position, at_start, sums = _restore(setup, writer)
+    saved = time.monotonic()
+    writer.write_definitions(probes.DEFINITIONS)
+    for index in range(position["task"], e.tasks or 0):
+        task = _to(make_task(setup.problem, index), setup.engine.device)
+        first = position["epoch"] if index == position["task"] else 0
+        measured = 0.0
+        if first == 0:
+            at_start, sums = state.params.clone(), Accumulators.zeros(len(group.members))
+            start = _measure(setup, task, pull, "start")
+            _write(setup, writer, index, "start", start, {})
+            measured += sum(start.seconds.values())
+            yield TaskStarted(index, start.columns)
+        clock = time.perf_counter()
+        for epoch in range(first, e.epochs):
+            order = seeding.orders(group.seeds, e.examples, e.batch_size, index, epoch)
+            done = setup.engine.run(state, task, torch.from_numpy(order))
+            sums.add(done)
+            yield _epoch_event(setup, index, epoch, done, time.perf_counter() - clock)
+            if epoch + 1 < e.epochs:
+                asked = stop()
+                if asked or time.monotonic() - saved > 60 * e.checkpoint_minutes:
+                    _save(setup, writer, {"task": index, "epoch": epoch + 1}, at_start, sums)
+                    saved = time.monotonic()
+                if asked:
+                    yield Stopped(index, epoch + 1)
+                    return
+        trained = time.perf_counter() - clock
+        end = _measure(setup, task, pull, "end")
+        columns = probes.update_columns(sums, state, at_start, group.layout)
+        _write(setup, writer, index, "end", end, {k: v.tolist() for k, v in columns.items()})
+        _save(setup, writer, {"task": index + 1, "epoch": 0}, at_start, sums)
+        saved = time.monotonic()
+        measured += sum(end.seconds.values())
+        writer.append_timing({"task": index, "train_seconds": trained, "measure_seconds": measured})
+        yield TaskDone(index, end.columns, _diverged(state), trained, measured)
+        if stop() and index + 1 < (e.tasks or 0):
+            yield Stopped(index + 1, 0)
+            return
+    writer.finish()
+
+
+def _to(task: Task, device: torch.device) -> Task:
+    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(task).items()}
+    return Task(**moved)
+
+
+def _diverged(state: GroupState) -> int:
+    return int((state.diverged >= 0).sum())
+
+
+def _measure(setup: Setup, task: Task, pull, when: str) -> Measurement:
+    e = setup.experiment
+    hessian = e.srank == "both" or (e.srank == "start" and when == "start")
+    return measure_group(
+        setup.group,
+        setup.state,
+        task,
+        pull,
+        with_probes=due(task.index, e.probe_every),
+        with_hessian=hessian and due(task.index, e.srank_every),
+    )
+
+
+def _write(
+    setup: Setup, writer: RunWriter, task: int, when: str, measured: Measurement, more: dict[str, Column]
+) -> None:
+    steps = [s if s >= 0 else None for s in setup.state.diverged.tolist()]
+    columns: dict[str, Column] = {
+        **describe(setup),
+        "updates": setup.state.steps.tolist(),
+        "diverged": [s is not None for s in steps],
+        "diverged_step": steps,
+        **measured.columns,
+        **more,
+    }
+    writer.write_metrics(task, when, columns)
+    if measured.eigenvalues is not None:
+        writer.write_spectra(task, when, measured.eigenvalues)
+
+
+def describe(setup: Setup) -> dict[str, Column]:
+    """Who each member is: every hyperparameter as a column.
+
+    Args:
+        setup: of the experiment.
+
+    Returns:
+        Column to `[M]` values.
+    """
+    e, members = setup.experiment, setup.group.members
+    columns: dict[str, Column] = {
+        "member": list(range(len(members))),
+        "seed": [m.seed for m in members],
+        "learning_rate": [m.learning_rate for m in members],
+        "method": [m.method for m in members],
+        "strength": [m.strength for m in members],
+    }
+    shared = {"dataset": e.dataset, "data_source": setup.source, "reduction": e.reduction}
+    for name, field in Experiment.__dataclass_fields__.items():
+        if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
+            value = getattr(e, name)
+            shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
+    shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
+    return columns | {name: [value] * len(members) for name, value in shared.items() if value is not None}
+
+
+def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, seconds: float) -> EpochDone:
+    e = setup.experiment
+    counted = max(int(done.steps.sum()), 1)
+    updates = (task * e.epochs + epoch + 1) * e.steps_per_epoch()
+    loss, error = float(done.loss.sum()) / counted, float(done.error.sum()) / counted
+    return EpochDone(task, epoch, updates, loss, error, _diverged(setup.state), seconds)
+
+
+def _save(setup: Setup, writer: RunWriter, position: dict[str, int], at_start: Tensor, sums: Accumulators) -> None:
+    tensors = {f"state.{k}": v for k, v in setup.state.tensors().items()}
+    tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()} | {"task_start.params": at_start.clone()}
+    writer.save_checkpoint({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, position)
+
+
+def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, Accumulators]:
+    """Brings the state to the run's last checkpoint; a new run gets its first."""
+    state, sums = setup.state, Accumulators.zeros(len(setup.group.members))
+    found = writer.load_checkpoint()
+    if found is None:
+        position = {"task": 0, "epoch": 0}
+        _save(setup, writer, position, state.params, sums)
+        return position, state.params.clone(), sums
+    tensors, position = found
+    for name, tensor in state.tensors().items():
+        tensor.copy_(tensors[f"state.{name}"])
+    for name, tensor in sums.tensors().items():
+        tensor.copy_(tensors[f"sums.{name}"])
+    return position, tensors["task_start.params"].to(state.params.device), sums

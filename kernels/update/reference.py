@@ -1,0 +1,92 @@
+"""The definition of one optimiser step on arenas `[M, P]`, with hyperparameters of each member's own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Hyperparameters(NamedTuple):
+    """Hyperparameters of `M` members, each a float64 tensor `[M]`."""
+
+    learning_rate: Tensor
+    beta1: Tensor
+    beta2: Tensor
+    epsilon: Tensor
+    momentum: Tensor
+    weight_decay: Tensor
+    strength: Tensor
+
+    def to(self, device: torch.device | str) -> Hyperparameters:
+        """The same on another device."""
+        return Hyperparameters(*(value.to(device) for value in self))
+
+    def rows(self, block: slice) -> Hyperparameters:
+        """Those of some members."""
+        return Hyperparameters(*(value[block] for value in self))
+
+
+def pull_gradient(params: Tensor, target: Tensor, strength: Tensor, factor: Tensor) -> Tensor:
+    """Gradient of the penalty ``strength_m * sum_p factor_p (w_p - target_p)^2``.
+
+    With target 0 this is L2, with the initial weights the regenerative regulariser (Kumar et al. 2023), with the
+    sorted initial weights dealt out by rank the Wasserstein regulariser (Lewandowski et al. 2023, section 5).
+
+    Args:
+        params: `[M, P]`.
+        target: `[M, P]`.
+        strength: `[M]` float64.
+        factor: `[P]`, 1/d or 1 on weight matrices of d elements, 0 elsewhere.
+
+    Returns:
+        `[M, P]`: 2 strength factor (w - target), exactly 0 for members of strength 0.
+    """
+    return (params - target) * ((2.0 * strength).float()[:, None] * factor)
+
+
+def update(
+    params: Tensor,
+    grads: Tensor,
+    m: Tensor,
+    v: Tensor,
+    steps: Tensor,
+    hyper: Hyperparameters,
+    optimizer: str,
+    decoupled: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of ``adam`` (Kingma, Ba 2015, algorithm 1) or ``sgd`` with momentum, as ``torch.optim`` does it.
+
+    Scalars of a member (step size, bias corrections) are formed in float64 and rounded once.
+
+    Args:
+        params: `[M, P]` float32.
+        grads: `[M, P]` float32, regulariser included.
+        m: `[M, P]` first moment, or the momentum buffer of ``sgd``.
+        v: `[M, P]` second moment; untouched by ``sgd``.
+        steps: `[M]` int64, number of this update for each member, from 1.
+        hyper: hyperparameters.
+        optimizer: ``adam``, ``adamw`` (the same; the caller says whether decay is decoupled) or ``sgd``.
+        decoupled: whether weight decay shrinks the weights directly (Loshchilov, Hutter 2019) or enters the gradient.
+
+    Returns:
+        New params, m and v.
+    """
+
+    def column(value: Tensor) -> Tensor:
+        return value.float()[:, None]
+
+    if decoupled:
+        params = params * column(1.0 - hyper.learning_rate * hyper.weight_decay)
+    elif bool((hyper.weight_decay != 0).any()):
+        grads = grads + column(hyper.weight_decay) * params
+    if optimizer == "sgd":
+        m = column(hyper.momentum) * m + grads
+        return params - column(hyper.learning_rate) * m, m, v
+    m = torch.lerp(m, grads, column(1.0 - hyper.beta1))
+    v = column(hyper.beta2) * v + column(1.0 - hyper.beta2) * (grads * grads)
+    correction1 = 1.0 - hyper.beta1**steps
+    correction2 = (1.0 - hyper.beta2**steps).sqrt()
+    denominator = v.sqrt() / column(correction2) + column(hyper.epsilon)
+    return params - column(hyper.learning_rate / correction1) * (m / denominator), m, v

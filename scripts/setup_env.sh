@@ -1,0 +1,27 @@
+# Sourced by demo.sh and test.sh: makes .venv with the locked dependencies and fastplast in it, once.
+# FASTPLAST_VENV: another place for the environment. PYTHON: another interpreter, 3.10 or newer.
+
+setup_env() { # setup_env [EXTRA]
+    local root venv python stamp extra="${1:-}"
+    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+    venv="${FASTPLAST_VENV:-$root/.venv}"
+    python="${PYTHON:-python3}"
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        echo "fastplast needs Python 3.10 or newer: got $("$python" --version 2>&1 || true). Set PYTHON to one." >&2
+        return 1
+    fi
+    stamp="$(cat "$root/requirements.lock" "$root/pyproject.toml" "$root/setup.py" | cksum) $extra $root"
+    if [ ! -f "$venv/.fastplast" ] || [ "$(cat "$venv/.fastplast")" != "$stamp" ]; then
+        echo "Installing into $venv"
+        if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
+            echo "FASTPLAST_VENV must be a new directory or a virtual environment: got $venv." >&2
+            return 1
+        fi
+        "$python" -m venv --clear "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$root/requirements.lock" \
+            torch -e "$root${extra:+[$extra]}"
+        echo "$stamp" >"$venv/.fastplast"
+    fi
+    PATH="$venv/bin:$PATH"
+    export PATH
+}

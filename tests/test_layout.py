@@ -1,0 +1,102 @@
+"""The rooms of the house: which module may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KERNEL_DOORS = ("engines", "methods", "curvature")
+ONE_DOOR = ("triton", "cupy", "nvtx", "matplotlib", "pyarrow", "ray", "rich", "pooch", "PIL")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of everything a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_at_top(path: Path) -> set[str]:
+    """Roots of what a file imports when it is imported itself."""
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", files("kernels"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_kernels_do_not_know_fastplast(path):
+    assert not roots(path) & {"fastplast", "bench", "tests", "scripts"}
+
+
+@pytest.mark.parametrize("path", files("fastplast"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_fastplast_reaches_kernels_only_through_its_doors(path):
+    assert not roots(path) & {"bench", "tests", "scripts"}
+    if path.relative_to(ROOT / "fastplast").parts[0] not in KERNEL_DOORS:
+        assert "fastplast_kernels" not in roots(path)
+
+
+def test_config_needs_the_standard_library_only():
+    assert roots(ROOT / "fastplast/config.py") <= set(sys.stdlib_module_names) | {"__future__"}
+
+
+@pytest.mark.parametrize("path", files("fastplast"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_packages_are_imported_when_used_and_not_before(path):
+    assert not imported_at_top(path) & {*ONE_DOOR, "numba", "pandas", "scipy"}
+
+
+@pytest.mark.parametrize("package", ["rich", "pooch", "PIL", "pyarrow", "matplotlib", "triton", "cupy"])
+def test_a_heavy_package_has_one_door(package):
+    rooms = {path.relative_to(ROOT / "fastplast").parts[0] for path in files("fastplast") if package in roots(path)}
+    assert len(rooms) <= 1
+
+
+def test_only_cli_and_display_print():
+    speakers = set()
+    for path in files("fastplast"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                speakers.add(path.name)
+    assert speakers <= {"cli.py", "display.py"}
+
+
+def test_help_imports_neither_torch_nor_numpy():
+    code = (
+        "import sys, contextlib, io\nfrom fastplast.cli import run\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    run(['--help'])\n"
+        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_no_file_is_pickled():
+    for path in files("fastplast"):
+        text = path.read_text()
+        assert "torch.save" not in text, path
+        assert "torch.load" not in text, path
+
+
+def test_files_stay_short():
+    long = {str(p.relative_to(ROOT)): n for p in files("fastplast") + files("kernels") + files("tests")
+            if (n := len(p.read_text().splitlines())) > 420}  # fmt: skip
+    assert not long
