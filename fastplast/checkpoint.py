@@ -12,11 +12,10 @@ import hashlib
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,99 +27,92 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("torch", "numpy", "numba", "triton", "pyarrow", "pandas", "safetensors", "scipy", "matplotlib")
-_STATE = re.compile(r"state-(\d+)\.safetensors")
 
 
 class StoreError(OSError):
     """A run file could not be written, or what was read is damaged. The text names the path and what is intact."""
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong with a write into an error that names the path, the cause and what is intact.
+
+    Args:
+        path: what is written in the block.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StoreError: if the disk is full or the place cannot be written; ``errno`` is the system's.
+    """
+    try:
+        yield
+    except OSError as error:
+        failure = StoreError(
+            f"{path} could not be written: {error.strerror or error}. It is as it was before, and every other file of "
+            "the run, the last checkpoint included, is intact. Make room or correct the permissions; the run then "
+            "continues with `fastplast resume`."
+        )
+        failure.errno = error.errno
+        raise failure from error
+
+
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, making its directory if there is none.
+    """Writes a file whole or, with a ``StoreError``, not at all; makes its directory if there is none.
 
     Args:
         path: the file; what it held before is replaced.
         data: its content.
-
-    Raises:
-        StoreError: if the disk is full, or the place cannot be written. No partial file is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_directory(path.parent.parent)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with writing(path):
+        try:
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sync_directory(path.parent.parent)
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_directory(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Adds a line to a file, on a line of its own even after a line that a kill cut short.
+    """Adds a line to a file, on a line of its own even after one that a kill cut short.
 
     Args:
         path: the file; made if there is none.
         line: without its end.
 
     Raises:
-        StoreError: if it cannot be written; the lines before are intact.
+        OSError: a ``StoreError``, if it cannot be written; the lines before are intact.
     """
-    try:
-        with open(path, "a+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(end - 1, 0))
-            data = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + line + b"\n"
-            if (file.write(data) or 0) < len(data):  # a full disk takes a part
-                file.truncate(end)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise write_error(path, error) from error
-
-
-def write_error(path: Path, error: OSError) -> StoreError:
-    """The error of a failed write.
-
-    Args:
-        path: the file that could not be written.
-        error: what the system said.
-
-    Returns:
-        To be raised: names the path, the cause and what is intact; ``errno`` is the system's.
-    """
-    failure = StoreError(
-        f"{path} could not be written: {error.strerror or error}. It is as it was before, and every other file of the "
-        "run, the last checkpoint included, is intact. Make room or correct the permissions; the run then continues "
-        "with `fastplast resume`."
-    )
-    failure.errno = error.errno
-    return failure
+    with writing(path), open(path, "a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        data = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + line + b"\n"
+        if (file.write(data) or 0) < len(data):  # a full disk takes a part
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def claim_directory(path: Path) -> int:
-    """Takes a new or empty directory for a run.
+    """Takes a new or empty directory for a run; ``FileExistsError`` if it holds anything.
 
     Args:
         path: the directory; made if there is none.
 
     Returns:
         The descriptor that holds its lock.
-
-    Raises:
-        StoreError: if it cannot be made, or another writer holds it. (FileExistsError if it holds anything.)
     """
     _refuse_existing(path)
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from error
     lock = take_lock(path)
     try:
         _refuse_existing(path)  # another process may have come and gone since
@@ -140,15 +132,13 @@ def take_lock(directory: Path) -> int:
         The descriptor that holds the lock.
 
     Raises:
-        StoreError: if another writer holds it, or the lock file cannot be made.
+        StoreError: if another writer holds it.
     """
     import fcntl
 
     path = directory / ".lock"
-    try:
+    with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise write_error(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -254,15 +244,14 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], position: Ma
     }
     json_bytes(entry)  # a position that is no JSON fails here, before anything is written
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    numbers = [int(match[1]) for match in map(_STATE.fullmatch, _names(directory)) if match]
-    state = f"state-{max(numbers, default=-1) + 1}.safetensors"
+    path = directory / "checkpoint.json"
+    current = read_json(path)["file"] if path.exists() else ""
+    _keep_only(current, directory)  # what kills left behind may be large
+    state = f"state-{int(Path(current).stem.split('-')[1]) + 1 if current else 0}.safetensors"
     write_file(directory / state, data)
     entry |= {"file": state, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    write_file(directory / "checkpoint.json", json_bytes(entry))
-    for name in _names(directory):
-        if name != state and (_STATE.fullmatch(name) or name.endswith(".tmp")):
-            with contextlib.suppress(OSError):  # an old file that stays costs room, and nothing else
-                (directory / name).unlink()
+    write_file(path, json_bytes(entry))
+    _keep_only(state, directory)
 
 
 def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -385,6 +374,13 @@ def _refuse_existing(path: Path) -> None:
 
 def _names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory)) if directory.is_dir() else []
+
+
+def _keep_only(state: str, directory: Path) -> None:
+    for name in _names(directory):
+        if name not in (state, "checkpoint.json"):
+            with contextlib.suppress(OSError):  # a file that stays costs room, and nothing else
+                (directory / name).unlink()
 
 
 def _sha256(path: Path) -> str:

@@ -270,8 +270,10 @@ def _data(options: dict[str, Any]) -> int:
     from fastplast import data
 
     if options["action"] == "status":
+        print(f"data directory  {data.data_dir(options['data_dir'])}")
         for row in data.status(options["data_dir"]):
-            print(row)
+            state = row.problem or ("verified" if row.verified else "not verified") if row.found else "not found"
+            print(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}")
         return 0
     if options["name"] not in data.DATASETS:
         came = "no name" if options["name"] is None else repr(options["name"])

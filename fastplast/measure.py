@@ -80,7 +80,14 @@ def check_block(network: AnyNetwork, experiment: Experiment) -> None:
 
 
 def measure_group(
-    group: Group, state: GroupState, task: Task, pull: Pull, *, with_probes: bool, with_hessian: bool
+    group: Group,
+    state: GroupState,
+    task: Task,
+    pull: Pull,
+    *,
+    with_probes: bool,
+    with_hessian: bool,
+    with_weights: bool = True,
 ) -> Measurement:
     """Measures every member of a group on a task.
 
@@ -89,8 +96,9 @@ def measure_group(
         state: its state.
         task: on whose examples.
         pull: its regulariser.
-        with_probes: whether to measure weights and features.
+        with_probes: whether to measure features and weights.
         with_hessian: whether to measure curvature.
+        with_weights: whether weights may have changed since they were last measured.
 
     Returns:
         Columns of `[M]` values.
@@ -105,6 +113,7 @@ def measure_group(
         row = {"loss": found.loss, "error": found.error}
         if with_probes:
             row |= probes.data_columns(found)
+        if with_probes and with_weights:
             row |= probes.weight_columns(state.params[member], state.init[member], group.layout)
         rows.append(row)
         if with_hessian and not isinstance(group.network, ModuleNetwork):
@@ -165,7 +174,7 @@ def _measure_module(network: ModuleNetwork, state: GroupState, task: Task) -> Cu
     network.train(False)
     losses, blocks = [], []
     for member, row in enumerate(state.params.double()):
-        x, y = probes.member_inputs(task, member), task.labels[member]
+        x, y = probes.member_inputs(task, member).double(), task.labels[member]
 
         def loss(block: Tensor, row: Tensor = row, x: Tensor = x, y: Tensor = y) -> Tensor:
             pieces, start, end = [], 0, 0

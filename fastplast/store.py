@@ -189,7 +189,7 @@ class RunWriter:
 
     Example:
         >>> with RunWriter.create("runs/mine", {"benchmark": "mnist_shuffle"}) as writer:  # doctest: +SKIP
-        ...     writer.write_metrics(0, "end", {"member": [0, 1], "seed": [0, 1], "updates": [80, 80], "error": [0.1, 0.2]})
+        ...     writer.write_metrics(0, "end", {"member": [0, 1], "seed": [5, 6], "updates": [80, 80], "error": [0, 1]})
         ...     writer.finish()
     """
 
@@ -368,7 +368,7 @@ class RunWriter:
 
 
 def _table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
-    """One part: what describes the member, ``task`` and ``when``, what was measured."""
+    # What describes the member, then task and when, then what was measured.
     import pyarrow
 
     names = [name for name in columns if name not in ("task", "when")]

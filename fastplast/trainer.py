@@ -209,6 +209,7 @@ def _measure(setup: Setup, task: Task, pull, when: str) -> Measurement:
         pull,
         with_probes=due(task.index, e.probe_every),
         with_hessian=hessian and due(task.index, e.srank_every),
+        with_weights=when == "end" or task.index == 0,
     )
 
 
@@ -246,7 +247,7 @@ def describe(setup: Setup) -> dict[str, Column]:
         "method": [m.method for m in members],
         "strength": [m.strength for m in members],
     }
-    shared = {"dataset": e.dataset, "data_source": setup.source, "reduction": e.reduction}
+    shared = {"dataset": e.dataset, "data_source": "embedded" if setup.embedded else "full", "reduction": e.reduction}
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)

@@ -26,6 +26,9 @@ def assert_close(
 
     `dtype` is the arithmetic that made the numbers, `scale` the size that rounding errors are relative to (by default
     the largest finite |expected|). A failure says which tensor, how far, how many times too far, and where first.
+
+    Raises:
+        AssertionError: if the shapes differ or an element is too far.
     """
     a, e = (torch.as_tensor(value).detach().double().cpu() for value in (actual, expected))
     assert a.shape == e.shape, f"{name}: shape {tuple(a.shape)}, expected {tuple(e.shape)}"
@@ -48,7 +51,11 @@ def assert_close(
 
 
 def assert_same_bits(name: str, actual: Tensor, expected: Tensor) -> None:
-    """Asserts equality to the bit, -0.0 and payloads of NaN included."""
+    """Asserts equality to the bit, -0.0 and payloads of NaN included.
+
+    Raises:
+        AssertionError: if shapes, dtypes or bits differ.
+    """
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype), (
         f"{name}: {actual.dtype} {tuple(actual.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
     )
@@ -57,5 +64,6 @@ def assert_same_bits(name: str, actual: Tensor, expected: Tensor) -> None:
     if bad.any():
         where = tuple(np.argwhere(bad)[0].tolist())
         raise AssertionError(
-            f"{name}: {int(bad.sum())} of {bad.size} differ in bits, first at {where}: {a[where]!r}, expected {e[where]!r}"
+            f"{name}: {int(bad.sum())} of {bad.size} differ in bits, first at {where}: {a[where]!r}, "
+            f"expected {e[where]!r}"
         )

@@ -60,7 +60,7 @@ def test_dry_run_says_members_parameters_memory_and_time_and_writes_nothing(tmp_
     ("arguments", "message"),
     [
         (["--benchmark", "mnist_shufle"], "Did you mean 'mnist_shuffle'?"),
-        (["--method", "l3"], "Did you mean 'l2'?"),
+        (["--method", "waserstein"], "Did you mean 'wasserstein'?"),
         (["--batch-size", "2000"], "--batch-size must not exceed --examples"),
         (["--seeds", "0"], "--seeds must be a count of at least 1"),
         (["--method", "l2", "--strength", "-1"], "--strength must be numbers of at least 0"),
@@ -89,7 +89,7 @@ def test_an_unknown_key_of_a_file_is_told_with_the_closest(tmp_path, capsys):
 def test_an_existing_directory_is_refused(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert run(["train", "--seeds", "1", *SMALL, "--out", str(tmp_path)]) == 1
-    assert "resume" in capsys.readouterr().err
+    assert "Choose another `--out`" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 

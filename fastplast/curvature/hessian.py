@@ -130,19 +130,18 @@ def add_residual(matrix: Tensor, at: Coordinates, residual: Residual) -> Tensor:
     """
     classes, active, silent, inputs, hidden = at.sizes
     size, outgoing = active * inputs, at.dimension - classes * hidden
-    blocks = [(0, active, residual.coupling[:active].transpose(1, 2))]  # start, first unit, [units, rows, C-1]
+    blocks = [(0, active, residual.coupling[:active].transpose(1, 2))]  # first row, end of units, [units, rows, C-1]
     if silent:
-        # In the basis that the coupling itself spans; only its triangular factor is needed.
+        # In the basis that the coupling itself spans, of which only the triangular factor is needed.
         triangle = torch.linalg.qr(residual.coupling[active:].transpose(1, 2), mode="r").R
         blocks.append((size, active + silent, triangle))
     for start, end, block in blocks:
         units, rows, _ = block.shape
         part = slice(start, start + units * rows)
-        for view, axes in (
-            (matrix[part, outgoing:].view(units, rows, classes, hidden), (0, 3)),
-            (matrix[outgoing:, part].view(classes, hidden, units, rows).permute(2, 3, 0, 1), (0, 3)),
-        ):
-            view[..., end - units : end].diagonal(dim1=axes[0], dim2=axes[1]).add_(block.permute(1, 2, 0))
+        above = matrix[part, outgoing:].view(units, rows, classes, hidden)
+        below = matrix[outgoing:, part].view(classes, hidden, units, rows).permute(2, 3, 0, 1)
+        for view in (above, below):
+            view[..., end - units : end].diagonal(dim1=0, dim2=3).add_(block.permute(1, 2, 0))
     if residual.bend is not None:
         view = matrix[:size, :size].unflatten(0, (active, inputs)).unflatten(2, (active, inputs))
         view.diagonal(dim1=0, dim2=2).add_(residual.bend[:active].permute(1, 2, 0))
@@ -165,16 +164,40 @@ def softmax_hessian(at: Coordinates, rows: slice) -> Tensor:
     return at.basis.T @ matrix @ at.basis
 
 
-def tail_hessian(tail: Tail) -> Tensor:
-    """Hessian of every member in its own deflated coordinates, for inspection and tests.
+def gradient(at: Coordinates, labels: Tensor, residual: Residual) -> Tensor:
+    """Gradient of the mean cross-entropy of one member.
+
+    Args:
+        at: coordinates of the member.
+        labels: `[N]`.
+        residual: of the member.
+
+    Returns:
+        `[D]`; zero on the incoming coordinates of silent units, which no output feels.
+    """
+    _, active, silent, _, _ = at.sizes
+    incoming = torch.einsum("ck,kci->ki", at.weight, residual.coupling[:active])
+    outgoing = at.residual(labels).T @ at.hidden / len(at.hidden)
+    return torch.cat((incoming.flatten(), at.hidden.new_zeros(silent * at.silent_rank), outgoing.flatten()))
+
+
+def tail_hessian(tail: Tail) -> tuple[Tensor, ...]:
+    """Hessian of every member, each in its own coordinates without null directions.
+
+    The nonzero eigenvalues are those of the full block of size ``tail.block_size``; the eigenvalues left out are zero.
 
     Args:
         tail: of `M` members.
 
     Returns:
-        A list of `M` matrices `[D, D]`, with D the dimension that is left.
+        `M` symmetric matrices `[D, D]`, fp64; D differs between members.
     """
-    raise NotImplementedError
+    matrices = []
+    for index in range(tail.num_members):
+        member = tail.member(index)
+        at = coordinates(member)
+        matrices.append(add_residual(gauss_newton(at), at, residual_part(at, member.labels[0])))
+    return tuple(matrices)
 
 
 def _chunks(examples: int, width: int) -> list[slice]:

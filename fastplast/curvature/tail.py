@@ -36,8 +36,8 @@ class TailState:
 class Tail:
     """The last two dense layers of `M` networks and the data they see; every tensor is turned to fp64.
 
-    The outputs are ``output_weight @ activation(hidden_weight @ x + hidden_bias) + output_bias`` and the loss is the mean
-    cross-entropy over the N examples.
+    The outputs are ``output_weight @ activation(hidden_weight @ x + hidden_bias) + output_bias`` and the loss is the
+    mean cross-entropy over the N examples.
 
     Attributes:
         inputs: `[M, N, I]`, what enters the hidden layer.
@@ -122,8 +122,8 @@ class Tail:
 def softmax_hessian_product(state: TailState, vectors: Tensor) -> Tensor:
     """Products with S = diag(p) - p p', the Hessian of the cross-entropy in the outputs, free of cancellation.
 
-    ``(S v)_c = p_c (1 - p_c) v_c - p_c sum_{c' != c} p_c' v_c'`` with 1 - p_c summed from the other classes, so that the
-    result keeps its relative accuracy for confident networks, where 1 - p is far below machine precision.
+    ``(S v)_c = p_c (1 - p_c) v_c - p_c sum_{c' != c} p_c' v_c'`` with 1 - p_c summed from the other classes, so that
+    the result keeps its relative accuracy for confident networks, where 1 - p is far below machine precision.
 
     Args:
         state: of a tail.
@@ -200,6 +200,31 @@ def tail_hvp(tail: Tail, hidden_direction: Tensor, output_direction: Tensor) -> 
     return delta.transpose(-1, -2) @ inputs / num_examples, on_output / num_examples
 
 
+def tail_trace(tail: Tail) -> tuple[Tensor, Tensor]:
+    """Traces of the two parts of the Hessian, H = G + R, from the examples alone.
+
+    With the letters of ``hessian.py``, ``tr G = mean (sum_k s_k^2 (W' S W)_kk |a|^2 + tr S |h|^2)`` and
+    ``tr R = mean sum_k b_k (W' r)_k |a|^2``.
+
+    Args:
+        tail: of `M` members.
+
+    Returns:
+        tr G `[M]`, which is also the nuclear norm of G, and tr R `[M]`.
+    """
+    state = tail.state
+    columns = tail.output_weight.transpose(1, 2).unsqueeze(2)  # [M, H, 1, C]
+    vectors = columns.expand(-1, -1, tail.labels.shape[1], -1)
+    quadratic = (vectors * softmax_hessian_product(state, vectors)).sum(-1).transpose(1, 2)  # [M, N, H]
+    inputs, hidden = state.inputs.square().sum(-1), state.hidden.square().sum(-1)
+    softmax = (state.probability * state.others).sum(-1)
+    gauss_newton = ((state.slope.square() * quadratic).sum(-1) * inputs + softmax * hidden).mean(-1)
+    if state.bend is None:
+        return gauss_newton, torch.zeros_like(gauss_newton)
+    pull = state.bend * (output_residual(state, tail.labels) @ tail.output_weight)
+    return gauss_newton, (pull.sum(-1) * inputs).mean(-1)
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Checks that labels are integers in 0..C-1.
 
@@ -218,11 +243,13 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 
 def _check_shapes(tail: Tail) -> None:
-    if tail.inputs.dim() != 3 or tail.inputs.shape[1] == 0:
+    if tail.inputs.dim() != 3 or 0 in tail.inputs.shape[:2]:
         shape = tuple(tail.inputs.shape)
-        raise ValueError(f"inputs must be [M, N, I] with N > 0: got shape {shape}. Add the member axis for one network.")
+        raise ValueError(f"inputs must be [M, N, I] with M, N > 0: got shape {shape}. One network is M = 1.")
     members, examples, features = tail.inputs.shape
     hidden, classes = tail.hidden_weight.shape[1], tail.output_weight.shape[1]
+    if classes < 2:
+        raise ValueError(f"output_weight must have a row for each of at least 2 classes: got {classes}.")
     expected = {
         "hidden_weight": (members, hidden, features),
         "hidden_bias": (members, hidden),

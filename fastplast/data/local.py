@@ -101,7 +101,8 @@ def read(spec: Spec, split: str, found: Found) -> tuple[np.ndarray, np.ndarray, 
         layout, parts = _parts(spec, split, found)
         images, labels = layout.decode(parts, split, spec.shape)
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        reason = str(error).rstrip(".") or type(error).__name__
+        # tarfile's longest message has a line for every compression it tried.
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")
         subject = f"{found.path} is damaged or in no known form of {spec.name}"
         raise DataError(f"{subject}: {reason}. {found.mend}") from error
     verify(spec, split, (images, labels), found)

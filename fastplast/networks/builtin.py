@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,12 +69,13 @@ class Network:
         """
         return self.forward(row, x)[0]
 
-    def forward(self, row: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
         """Runs one member; vmap over the first argument, or both, runs many.
 
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs, channels first and flattened.
+            dense_dtype: arithmetic of the dense layers; that of the inputs if None.
 
         Returns:
             Logits `[B, C]` and the post-activation features of every hidden layer: `[B, O]`, for a convolution
@@ -88,7 +90,8 @@ class Network:
                 x = x.reshape(x.shape[0], layer.in_channels, layer.height, layer.width)
                 x = functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.padding)
             else:
-                x = functional.linear(x.flatten(1), weight, bias)
+                dtype = dense_dtype or x.dtype
+                x = functional.linear(x.flatten(1).to(dtype), weight.to(dtype), bias.to(dtype))
             if layer.activated:
                 x = activate(x, self.slope)
                 features.append(x)

@@ -104,16 +104,19 @@ class ModuleNetwork:
         """Logits `[B, C]` of one member with parameters `[P]` on inputs `[B, I]`."""
         return functional_call(self.template, self.layout.views(row), (x.reshape(-1, *self.shape),))
 
-    def forward(self, row: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
         """Runs one member, catching the inputs of its last ``nn.Linear``.
 
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs.
+            dense_dtype: arithmetic of the whole module; that of the inputs if None.
 
         Returns:
             Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear``.
         """
+        if dense_dtype is not None:
+            row, x = row.to(dense_dtype), x.to(dense_dtype)
         if self.last_linear is None:
             return self.logits(row, x), []
         features: list[Tensor] = []

@@ -1,7 +1,7 @@
 """A convolution or dense layer of one member: forward pass, gradient of the input, gradient of the weights.
 
 Activations of a layer are stored pixel by pixel, channel by channel, examples innermost: element (pixel, channel,
-example) at pixel * stride + channel * batch + example, with the batch padded to whole vectors. A dense layer is a
+example) at pixel * stride + channel * GROUP + example, with the batch padded to whole vectors. A dense layer is a
 convolution with a 1 x 1 kernel of an image of one pixel, whose channels are its inputs.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from fastplast_kernels.conv_step.tiles import (
-    MAX_INPUTS,
-    MAX_OUTPUTS,
-    MAX_ROWS,
+    GROUP,
     PixelStrides,
     Strides,
     correlate,
     multiply,
 )
 
-STRIP = 4096  # floats of output gradients that stay in the first-level cache while all inputs pass by
+STRIP = 16384  # floats of output gradients that stay in the first-level cache while all inputs pass by
 
 
 class Layer(NamedTuple):
@@ -45,39 +44,27 @@ class Layer(NamedTuple):
     y_pixel: int
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def taps(layer, position, size):
-    """Which taps of the kernel fall on the image, along one axis, for one output position.
 
-    Args:
-        layer: the layer.
-        position: of the output, along the axis.
-        size: of the input, along the axis.
-
-    Returns:
-        The first tap and the number of taps.
-    """
-    first = max(0, layer.padding - position * layer.stride)
-    return first, max(0, min(layer.kernel, size + layer.padding - position * layer.stride) - first)
+def forward_columns(size, out_size, kernel, stride, padding):
+    """For each output position along one axis: number of taps on the image, the first of them, the input under it."""
+    table = np.zeros((out_size, 3), np.int64)
+    for position in range(out_size):
+        first = max(0, padding - position * stride)
+        count = max(0, min(kernel, size + padding - position * stride) - first)
+        table[position] = count, first, position * stride - padding + first
+    return table
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def reached(layer, position, out_size):
-    """Which taps carry one input position to an output, along one axis.
-
-    Args:
-        layer: the layer.
-        position: of the input, along the axis.
-        out_size: of the output, along the axis.
-
-    Returns:
-        The first tap, the number of taps (a stride apart) and the output position that the first tap reaches.
-    """
-    shifted = position + layer.padding
-    first = max(0, shifted - layer.stride * (out_size - 1))
-    first += (shifted - first) % layer.stride
-    count = max(0, (min(layer.kernel - 1, shifted) - first) // layer.stride + 1)
-    return first, count, (shifted - first) // layer.stride
+def backward_columns(size, out_size, kernel, stride, padding):
+    """For each input position along one axis: number of taps to outputs, the first of them, the output under it."""
+    table = np.zeros((size, 3), np.int64)
+    for position in range(size):
+        shifted = position + padding
+        first = max(0, shifted - stride * (out_size - 1))
+        first += (shifted - first) % stride
+        count = max(0, (min(kernel - 1, shifted) - first) // stride + 1)
+        table[position] = count, first, (shifted - first) // stride
+    return table
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -100,7 +87,7 @@ def covered(layer, tap, begin, end, size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def forward(layer, batch, params, values):
+def forward(layer, rows, columns, params, values):
     """Outputs before the activation.
 
     Args:
@@ -112,38 +99,28 @@ def forward(layer, batch, params, values):
     area = layer.kernel * layer.kernel
     line = layer.width * layer.x_pixel
     by = Strides(
-        layer.channels, layer.channels * area, layer.kernel, 1, area, line, layer.x_pixel, batch, batch
+        layer.channels,
+        layer.channels * area,
+        layer.kernel,
+        1,
+        area,
+        layer.x_pixel,
+        line,
+        layer.x_pixel,
+        GROUP,
+        layer.y_pixel,
     )
-    blocks = -(-layer.outputs // MAX_ROWS)
     for i in range(layer.out_height):
-        tap_i, n_i = taps(layer, i, layer.height)
-        x_i = layer.x + (i * layer.stride - layer.padding + tap_i) * line
-        for j in range(layer.out_width):
-            tap_j, n_j = taps(layer, j, layer.width)
-            x_at = x_i + (j * layer.stride - layer.padding + tap_j) * layer.x_pixel
-            w_at = layer.weight + tap_i * layer.kernel + tap_j
-            y_at = layer.y + (i * layer.out_width + j) * layer.y_pixel
-            for block in range(blocks):
-                o, end = block * layer.outputs // blocks, (block + 1) * layer.outputs // blocks
-                multiply(
-                    end - o,
-                    batch,
-                    by,
-                    n_i,
-                    n_j,
-                    params,
-                    w_at + o * by.w_row,
-                    values,
-                    x_at,
-                    params,
-                    layer.bias + o,
-                    values,
-                    y_at + o * batch,
-                )
+        n_i, tap, position = rows[i, 0], rows[i, 1], rows[i, 2]
+        w_at, x_at = layer.weight + tap * layer.kernel, layer.x + position * line
+        y_at = layer.y + i * layer.out_width * layer.y_pixel
+        multiply(
+            layer.outputs, by, columns, n_i, params, w_at, values, x_at, params, layer.bias, values, y_at
+        )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def backward_input(layer, batch, params, values, zeros):
+def backward_input(layer, rows, columns, params, values, zeros):
     """Gradient with respect to the input, from the gradient with respect to the output."""
     area = layer.kernel * layer.kernel
     line = layer.out_width * layer.y_pixel
@@ -153,42 +130,25 @@ def backward_input(layer, batch, params, values, zeros):
         layer.stride * layer.kernel,
         layer.stride,
         layer.channels * area,
+        layer.y_pixel,
         -line,
         -layer.y_pixel,
-        batch,
-        batch,
+        GROUP,
+        layer.x_pixel,
     )
-    blocks = -(-layer.channels // MAX_ROWS)
-    for block in range(blocks):
-        c, end = block * layer.channels // blocks, (block + 1) * layer.channels // blocks
-        for i in range(layer.height):
-            tap_i, n_i, out_i = reached(layer, i, layer.out_height)
-            for j in range(layer.width):
-                tap_j, n_j, out_j = reached(layer, j, layer.out_width)
-                multiply(
-                    end - c,
-                    batch,
-                    by,
-                    n_i,
-                    n_j,
-                    params,
-                    layer.weight + tap_i * layer.kernel + tap_j + c * area,
-                    values,
-                    layer.y + out_i * line + out_j * layer.y_pixel,
-                    zeros,
-                    0,
-                    values,
-                    layer.x + (i * layer.width + j) * layer.x_pixel + c * batch,
-                )
+    for i in range(layer.height):
+        n_i, tap, position = rows[i, 0], rows[i, 1], rows[i, 2]
+        w_at, d_at = layer.weight + tap * layer.kernel, layer.y + position * line
+        x_at = layer.x + i * layer.width * layer.x_pixel
+        multiply(layer.channels, by, columns, n_i, params, w_at, values, d_at, zeros, 0, values, x_at)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def weight_gradient(layer, batch, values, first, end, gradient):
+def weight_gradient(layer, values, first, end, gradient):
     """Adds to the gradient of the weights of outputs first..end-1, in the order of the arena."""
     area = layer.kernel * layer.kernel
     row = layer.channels * area
     by = PixelStrides(
-        batch,
         layer.out_width * layer.y_pixel,
         layer.y_pixel,
         layer.stride * layer.width * layer.x_pixel,
@@ -196,8 +156,7 @@ def weight_gradient(layer, batch, values, first, end, gradient):
         row,
         area,
     )
-    o_blocks, c_blocks = -(-(end - first) // MAX_OUTPUTS), -(-layer.channels // MAX_INPUTS)
-    strip = max(1, STRIP // ((end - first) * batch * layer.out_width))
+    strip = max(1, STRIP // ((end - first) * GROUP * layer.out_width))
     for top in range(0, layer.out_height, strip):
         for tap_i in range(layer.kernel):
             i, n_i = covered(layer, tap_i, top, min(top + strip, layer.out_height), layer.height)
@@ -205,22 +164,6 @@ def weight_gradient(layer, batch, values, first, end, gradient):
                 j, n_j = covered(layer, tap_j, 0, layer.out_width, layer.width)
                 x_i, x_j = i * layer.stride - layer.padding + tap_i, j * layer.stride - layer.padding + tap_j
                 x_at = layer.x + (x_i * layer.width + x_j) * layer.x_pixel
-                d_at = layer.y + i * by.d_i + j * by.d_j
-                for c_block in range(c_blocks):
-                    c, c_end = c_block * layer.channels // c_blocks, (c_block + 1) * layer.channels // c_blocks
-                    for o_block in range(o_blocks):
-                        o = first + o_block * (end - first) // o_blocks
-                        o_end = first + (o_block + 1) * (end - first) // o_blocks
-                        correlate(
-                            o_end - o,
-                            c_end - c,
-                            by,
-                            n_i,
-                            n_j,
-                            values,
-                            d_at + o * batch,
-                            values,
-                            x_at + c * batch,
-                            gradient,
-                            (o - first) * row + c * area + tap_i * layer.kernel + tap_j,
-                        )
+                d_at = layer.y + i * by.d_i + j * by.d_j + first * GROUP
+                g_at = tap_i * layer.kernel + tap_j
+                correlate(end - first, layer.channels, by, n_i, n_j, values, d_at, values, x_at, gradient, g_at)

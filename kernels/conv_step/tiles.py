@@ -1,7 +1,8 @@
 """Register tiles: the inner loops of convolutions and dense layers, in which every load feeds several products.
 
-Data lie with the examples innermost, so a vector holds one feature of eight examples. Each output is one chain of
-products in the order of the loops, whatever tile it is part of.
+A group of sixteen examples is innermost, so that a vector holds one feature of eight examples. Each output is one chain
+of products in the order of the loops, whatever tile it is part of: twelve sums, their inputs and a weight fit the
+sixteen registers of AVX2.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from numba.extending import intrinsic
 
 from fastplast_kernels.mlp_step.simd import LANES, _address, _splat, float32x8, fma_outer, load_rows, zeros
 
-MAX_ROWS, MAX_VECTORS = 6, 2  # tile of `multiply`: 12 sums, 2 inputs and a weight fit the 16 registers of AVX2
-MAX_OUTPUTS, MAX_INPUTS = 4, 3  # tile of `correlate`: 12 sums, 3 inputs and one output gradient
+GROUP = 16  # examples that are stored side by side: a cache line, two vectors
 
 _FLOAT = ir.FloatType()
 
@@ -107,71 +107,56 @@ def add_lane_sums(typingctx, array, index, row_stride, column_stride, tile, rows
 
 
 class Strides(NamedTuple):
-    """Shape and strides of a sum of products, in floats; see `multiply`."""
+    """Inner length and strides, in floats, of the sums of `multiply`."""
 
     n_k: int
     w_row: int
     w_i: int
     w_j: int
     w_k: int
+    x_column: int
     x_i: int
     x_j: int
-    x_k: int
     y_row: int
+    y_column: int
 
 
-def _multiply_tile(rows: int, vectors: int) -> Callable:
+def _multiply_tile(rows: int) -> Callable:
     @njit(nogil=True, cache=True, error_model="numpy")
-    def tile(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at):
-        sums = repeat(splat_rows(start, start_at, 1, rows), vectors)
-        for i in range(n_i):
-            for j in range(n_j):
-                w_j, x_j = w_at + i * by.w_i + j * by.w_j, x_at + i * by.x_i + j * by.x_j
-                for k in range(by.n_k):
-                    weights = splat_rows(w, w_j + k * by.w_k, by.w_row, rows)
-                    sums = fma_outer(sums, weights, load_rows(x, x_j + k * by.x_k, LANES, vectors))
-        store_rows(y, y_at, by.y_row, sums, rows)
+    def tile(blocks, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
+        for block in range(blocks):
+            w_block, y_block = w_at + block * rows * by.w_row, y_at + block * rows * by.y_row
+            for column in range(columns.shape[0]):
+                n_j, w_column, x_column = columns[column, 0], columns[column, 1], columns[column, 2] * by.x_column
+                sums = repeat(splat_rows(start, start_at + block * rows, 1, rows), 2)
+                for i in range(n_i):
+                    for j in range(n_j):
+                        w_j = w_block + w_column + i * by.w_i + j * by.w_j
+                        x_j = x_at + x_column + i * by.x_i + j * by.x_j
+                        for k in range(by.n_k):
+                            weights = splat_rows(w, w_j + k * by.w_k, by.w_row, rows)
+                            sums = fma_outer(sums, weights, load_rows(x, x_j + k * GROUP, LANES, 2))
+                store_rows(y, y_block + column * by.y_column, by.y_row, sums, rows)
 
     return tile
 
 
-def _multiply_rows(vectors: int) -> Callable:
-    one, two, three, four, five, six = (_multiply_tile(rows, vectors) for rows in range(1, MAX_ROWS + 1))
-
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def choose(rows, by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at):
-        if rows == 6:
-            six(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-        elif rows == 5:
-            five(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-        elif rows == 4:
-            four(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-        elif rows == 3:
-            three(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-        elif rows == 2:
-            two(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-        else:
-            one(by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at)
-
-    return choose
-
-
-_multiply_one_vector, _multiply_two_vectors = _multiply_rows(1), _multiply_rows(2)
+_one_row, _two_rows, _four_rows, _six_rows = (_multiply_tile(rows) for rows in (1, 2, 4, 6))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def multiply(rows, lanes, by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_at):
-    """Sums of products whose inner index is a triple: forward passes and input gradients.
+def multiply(rows, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
+    """Sums of products for a row of pixels: forward passes and input gradients.
 
-    For r < rows and l < lanes: y[y_at + r y_row + l] = start[start_at + r] + sum over i < n_i, j < n_j, k < n_k of
-    w[w_at + r w_row + i w_i + j w_j + k w_k] * x[x_at + l + i x_i + j x_j + k x_k].
+    With (n_j, w_c, x_c) = columns[c], for r < rows, every column c and lane l < `GROUP`:
+    y[y_at + r y_row + c y_column + l] = start[start_at + r] + sum over i < n_i, j < n_j, k < n_k of
+    w[w_at + w_c + r w_row + i w_i + j w_j + k w_k] * x[x_at + x_c x_column + i x_i + j x_j + k GROUP + l].
 
     Args:
-        rows: at most `MAX_ROWS`.
-        lanes: a multiple of `LANES`.
+        rows: any number.
         by: n_k and the strides.
+        columns: `[pixels, 3]`.
         n_i: outer terms.
-        n_j: middle terms.
         w: left factors.
         w_at: index of the first.
         x: right factors.
@@ -181,18 +166,25 @@ def multiply(rows, lanes, by, n_i, n_j, w, w_at, x, x_at, start, start_at, y, y_
         y: result; may not overlap the factors.
         y_at: index of the first.
     """
-    lane = 0
-    while lanes - lane >= 2 * LANES:
-        _multiply_two_vectors(rows, by, n_i, n_j, w, w_at, x, x_at + lane, start, start_at, y, y_at + lane)
-        lane += 2 * LANES
-    if lane < lanes:
-        _multiply_one_vector(rows, by, n_i, n_j, w, w_at, x, x_at + lane, start, start_at, y, y_at + lane)
+    sixes = rows // 6
+    _six_rows(sixes, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at)
+    r = 6 * sixes
+    if rows - r >= 4:
+        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
+        _four_rows(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
+        r += 4
+    if rows - r >= 2:
+        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
+        _two_rows(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
+        r += 2
+    if rows - r == 1:
+        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
+        _one_row(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
 
 
 class PixelStrides(NamedTuple):
-    """Length of a row of examples and strides of a sum over pixels, in floats; see `correlate`."""
+    """Strides, in floats, of the sums over pixels of `correlate`."""
 
-    row: int
     d_i: int
     d_j: int
     x_i: int
@@ -202,52 +194,54 @@ class PixelStrides(NamedTuple):
 
 
 def _correlate_tile(outputs: int, inputs: int) -> Callable:
-    count = outputs * inputs
+    size = outputs * inputs
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def tile(by, n_i, n_j, d, d_at, x, x_at, g, g_at):
-        sums = zeros(count)
-        for i in range(n_i):
-            for j in range(n_j):
-                d_j, x_j = d_at + i * by.d_i + j * by.d_j, x_at + i * by.x_i + j * by.x_j
-                for lane in range(0, by.row, LANES):
-                    gradients = load_rows(d, d_j + lane, by.row, outputs)
-                    sums = fma_outer(sums, gradients, load_rows(x, x_j + lane, by.row, inputs))
-        add_lane_sums(g, g_at, by.g_row, by.g_column, sums, outputs)
+    def tile(o_blocks, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
+        for c_block in range(c_blocks):
+            x_block, g_block = x_at + c_block * inputs * GROUP, g_at + c_block * inputs * by.g_column
+            for o_block in range(o_blocks):
+                d_block = d_at + o_block * outputs * GROUP
+                sums = zeros(size)
+                for i in range(n_i):
+                    for j in range(n_j):
+                        d_j, x_j = d_block + i * by.d_i + j * by.d_j, x_block + i * by.x_i + j * by.x_j
+                        sums = fma_outer(sums, load_rows(d, d_j, GROUP, outputs), load_rows(x, x_j, GROUP, inputs))
+                        d_j, x_j = d_j + LANES, x_j + LANES
+                        sums = fma_outer(sums, load_rows(d, d_j, GROUP, outputs), load_rows(x, x_j, GROUP, inputs))
+                add_lane_sums(g, g_block + o_block * outputs * by.g_row, by.g_row, by.g_column, sums, outputs)
 
     return tile
 
 
 def _correlate_inputs(inputs: int) -> Callable:
-    one, two, three, four = (_correlate_tile(outputs, inputs) for outputs in range(1, MAX_OUTPUTS + 1))
+    fours, ones = _correlate_tile(4, inputs), _correlate_tile(1, inputs)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def choose(outputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
-        if outputs == 4:
-            four(by, n_i, n_j, d, d_at, x, x_at, g, g_at)
-        elif outputs == 3:
-            three(by, n_i, n_j, d, d_at, x, x_at, g, g_at)
-        elif outputs == 2:
-            two(by, n_i, n_j, d, d_at, x, x_at, g, g_at)
-        else:
-            one(by, n_i, n_j, d, d_at, x, x_at, g, g_at)
+    def outputs_in_blocks(outputs, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
+        blocks = outputs // 4
+        fours(blocks, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
+        done = 4 * blocks
+        ones(
+            outputs - done, c_blocks, by, n_i, n_j, d, d_at + done * GROUP, x, x_at, g, g_at + done * by.g_row
+        )
 
-    return choose
+    return outputs_in_blocks
 
 
-_correlate_one, _correlate_two, _correlate_three = (_correlate_inputs(inputs) for inputs in range(1, MAX_INPUTS + 1))
+_one_input, _two_inputs, _three_inputs = (_correlate_inputs(inputs) for inputs in (1, 2, 3))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def correlate(outputs, inputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
     """Adds sums over pixels and examples of output gradient times input: gradients of weights.
 
-    For o < outputs and c < inputs: g[g_at + o g_row + c g_column] += sum over i < n_i, j < n_j, l < row of
-    d[d_at + i d_i + j d_j + o row + l] * x[x_at + i x_i + j x_j + c row + l].
+    For o < outputs and c < inputs: g[g_at + o g_row + c g_column] += sum over i < n_i, j < n_j, l < `GROUP` of
+    d[d_at + i d_i + j d_j + o GROUP + l] * x[x_at + i x_i + j x_j + c GROUP + l].
 
     Args:
-        outputs: at most `MAX_OUTPUTS`.
-        inputs: at most `MAX_INPUTS`.
+        outputs: any number.
+        inputs: any number.
         by: the strides.
         n_i: rows of pixels.
         n_j: pixels of a row.
@@ -258,9 +252,10 @@ def correlate(outputs, inputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
         g: gradients of weights.
         g_at: index of the first.
     """
-    if inputs == 3:
-        _correlate_three(outputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
-    elif inputs == 2:
-        _correlate_two(outputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
-    else:
-        _correlate_one(outputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
+    threes = (inputs - 2) // 3 if inputs % 3 == 1 and inputs > 1 else inputs // 3  # 2 + 2 inputs rather than 3 + 1
+    twos = (inputs - 3 * threes) // 2
+    _three_inputs(outputs, threes, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
+    c = 3 * threes
+    _two_inputs(outputs, twos, by, n_i, n_j, d, d_at, x, x_at + c * GROUP, g, g_at + c * by.g_column)
+    if inputs == 1:
+        _one_input(outputs, 1, by, n_i, n_j, d, d_at, x, x_at, g, g_at)

@@ -72,8 +72,8 @@ def python2_batch(images, labels, type_code=b"u1"):
     rows, columns = images.shape
     content = images.tobytes()
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\nq\x06cnumpy\nndarray\nq\x07K\x00\x85" + short_string(b"b") + b"\x87Rq\x08"
-        b"(K\x01M" + struct.pack("<H", rows) + b"M" + struct.pack("<H", columns) + b"\x86"
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x06cnumpy\nndarray\nq\x07K\x00\x85" + short_string(b"b")
+        + b"\x87Rq\x08(K\x01M" + struct.pack("<H", rows) + b"M" + struct.pack("<H", columns) + b"\x86"
         b"cnumpy\ndtype\nq\x09" + short_string(type_code) + b"K\x00K\x01\x87Rq\x0a(K\x03" + short_string(b"|")
         + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + struct.pack("<i", len(content)) + content + b"tb"
     )  # fmt: skip

@@ -100,7 +100,10 @@ def test_only_the_needed_names_of_a_module_are_allowed(name):
         (pickle.dumps({"data": IMAGES.reshape(20, 3, -1), "labels": []}, protocol=2), "as a matrix, found the shape"),
         (python2_batch(IMAGES, LABELS[:-1]), "expected a list of 20 labels in 0..255, one for each image"),
         (pickle.dumps({"data": IMAGES, "labels": [256] * 20}, protocol=2), "expected a list of 20 labels in 0..255"),
-        (python2_batch(IMAGES, LABELS).replace(b"M\x14\x00M", b"M\x15\x00M"), "expected 64,512 pixel bytes, found 61440"),
+        (
+            python2_batch(IMAGES, LABELS).replace(b"M\x14\x00M", b"M\x15\x00M"),
+            "expected 64,512 pixel bytes, found 61440",
+        ),
     ],
 )
 def test_what_is_not_a_batch_is_an_error(content, message):

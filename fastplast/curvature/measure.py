@@ -1,0 +1,193 @@
+"""The curvature of every member of an ensemble, from its tail."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from threading import Condition
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from fastplast.curvature.compressed import compressed_dimension, compressed_hessian, is_compressible
+from fastplast.curvature.coordinates import Coordinates, coordinates
+from fastplast.curvature.hessian import CHUNK_BYTES, add_residual, gauss_newton, gradient, residual_part
+from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_row, missing_row, norm
+from fastplast.curvature.srank import stable_rank
+from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
+
+MEMORY_LIMIT = 2**32
+
+Result = TypeVar("Result")
+
+
+def measure(tail: Tail, *, threshold: float = 0.99, memory_limit: int = MEMORY_LIMIT) -> Curvature:
+    """Stable rank and other measures of the exact Hessian of every member's last two layers.
+
+    The Hessian is that of the mean cross-entropy in weights and biases of both layers (arXiv 2312.00246, section 4). On
+    a CPU each member is worked on by one thread, ``torch.get_num_threads()`` members at a time, so that its results are
+    the same bits alone or in any company.
+
+    Args:
+        tail: of `M` members.
+        threshold: of the stable rank.
+        memory_limit: bytes that the matrices of all members being worked on may take together.
+
+    Returns:
+        The curvature of all members. A member with weights or inputs that are not finite gets missing values.
+    """
+    return measure_labels(tail, [tail.labels], threshold=threshold, memory_limit=memory_limit)[0]
+
+
+def measure_labels(
+    tail: Tail, labels: Sequence[Tensor], *, threshold: float = 0.99, memory_limit: int = MEMORY_LIMIT
+) -> tuple[Curvature, ...]:
+    """Measures the same networks on the same inputs under several labellings.
+
+    The Gauss-Newton part does not depend on the labels and is assembled once: the end of a task and the start of the
+    next, after its labels were shuffled, share it.
+
+    Args:
+        tail: of `M` members; its own labels are not used.
+        labels: one `[M, N]` tensor for each labelling.
+        threshold: of the stable rank.
+        memory_limit: bytes that the matrices of all members being worked on may take together.
+
+    Returns:
+        One curvature for each labelling.
+
+    Raises:
+        ValueError: if one Hessian alone exceeds the memory limit.
+    """
+    relabelled = [tail.relabel(one) for one in labels]
+    budget = _budget(memory_limit)
+
+    def work(index: int) -> list[Row]:
+        return _measure_member([one.member(index) for one in relabelled], threshold, budget)
+
+    rows = each_member(work, tail.num_members, tail.inputs.device)
+    return tuple(gather_rows(column, tail.block_size, threshold) for column in zip(*rows))
+
+
+def each_member(work: Callable[[int], Result], members: int, device: torch.device) -> list[Result]:
+    """Runs a function for every member; on a CPU in a pool with one thread of arithmetic for each member.
+
+    Two members on a thread each finish before two members in turn on two threads, and the number of threads cannot
+    change a member's digits.
+
+    Args:
+        work: takes the index of a member.
+        members: M.
+        device: where the tensors are.
+
+    Returns:
+        The results, in order.
+    """
+    if device.type != "cpu":
+        return [work(index) for index in range(members)]
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(min(threads, members), initializer=partial(torch.set_num_threads, 1)) as pool:
+            return list(pool.map(work, range(members)))
+    finally:
+        torch.set_num_threads(threads)  # a worker also set the number with which later threads begin
+
+
+@torch.no_grad()
+def _measure_member(tails: list[Tail], threshold: float, budget: Callable) -> list[Row]:
+    """The rows of one member, one for each labelling."""
+    start = time.perf_counter()
+    rows = [missing_row("exact") for _ in tails]
+    if _is_finite(tails[0]):
+        try:
+            at = coordinates(tails[0])
+            with budget(at, len(tails)):
+                rows = _rows(tails, at, threshold)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            pass  # no convergence is a missing value, not the end of an experiment
+    seconds = (time.perf_counter() - start) / len(tails)
+    return [{**row, "seconds": seconds} for row in rows]
+
+
+def _rows(tails: list[Tail], at: Coordinates, threshold: float) -> list[Row]:
+    shared = None if is_compressible(at) else gauss_newton(at)
+    shared_norm = None if shared is None else norm(shared)
+    rows = []
+    for tail in tails:
+        labels = tail.labels[0]
+        residual = residual_part(at, labels)
+        if shared is None or shared_norm is None:
+            hessian, slope, gauss_newton_norm = compressed_hessian(at, labels, residual)
+        else:
+            gauss_newton_norm = shared_norm
+            hessian = add_residual(shared if tail is tails[-1] else shared.clone(), at, residual)
+            slope = gradient(at, labels, residual)
+        known, gauss_newton_trace = _known(tail)
+        row = matrix_row(hessian, slope, threshold, known)
+        if row["finite"]:
+            values = residual.eigenvalues()
+            nuclear = float(values.abs().sum())
+            row["residual_ratio"] = norm(values) / gauss_newton_norm
+            row["residual_share"] = nuclear / (nuclear + gauss_newton_trace) if not row["zero"] else math.nan
+            row["residual_srank"] = int(stable_rank(values, threshold))
+        rows.append(row)
+    return rows
+
+
+def _known(tail: Tail) -> tuple[Known, float]:
+    """Checks in closed form, and the trace of the Gauss-Newton part, which is its nuclear norm."""
+    slope = tail_gradient(tail)
+    size = norm(torch.cat([part.flatten() for part in slope]))
+    direction = [part.unsqueeze(1) / size for part in slope]
+    product = tail_hvp(tail, *direction)
+    quadratic = sum(float((u * v).sum()) for u, v in zip(direction, product))
+    gauss_newton_trace, residual_trace = (float(part) for part in tail_trace(tail))
+    product_norm = float(norm(torch.cat([part.flatten() for part in product])))
+    return Known(gauss_newton_trace + residual_trace, product_norm, quadratic), gauss_newton_trace
+
+
+def _is_finite(tail: Tail) -> bool:
+    state = tail.state
+    tensors = (state.inputs, state.hidden, state.probability, tail.hidden_weight, tail.output_weight)
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def _bytes_needed(at: Coordinates, labellings: int) -> tuple[int, int]:
+    """Peak memory of a member's matrices, and the dimension of the Hessian."""
+    if not is_compressible(at):
+        matrices = 3 if labellings == 1 else 4  # G or H, a copy for the eigensolver, one more while G is put together
+        return 8 * matrices * at.dimension**2 + 4 * CHUNK_BYTES, at.dimension
+    classes, active, _, inputs, _ = at.sizes
+    factors = active * inputs * classes * (len(at.inputs) + active)
+    dimension = compressed_dimension(at)
+    return 8 * (3 * factors + 3 * dimension**2), dimension
+
+
+def _budget(limit: int) -> Callable[[Coordinates, int], AbstractContextManager[None]]:
+    """Lets members in while their matrices fit into the limit together; the others wait."""
+    free, change = [limit], Condition()
+
+    @contextmanager
+    def reserve(at: Coordinates, labellings: int) -> Iterator[None]:
+        needed, dimension = _bytes_needed(at, labellings)
+        if needed > limit:
+            raise ValueError(
+                f"memory_limit is too small for a Hessian of dimension {dimension}: got {limit} bytes, needs {needed}. "
+                f"Raise memory_limit."
+            )
+        with change:
+            change.wait_for(lambda: free[0] >= needed)
+            free[0] -= needed
+        try:
+            yield
+        finally:
+            with change:
+                free[0] += needed
+                change.notify_all()
+
+    return reserve

@@ -1,0 +1,235 @@
+"""What is reported about a Hessian, computed from its eigenvalues."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastplast.curvature.srank import MISSING, stable_rank
+
+TOLERANCE = 1e-9  # of the identities; measured violations are below 1e-12
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Curvature of `M` members; tensors are `[M]` on the CPU, fp64, int64 or bool.
+
+    Missing values of a member that is not ``finite`` are -1 (integers) and NaN (floats).
+
+    Attributes:
+        srank: stable rank of the Hessian; 0 if it is zero.
+        srank_lo: certified lower end of the stable rank.
+        srank_hi: certified upper end; both ends equal ``srank`` for the exact method.
+        sharpness: largest singular value, max |eigenvalue|.
+        largest: largest eigenvalue.
+        smallest: smallest eigenvalue; 0 if only directions that were left out reach as low.
+        trace: sum of eigenvalues.
+        nuclear_norm: sum of |eigenvalues|.
+        frobenius_norm: root of the sum of squared eigenvalues.
+        negative_mass: share of the nuclear norm held by negative eigenvalues, in [0, 1]; 0 for a zero Hessian.
+        negative_count: eigenvalues below minus the rounding error, dimension x 2.2e-16 x sharpness.
+        overlap: g'Hg / (|g| |Hg|) of the gradient g of the block; NaN if g or Hg is zero.
+        gradient_norm: |g|.
+        residual_ratio: |R|_F / |G|_F of H = G + R, Gauss-Newton and residual; NaN where the parts are not known.
+        residual_share: |R|_nuc / (|R|_nuc + |G|_nuc); NaN likewise.
+        residual_srank: stable rank of R; -1 likewise.
+        dimension: number of eigenvalues computed; the other ``block_size - dimension`` are exact zeros.
+        zero: the Hessian is exactly zero.
+        finite: the member could be measured.
+        trace_error: |sum of eigenvalues - trace| / nuclear norm; the trace comes from the data, not from the matrix,
+            where a closed form is known.
+        frobenius_error: |sum of squared eigenvalues - |H|_F^2| / |H|_F^2.
+        assembly_error: disagreement of the matrix with an independent computation, relative to |H|_F. For a tail the
+            product Hg against the closed form, NaN if g is zero; for a generic block |H - H'|_F.
+        seconds: wall time of the member's measurement.
+        method: how each member was measured, `M` names.
+        eigenvalues: `M` ascending fp64 vectors `[dimension]`.
+        block_size: parameters of the block.
+        threshold: of the stable rank.
+    """
+
+    srank: Tensor
+    srank_lo: Tensor
+    srank_hi: Tensor
+    sharpness: Tensor
+    largest: Tensor
+    smallest: Tensor
+    trace: Tensor
+    nuclear_norm: Tensor
+    frobenius_norm: Tensor
+    negative_mass: Tensor
+    negative_count: Tensor
+    overlap: Tensor
+    gradient_norm: Tensor
+    residual_ratio: Tensor
+    residual_share: Tensor
+    residual_srank: Tensor
+    dimension: Tensor
+    zero: Tensor
+    finite: Tensor
+    trace_error: Tensor
+    frobenius_error: Tensor
+    assembly_error: Tensor
+    seconds: Tensor
+    method: tuple[str, ...]
+    eigenvalues: tuple[Tensor, ...]
+    block_size: int
+    threshold: float
+
+    @property
+    def verified(self) -> Tensor:
+        """`[M]` bool: finite, and every identity that could be checked holds to 1e-9."""
+        errors = torch.stack((self.trace_error, self.frobenius_error, self.assembly_error))
+        return self.finite & ~(errors > TOLERANCE).any(0)
+
+
+INTEGERS = ("srank", "srank_lo", "srank_hi", "negative_count", "residual_srank", "dimension")
+FLAGS = ("zero", "finite")
+NOT_PER_MEMBER = ("block_size", "threshold")
+
+Row = dict[str, Any]  # the fields of one member
+
+
+def missing_row(method: str) -> Row:
+    """The row of a member that cannot be measured.
+
+    Args:
+        method: as reported.
+
+    Returns:
+        A row of missing values.
+    """
+    row: Row = {field.name: float("nan") for field in fields(Curvature) if field.name not in NOT_PER_MEMBER}
+    row.update(dict.fromkeys(INTEGERS, MISSING), zero=False, finite=False)
+    row.update(method=method, eigenvalues=torch.empty(0, dtype=torch.float64))
+    return row
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a Hessian without assembling it, to check the assembly; u is the gradient over its norm.
+
+    Attributes:
+        trace: sum of its eigenvalues.
+        product_norm: |H u|; NaN if the gradient is zero.
+        quadratic: u'Hu; NaN likewise.
+    """
+
+    trace: float
+    product_norm: float
+    quadratic: float
+
+
+def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None) -> Row:
+    """Solves for all eigenvalues of one symmetric matrix and summarises them.
+
+    Args:
+        hessian: `[D, D]` fp64, symmetric; overwritten.
+        gradient: `[D]` in the same coordinates.
+        threshold: of the stable rank.
+        known: checks of the assembly, if there are any.
+
+    Returns:
+        A row with the method ``exact``; missing if an entry is not finite. ``seconds`` and what belongs to the parts of
+        a tail are left missing, and so is ``assembly_error`` if nothing is known.
+
+    Raises:
+        LinAlgError: if the eigensolver does not converge.
+    """
+    scale, row = magnitude(hessian), missing_row("exact")
+    if not math.isfinite(scale + magnitude(gradient)):
+        return row
+    hessian.div_(scale)  # squares of a confident network's curvature must not vanish
+    gradient_norm = norm(gradient)
+    direction = gradient / gradient_norm  # NaN if zero
+    zero = not bool(hessian.any())
+    # An eigensolver on a GPU may refuse a matrix of zeros.
+    eigenvalues = torch.zeros_like(gradient) if zero else torch.linalg.eigvalsh(hessian)
+    nuclear, squares = eigenvalues.abs().sum(), eigenvalues.square().sum()
+    frobenius, sharpness = norm(hessian), eigenvalues.abs().amax()
+    negative = eigenvalues < -len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * sharpness
+    product = hessian @ direction
+    product_norm, quadratic = norm(product), direction @ product
+    trace = hessian.trace() if known is None else known.trace / scale
+    row.update(
+        srank=int(stable_rank(eigenvalues, threshold)),
+        sharpness=sharpness * scale,
+        largest=eigenvalues[-1] * scale,
+        smallest=eigenvalues[0] * scale,
+        trace=eigenvalues.sum() * scale,
+        nuclear_norm=nuclear * scale,
+        frobenius_norm=frobenius * scale,
+        negative_mass=0.0 if zero else -eigenvalues.clamp(max=0).sum() / nuclear,
+        negative_count=int(negative.sum()),
+        overlap=quadratic / product_norm,
+        gradient_norm=gradient_norm,
+        dimension=len(eigenvalues),
+        zero=zero,
+        finite=True,
+        trace_error=(eigenvalues.sum() - trace).abs() / (1.0 if zero else nuclear),
+        frobenius_error=(squares - frobenius.square()).abs() / (1.0 if zero else frobenius.square()),
+        eigenvalues=(eigenvalues * scale).cpu(),
+    )
+    row["srank_lo"] = row["srank_hi"] = row["srank"]
+    if known is not None:
+        error = max(abs(product_norm - known.product_norm / scale), abs(quadratic - known.quadratic / scale))
+        row["assembly_error"] = error / (1.0 if zero else frobenius)
+    return row
+
+
+def gather_rows(rows: Sequence[Row], block_size: int, threshold: float) -> Curvature:
+    """Stacks the rows of members.
+
+    Args:
+        rows: `M` rows.
+        block_size: parameters of the block.
+        threshold: of the stable rank.
+
+    Returns:
+        The curvature of all members.
+    """
+    columns: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if name in ("method", "eigenvalues"):
+            columns[name] = tuple(values)
+        else:
+            kind = torch.int64 if name in INTEGERS else torch.bool if name in FLAGS else torch.float64
+            columns[name] = torch.tensor([float(v) if kind == torch.float64 else v for v in values], dtype=kind)
+    return Curvature(**columns, block_size=block_size, threshold=threshold)
+
+
+def magnitude(values: Tensor) -> float:
+    """The power of two at or below the largest absolute value, to scale by without touching digits.
+
+    Args:
+        values: any shape.
+
+    Returns:
+        At least 2^-1000, so that its reciprocal is finite; 1 for zeros; infinity or NaN if a value is.
+    """
+    largest = float(torch.linalg.vector_norm(values, float("inf"))) if values.numel() else 0.0
+    if largest == 0.0 or not math.isfinite(largest):
+        return 1.0 if largest == 0.0 else largest
+    return max(2.0 ** (math.frexp(largest)[1] - 1), 2.0**-1000)
+
+
+def norm(values: Tensor) -> Tensor:
+    """Euclidean norm that neither overflows nor vanishes.
+
+    Args:
+        values: `[..., D]`.
+
+    Returns:
+        A scalar tensor.
+    """
+    result = torch.linalg.vector_norm(torch.linalg.vector_norm(values, dim=-1))  # in two steps: shorter sums
+    if 1e-140 < float(result) < 1e140:
+        return result
+    scale = magnitude(values)
+    return torch.linalg.vector_norm(values / scale) * scale
