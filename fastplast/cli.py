@@ -86,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories")
     plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
     plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
-    plot.add_argument("--out", metavar="DIR", help="default: figures/ in the first run")
+    plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
+    plot.add_argument("--out", metavar="PATH", help="a directory, or a file; default: figures/ in the first run")
 
     show = command("list", "list what there is")
     show.add_argument("what", choices=LISTS)
@@ -145,10 +146,15 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a number: got {text!r}") from None
 
 
-def _items(text: str) -> list[int | float]:
-    """Numbers between commas: 1e-2,1e-3; a comma makes a list even of one."""
+def _items(text: str) -> int | float | list[int | float]:
+    """Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
+
+    Raises:
+        ArgumentTypeError: if a part is no number.
+    """
     try:
-        return [int(part) if part.strip().isdigit() else float(part) for part in text.split(",") if part.strip()]
+        parts = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",") if part.strip()]
+        return parts if "," in text or not parts else parts[0]
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be numbers: got {text!r}") from None
 
@@ -157,7 +163,7 @@ def fields_from(options: dict[str, Any]) -> dict[str, Any]:
     """The fields of ``Experiment`` among parsed options.
 
     Args:
-        options: from the parser; lists are lists of lists.
+        options: from the parser; lists are lists of numbers and of lists of numbers.
 
     Returns:
         Field to value; ``--seeds 30`` is a count, ``--seeds 3,7`` and ``--seeds 3 7`` are lists.
@@ -168,8 +174,8 @@ def fields_from(options: dict[str, Any]) -> dict[str, Any]:
             continue
         value = options[name]
         if isinstance(value, list):
-            flat = [item for part in value for item in part]
-            value = flat[0] if name == "seeds" and len(flat) == 1 and len(value) == 1 else tuple(flat)
+            flat = tuple(item for part in value for item in (part if isinstance(part, list) else [part]))
+            value = value[0] if name == "seeds" and len(value) == 1 and not isinstance(value[0], list) else flat
         fields[name] = value
     return fields
 
@@ -239,7 +245,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 def _plot(options: dict[str, Any]) -> int:
     from fastplast.plots import plot
 
-    for path in plot(options["runs"], tuple(options["columns"]), options["out"], tuple(options["formats"])):
+    for path in plot(options["runs"], options["columns"], options["out"], options["formats"], options["log"]):
         print(path)
     return 0
 

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
@@ -143,6 +144,9 @@ class Experiment:
                 object.__setattr__(self, name, tuple(value))
             elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seeds":
                 object.__setattr__(self, name, (value,))
+        for name in ("data_dir", "out"):
+            if isinstance(value := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
         validate(self)
 
     def resolved(self) -> Experiment:
@@ -283,7 +287,8 @@ def validate(experiment: Experiment) -> None:
     for f in dataclasses.fields(experiment):
         value, choices = getattr(experiment, f.name), f.metadata["choices"]
         custom = f.name == "network" and isinstance(value, str) and value.startswith("module:")
-        if choices and not custom and value is not None and value not in choices:
+        undecided = value is None and f.default is None
+        if choices and not custom and not undecided and value not in choices:
             raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), choices)}")
     for names, rule, holds in _RULES:
         for name in names:

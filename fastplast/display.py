@@ -68,7 +68,7 @@ class _Tally:
         self.first_updates: int | None = None
         self.updates, self.task, self.epoch, self.diverged = 0, 0, 0, 0
         self.train_seconds, self.task_seconds, self.measure_seconds = 0.0, 0.0, 0.0
-        self.tasks_measured = 0
+        self.tasks_measured, self.tasks_ended = 0, 0
         self.start: dict[str, Any] = {}
         self.error = math.nan
 
@@ -77,7 +77,7 @@ class _Tally:
         per_task = e.epochs * e.steps_per_epoch()
         if isinstance(event, TaskStarted):
             self.task, self.epoch, self.start = event.task, 0, event.columns
-            self.updates = event.task * per_task
+            self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, math.nan
         elif isinstance(event, EpochDone):
             if self.first_updates is None:
                 self.first_updates = event.updates - e.steps_per_epoch()
@@ -88,6 +88,7 @@ class _Tally:
             self.task_seconds = 0.0
             self.measure_seconds += event.measure_seconds
             self.tasks_measured += 1
+            self.tasks_ended = event.task + 1
             self.error = _mean(event.columns.get("error"))
 
     @property
@@ -103,16 +104,20 @@ class _Tally:
         e = self.setup.experiment
         left = (self.setup.updates - self.updates) * len(self.setup.group.members) / self.rate
         measured = self.measure_seconds / self.tasks_measured if self.tasks_measured else 0.0
-        return left + measured * ((e.tasks or 0) - self.task)
+        return left + measured * ((e.tasks or 0) - self.tasks_ended)
 
     def summary(self) -> str:
-        parts = [f"error {self.error:.4f}"]
+        parts = []
         start_error, srank = _mean(self.start.get("error")), self.start.get("hessian_srank")
+        if not math.isnan(self.error):
+            parts.append(f"error {self.error:.4f}")
         if not math.isnan(start_error):
-            parts[0] += f" (start {start_error:.4f})"
+            parts.append(f"(start {start_error:.4f})")
         if srank is not None:
-            parts.append(f"srank {_median(srank):.0f}")
-        parts.append(f"{self.rate:,.0f} updates/s")
+            parts.append(f" srank {_median(srank):.0f}")
+        parts = [" ".join(parts)]
+        if not math.isnan(self.rate):
+            parts.append(f"{self.rate:,.0f} updates/s")
         if math.isfinite(self.remaining) and self.remaining > 0:
             parts.append(f"{duration(self.remaining)} left")
         if self.diverged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from fastplast.methods import Pull
 from fastplast.networks import AnyNetwork, Dense, ModuleNetwork
 from fastplast.problems import Task
 
-Column = list[float | int | bool | str | None]
+Column = Sequence[float | int | bool | str | None]
 
 MAX_BLOCK = 6000  # parameters of a dense Hessian: 0.3 GB a member in float64
 _MEMBERS_AT_ONCE = 16  # bounds the memory of tails and Hessians
@@ -173,8 +174,8 @@ def _measure_module(network: ModuleNetwork, state: GroupState, task: Task) -> Cu
     slots = [network.layout[name] for name in block_names(network)]
     network.train(False)
     losses, blocks = [], []
-    for member, row in enumerate(state.params.double()):
-        x, y = probes.member_inputs(task, member).double(), task.labels[member]
+    for member, row in enumerate(state.params.to(network.measuring_dtype)):
+        x, y = probes.member_inputs(task, member).to(row.dtype), task.labels[member]
 
         def loss(block: Tensor, row: Tensor = row, x: Tensor = x, y: Tensor = y) -> Tensor:
             pieces, start, end = [], 0, 0
@@ -209,5 +210,6 @@ def _curvature_columns(parts: list[Curvature]) -> dict[str, Column]:
     for column, field in fields.items():
         values = [value for part in parts for value in getattr(part, field).tolist()]
         columns[column] = [value if ok else None for value, ok in zip(values, finite)]
-    columns["hessian_method"] = [part.method if ok else None for part in parts for ok in part.finite.tolist()]
+    names = [name for part in parts for name in part.method]
+    columns["hessian_method"] = [name if ok else None for name, ok in zip(names, finite)]
     return columns

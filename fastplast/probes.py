@@ -36,8 +36,8 @@ DEFINITIONS: dict[str, str] = {
     "weight_norm_l1": "mean absolute value of a parameter, biases included",
     "weight_norm_l2": "Euclidean norm of all parameters",
     "weight_norm_l1_{layer}": "mean absolute value of the elements of the layer's weight matrix",
-    "weight_srank_{layer}": "stable rank of the layer's weight matrix (kernels flattened per output): least j such that "
-    "the j largest singular values make up more than 99% of their sum",
+    "weight_srank_{layer}": "stable rank of the layer's weight matrix (kernels flattened per output): least j such "
+    "that the j largest singular values make up more than 99% of their sum",
     "feature_srank_{layer}": "stable rank of the examples x units matrix of the layer's post-activation features over "
     "all examples of the task; features of a convolution are averaged over space",
     "activation_entropy": "entropy, natural logarithm, of the share of each unit of the last hidden layer in the "
@@ -88,8 +88,8 @@ def member_inputs(task: Task, member: int) -> Tensor:
 def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evaluation:
     """Runs one member over all examples of a task; its numbers do not depend on the other members.
 
-    Dense layers run in float64. Convolutions run in float32, as in training: in float64 they take five times as long and
-    change no metric beyond its seventh digit.
+    Dense layers run in float64. Convolutions run in float32, as in training: in float64 they take five times as long
+    and change no metric beyond its sixth digit.
 
     Args:
         network: of the group.
@@ -111,7 +111,8 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
         h = h.double()
         features[name] = h.mean(space) if space else h
         magnitudes[name] = h.abs().mean((0, *space))
-    return Evaluation(float(loss), float((logits.argmax(1) != labels).double().mean()), features, magnitudes)
+    error = (logits.argmax(1) != labels).double().mean() if bool(logits.isfinite().all()) else torch.tensor(torch.nan)
+    return Evaluation(float(loss), float(error), features, magnitudes)
 
 
 def data_columns(evaluation: Evaluation) -> dict[str, float]:
@@ -128,6 +129,8 @@ def data_columns(evaluation: Evaluation) -> dict[str, float]:
         columns[f"feature_srank_{name}"] = _matrix_srank(h)
     if not evaluation.magnitudes:
         return columns
+    if not all(bool(magnitude.isfinite().all()) for magnitude in evaluation.magnitudes.values()):
+        return columns | dict.fromkeys(("dormant_fraction", "dead_fraction", "activation_entropy"), float("nan"))
     scores, dead = [], []
     for magnitude in evaluation.magnitudes.values():
         mean = magnitude.mean()
@@ -157,7 +160,7 @@ def weight_columns(row: Tensor, init: Tensor, layout: Layout) -> dict[str, float
     Returns:
         Column to value.
     """
-    row, away = row.double(), (row - init).double()
+    row, away = row.double(), row.double() - init.double()
     columns = {
         "weight_norm_l1": float(row.abs().sum() / layout.count),
         "weight_norm_l2": float(torch.linalg.vector_norm(row)),
@@ -185,7 +188,7 @@ def update_columns(sums: Accumulators, state: GroupState, at_start: Tensor, layo
     Returns:
         Column to `[M]` float64; NaN for members that made no update.
     """
-    moved = (state.params - at_start).double()
+    moved = state.params.double() - at_start.double()
     columns = {
         "online_loss": sums.loss / sums.steps,
         "online_error": sums.error / sums.steps,

@@ -41,9 +41,6 @@ class Run:
     Raises:
         FileNotFoundError: if the path is no run directory.
         ValueError: if it was written in another schema.
-
-    Example:
-        >>> Run("runs/mine").metrics().groupby("task")["error"].mean()  # doctest: +SKIP
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -103,6 +100,9 @@ class Run:
 
         table = pyarrow.concat_tables([_read_part(part) for part in self._parts()], promote_options="permissive")
         table = table.sort_by([("task", "ascending"), ("when", "descending"), ("member", "ascending")])
+        # A column without any value so far, such as diverged_step, has no type of its own.
+        numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
+        table = table.cast(pyarrow.schema(numbers))
         if format == "pandas":
             return table.to_pandas()
         if format == "arrow":
@@ -172,10 +172,9 @@ class Run:
         return f"Run({str(self.path)!r}, {members}{tasks} tasks, {state})"
 
     def _parts(self) -> list[Path]:
-        parts = sorted((self.path / "metrics").glob("part-*.parquet"))
-        if not parts:
-            raise StoreError(f"{self.path} holds no metrics yet: its first task has not been measured.")
-        return parts
+        if parts := sorted((self.path / "metrics").glob("part-*.parquet")):
+            return parts
+        raise StoreError(f"{self.path} holds no metrics yet: its first task has not been measured.")
 
 
 class RunWriter:
@@ -316,7 +315,8 @@ class RunWriter:
         """
         import numpy
 
-        rows = [numpy.asarray(_on_host(row), dtype=numpy.float32).reshape(-1) for row in eigenvalues]
+        with numpy.errstate(over="ignore"):  # a member about to diverge: infinite in fp32
+            rows = [numpy.asarray(_on_host(row), dtype=numpy.float32).reshape(-1) for row in eigenvalues]
         offsets = numpy.cumsum([0, *map(len, rows)], dtype=numpy.int64)
         buffer = io.BytesIO()
         numpy.savez(buffer, eigenvalues=numpy.concatenate([*rows, numpy.empty(0, numpy.float32)]), offsets=offsets)

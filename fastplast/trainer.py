@@ -6,6 +6,7 @@ stores. Whoever iterates it may print them, or stop.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -191,8 +192,8 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
 
 
 def _to(task: Task, device: torch.device) -> Task:
-    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(task).items()}
-    return Task(**moved)
+    moved = {name: value.to(device) for name, value in vars(task).items() if isinstance(value, Tensor)}
+    return dataclasses.replace(task, **moved)
 
 
 def _diverged(state: GroupState) -> int:

@@ -30,7 +30,10 @@ def assert_close(
     Raises:
         AssertionError: if the shapes differ or an element is too far.
     """
-    a, e = (torch.as_tensor(value).detach().double().cpu() for value in (actual, expected))
+    a, e = (
+        value.detach().double().cpu() if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        for value in (actual, expected)
+    )
     assert a.shape == e.shape, f"{name}: shape {tuple(a.shape)}, expected {tuple(e.shape)}"
     if not a.numel():
         return

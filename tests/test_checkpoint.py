@@ -260,30 +260,6 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
         RunWriter.create(tmp_path / "run", CONFIG).close()
 
 
-def test_create_refuses_a_directory_that_holds_a_run(writer):
-    before = sorted(p.name for p in writer.run.path.rglob("*"))
-    message = (
-        rf"got {writer.run.path}, which holds a run. Continue it with `fastplast resume {writer.run.path}`, or .*--out"
-    )
-    with pytest.raises(FileExistsError, match=message):
-        RunWriter.create(writer.run.path, CONFIG)
-    assert sorted(p.name for p in writer.run.path.rglob("*")) == before
-
-
-def test_create_refuses_somebodys_files(tmp_path):
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match=r"holds files\. Choose another `--out`"):
-        RunWriter.create(tmp_path, CONFIG)
-    with pytest.raises(FileExistsError, match=r"got the file .*thesis.tex"):
-        RunWriter.create(tmp_path / "thesis.tex", CONFIG)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_create_takes_an_empty_directory(tmp_path):
-    RunWriter.create(tmp_path, CONFIG).close()
-    assert Run(tmp_path).config == CONFIG
-
-
 def test_two_writers_never_share_a_run(writer):
     with pytest.raises(
         StoreError, match=rf"{writer.run.path} must have one writer: got a second one while process \d+ on"

@@ -190,7 +190,7 @@ def test_too_many_examples_are_refused(build, make_dataset) -> None:
         build("label_shuffle", examples=61)
     assert build("label_shuffle", examples=60).rows.shape == (3, 60)
     e = Experiment(examples=61).resolved()
-    with pytest.raises(ConfigError, match="Run `fastplast data fetch synthetic` for all of it."):
+    with pytest.raises(ConfigError, match=r"Run `fastplast data fetch synthetic` for all of it."):
         build_problem(e, replace(make_dataset(60, SHAPE), path=None), SEEDS)
 
 

@@ -98,6 +98,12 @@ def test_metrics_keep_types_and_tell_null_from_nan(writer):
     assert table.to_pydict()["error"][2] == 1 / 3
 
 
+def test_a_column_without_any_value_is_a_column_of_numbers(writer):
+    writer.write_metrics(0, "end", columns(0) | {"diverged_step": [None] * 3})
+    assert str(writer.run.metrics("arrow").schema.field("diverged_step").type) == "double"
+    assert writer.run.metrics().diverged_step.isna().all()
+
+
 def test_task_and_when_divide_what_describes_members_from_what_was_measured(writer):
     fill(writer, 1)
     names = writer.run.metrics().columns.tolist()
@@ -268,3 +274,27 @@ def test_importing_the_store_imports_no_heavy_library():
     code = f"import sys, fastplast.store; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_create_refuses_a_directory_that_holds_a_run(writer):
+    before = sorted(p.name for p in writer.run.path.rglob("*"))
+    message = (
+        rf"got {writer.run.path}, which holds a run. Continue it with `fastplast resume {writer.run.path}`, or .*--out"
+    )
+    with pytest.raises(FileExistsError, match=message):
+        RunWriter.create(writer.run.path, CONFIG)
+    assert sorted(p.name for p in writer.run.path.rglob("*")) == before
+
+
+def test_create_refuses_somebodys_files(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"holds files\. Choose another `--out`"):
+        RunWriter.create(tmp_path, CONFIG)
+    with pytest.raises(FileExistsError, match=r"got the file .*thesis.tex"):
+        RunWriter.create(tmp_path / "thesis.tex", CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_create_takes_an_empty_directory(tmp_path):
+    RunWriter.create(tmp_path, CONFIG).close()
+    assert Run(tmp_path).config == CONFIG

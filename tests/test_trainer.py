@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -55,12 +56,32 @@ def test_a_run_has_a_row_for_every_member_task_and_time(finished):
 def test_every_hyperparameter_is_a_column(finished):
     columns = set(finished.metrics().columns)
     assert columns >= {"seed", "learning_rate", "method", "strength", "reduction", "benchmark", "network", "activation"}
-    assert columns >= {"optimizer", "init", "label_shuffle", "pixel_range", "subset", "epochs", "examples", "batch_size"}
+    assert columns >= {
+        "optimizer",
+        "init",
+        "label_shuffle",
+        "pixel_range",
+        "subset",
+        "epochs",
+        "examples",
+        "batch_size",
+    }
 
 
 def test_every_metric_has_a_definition(finished):
     metrics = finished.metrics()
-    about = {"member", "seed", "task", "when", "updates", "diverged", "diverged_step", "dataset", "data_source", "engine"}
+    about = {
+        "member",
+        "seed",
+        "task",
+        "when",
+        "updates",
+        "diverged",
+        "diverged_step",
+        "dataset",
+        "data_source",
+        "engine",
+    }
     about |= set(fp.Experiment.__dataclass_fields__)
     known = finished.definitions
     for column in set(metrics.columns) - about:
@@ -208,7 +229,7 @@ def test_a_module_of_ones_own_trains_and_is_measured(tmp_path):
 
 def tanh_module() -> torch.nn.Module:
     sizes, layers = (784, 7, 6, 10), [torch.nn.Flatten()]
-    for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         layers += [torch.nn.Tanh()] * (i > 0) + [torch.nn.Linear(inputs, outputs)]
     return torch.nn.Sequential(*layers)
 

@@ -57,7 +57,7 @@ def compressed_hessian(at: Coordinates, labels: Tensor, residual: Residual) -> t
     examples = len(at.inputs)
     root = _softmax_root(at) / examples**0.5  # [N, C-1, C-1], columns last
     pull = torch.einsum("nce,ck,nk->kne", root, at.weight, at.slope)
-    incoming = (pull.unsqueeze(1) * at.inputs.T[None, :, :, None]).view(active * inputs, examples * classes)
+    incoming = (pull.unsqueeze(1) * at.inputs.T[None, :, :, None]).reshape(active * inputs, examples * classes)
     coupling = at.inputs.new_zeros(active, inputs, active, classes)
     coupling.diagonal(dim1=0, dim2=2).copy_(residual.coupling.permute(2, 1, 0))
     triangle = torch.linalg.qr(torch.cat((incoming, coupling.view(active * inputs, -1)), 1), mode="r").R

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from fastplast.curvature.measure import MEMORY_LIMIT
+from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.curvature.spectrum import Curvature, Row, gather_rows, matrix_row, missing_row, norm
 
 Loss = Callable[[Tensor], Tensor]

@@ -93,16 +93,16 @@ class Tail:
             index: 0..M-1.
 
         Returns:
-            A tail that shares memory with this one.
+            A tail with its own memory, whose alignment does not depend on the index: sums come out in the same order.
         """
         part = slice(index, index + 1)
         return Tail(
-            self.inputs[part],
-            self.hidden_weight[part],
-            self.hidden_bias[part],
-            self.output_weight[part],
-            self.output_bias[part],
-            self.labels[part],
+            self.inputs[part].clone(),
+            self.hidden_weight[part].clone(),
+            self.hidden_bias[part].clone(),
+            self.output_weight[part].clone(),
+            self.output_bias[part].clone(),
+            self.labels[part].clone(),
             self.activation,
             self.negative_slope,
         )

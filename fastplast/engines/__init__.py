@@ -8,6 +8,7 @@ import torch
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.engines.base import Accumulators, Engine, Group, GroupState, build_group, new_state, pull_of
+from fastplast.engines.cpu import CpuEngine, missing
 from fastplast.engines.vmap import VmapEngine
 
 
@@ -64,8 +65,14 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
     Raises:
         ConfigError: if a forced engine cannot serve the group.
     """
-    if experiment.engine in ("cpu", "cuda"):
-        raise ConfigError(f"--engine {experiment.engine} is not part of this version. Use --engine vmap.")
+    if experiment.engine == "cuda":
+        raise ConfigError("--engine cuda is not part of this version. Use --engine vmap --device cuda.")
+    if experiment.engine in ("auto", "cpu"):
+        reason = missing(group, device)
+        if reason is None:
+            return CpuEngine(group, state, experiment.threads or available_cores())
+        if experiment.engine == "cpu":
+            raise ConfigError(f"--engine cpu cannot serve this experiment: {reason}. Use --engine vmap or auto.")
     return VmapEngine(group, state, device)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from fastplast_kernels.update import update
 from torch import Tensor
@@ -43,8 +46,11 @@ class VmapEngine:
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
+        with self._randomness(state, task):
+            return self._run(state, task, order)
+
+    def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         members, count, _ = order.shape
-        self._prepare_module(state, task)
         sums = torch.zeros(4, members, dtype=torch.float64, device=self.device)
         before = state.steps.clone()
         order = order.to(self.device)
@@ -59,12 +65,18 @@ class VmapEngine:
             self._apply(state, grads, loss.double(), error, sums)
         return Accumulators(state.steps - before, *sums)
 
-    def _prepare_module(self, state: GroupState, task: Task) -> None:
+    @contextmanager
+    def _randomness(self, state: GroupState, task: Task) -> Iterator[None]:
         """Dropout and the like of a user's module draw from a stream of the first member's."""
-        if isinstance(self.group.network, ModuleNetwork):
-            self.group.network.train(True)
-            update_number = int(state.steps.max())
-            torch.manual_seed(int(seeding.words(self.group.seeds[0], "module", 1, task.index, update_number)[0] >> 1))
+        if not isinstance(self.group.network, ModuleNetwork):
+            yield
+            return
+        self.group.network.train(True)
+        update_number = int(state.steps.max())
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            word = seeding.words(self.group.seeds[0], "module", 1, task.index, update_number)[0]
+            torch.manual_seed(int(word >> 1))
+            yield
 
     def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
         members = len(loss)
@@ -88,7 +100,7 @@ class VmapEngine:
         )
         change = new[0] - params
         l1 = change.abs().sum(1).double() / group.layout.count
-        l2 = torch.linalg.vector_norm(change, dim=1).double()
+        l2 = torch.linalg.vector_norm(change, dim=1, dtype=torch.float64)  # float32 would overflow at 1e19
         running = state.diverged[rows] < 0
         healthy = running & loss.isfinite() & l1.isfinite()
         state.diverged[rows] = torch.where(running & ~healthy, state.steps[rows], state.diverged[rows])

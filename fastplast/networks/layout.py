@@ -105,7 +105,7 @@ class Layout:
         """
         sizes, kept = self.split_sizes
         pieces = flat.split(sizes, dim=-1)
-        return {s.name: pieces[k].unflatten(-1, s.shape) for s, k in zip(self.slots, kept)}
+        return {s.name: pieces[k].view(flat.shape[:-1] + s.shape) for s, k in zip(self.slots, kept)}
 
     def pull(self, reduction: str) -> Tensor:
         """The factor c of the pull-to-target rule for every element of a row.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class ModuleNetwork:
     feature_names = ("last",)
 
     def __init__(self, factory: ModuleFactory, shape: tuple[int, int, int], num_classes: int) -> None:
+        if isinstance(factory, nn.Module):
+            raise TypeError(
+                f"network must be a function that makes modules: got a {type(factory).__name__}. Pass a module factory."
+            )
         self.factory, self.shape = factory, shape
         module = self._new(seed=0)
         if not isinstance(module, nn.Module):
@@ -50,9 +55,13 @@ class ModuleNetwork:
         parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not parameters:
             raise ValueError(f"network must have trainable parameters: got none in {self.name}.")
+        frozen = [n for n, p in module.named_parameters() if not p.requires_grad]
+        if frozen:
+            raise ValueError(f"network must not have frozen parameters: got {', '.join(frozen)}. Train all of them.")
         weights = {n for n, p in parameters.items() if p.ndim >= 2}
         self.layout = Layout.pack({n: tuple(p.shape) for n, p in parameters.items()}, weights)
         self._check_output(num_classes)
+        self.measuring_dtype = self._measuring_dtype()
 
     @cached_property
     def last_linear(self) -> nn.Linear | None:
@@ -74,11 +83,25 @@ class ModuleNetwork:
             raise ValueError(
                 f"network must take inputs [B, {', '.join(map(str, self.shape))}]: {self.name} failed ({error})."
             ) from None
-        if tuple(out.shape) != (2, num_classes):
+        shape = tuple(getattr(out, "shape", ()))
+        if shape != (2, num_classes):
             raise ValueError(
                 f"network must map [B, {', '.join(map(str, self.shape))}] to [B, {num_classes}]: got "
-                f"[{', '.join(map(str, out.shape))}] for B = 2 from {self.name}."
+                f"{list(shape) or type(out).__name__} for B = 2 from {self.name}."
             )
+
+    def _measuring_dtype(self) -> torch.dtype:
+        """float64, or float32 where the module makes float32 tensors of its own."""
+        row, x = (
+            torch.zeros(self.layout.size, dtype=torch.float64),
+            torch.zeros(2, prod(self.shape), dtype=torch.float64),
+        )
+        try:
+            with torch.no_grad():
+                self.logits(row, x)
+        except RuntimeError:
+            return torch.float32
+        return torch.float64
 
     def initial_parameters(self, seeds: list[int]) -> Tensor:
         """The module's own initialisation, under each member's seed.
@@ -110,13 +133,13 @@ class ModuleNetwork:
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs.
-            dense_dtype: arithmetic of the whole module; that of the inputs if None.
+            dense_dtype: arithmetic of the whole module, if it can be had; that of the inputs if None.
 
         Returns:
             Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear``.
         """
         if dense_dtype is not None:
-            row, x = row.to(dense_dtype), x.to(dense_dtype)
+            row, x = row.to(self.measuring_dtype), x.to(self.measuring_dtype)
         if self.last_linear is None:
             return self.logits(row, x), []
         features: list[Tensor] = []

@@ -1,1 +1,5 @@
-"""To be written."""
+"""Figures of runs, drawn from their files only."""
+
+from fastplast.plots.curves import plot
+
+__all__ = ["plot"]

@@ -98,6 +98,7 @@ def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
         pixels = dataset.images.reshape(-1, channels, size)
         mean = pixels.mean(axis=(0, 2), dtype=np.float64)
         std = np.sqrt((pixels.astype(np.float32) ** 2).mean(axis=(0, 2), dtype=np.float64) - mean**2)
+        std = np.where(std > 0, std, 1.0)  # a constant channel becomes 0
         scale, shift = 1.0 / std, -mean / std
     else:
         low, high = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}[pixel_range]

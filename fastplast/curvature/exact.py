@@ -40,6 +40,9 @@ def measure(tail: Tail, *, threshold: float = 0.99, memory_limit: int = MEMORY_L
 
     Returns:
         The curvature of all members. A member with weights or inputs that are not finite gets missing values.
+
+    Raises:
+        ValueError: if one Hessian alone exceeds the memory limit.
     """
     return measure_labels(tail, [tail.labels], threshold=threshold, memory_limit=memory_limit)[0]
 
@@ -153,7 +156,8 @@ def _known(tail: Tail) -> tuple[Known, float]:
 
 def _is_finite(tail: Tail) -> bool:
     state = tail.state
-    tensors = (state.inputs, state.hidden, state.probability, tail.hidden_weight, tail.output_weight)
+    weights = (tail.hidden_weight, tail.hidden_bias, tail.output_weight, tail.output_bias)
+    tensors = (state.inputs, state.hidden, state.probability, *weights)
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 

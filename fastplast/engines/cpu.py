@@ -1,0 +1,108 @@
+"""The ``cpu`` engine: fused Numba kernels, each member kept in the caches of one core for an epoch."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from fastplast_kernels.conv_step.layers import ConvLayer
+from fastplast_kernels.mlp_step.layers import DenseLayer
+from torch import Tensor
+
+from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.networks import Conv, ModuleNetwork, Network
+from fastplast.problems import Task
+
+
+def missing(group: Group, device: torch.device) -> str | None:
+    """What the engine would need to serve a group.
+
+    Args:
+        group: what to train.
+        device: where.
+
+    Returns:
+        The reason why it can't, or None if it can.
+    """
+    if device.type != "cpu":
+        return f"it trains on the CPU, not on {device.type}"
+    if isinstance(group.network, ModuleNetwork):
+        return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    return None
+
+
+class CpuEngine:
+    """Trains built-in networks; draws, order of updates and results are those of the ``vmap`` engine to tolerance.
+
+    A member's bits do not depend on the other members, on the number of threads, or on how updates are split into
+    calls.
+
+    Args:
+        group: what to train.
+        state: of the group, for its initial parameters.
+        threads: cores to use.
+    """
+
+    name = "cpu"
+    device = torch.device("cpu")
+
+    def __init__(self, group: Group, state: GroupState, threads: int) -> None:
+        assert isinstance(group.network, Network)  # `missing` was asked
+        self.group, self.threads = group, threads
+        self.pull = pull_of(group, state)
+        self.layers = kernel_layers(group.network, group.reduction)
+
+    def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+        """Trains on minibatches in order; see ``Engine.run``."""
+        sums = self._kernel().train(
+            state.params,
+            state.m,
+            state.v,
+            state.steps,
+            state.diverged,
+            self.layers,
+            task,
+            order.contiguous(),
+            self.group.hyper._replace(strength=self.pull.strength),
+            self.group.optimizer,
+            self.group.decoupled,
+            self.pull.anchor if self.pull.active else None,
+            self.pull.ranked,
+            self.threads,
+        )
+        return Accumulators(*sums)
+
+    def _kernel(self) -> ModuleType:
+        """The kernels of this kind of network; importing them brings in Numba."""
+        if any(isinstance(layer, ConvLayer) for layer in self.layers):
+            from fastplast_kernels.conv_step import cpu
+        else:
+            from fastplast_kernels.mlp_step import cpu
+        return cpu
+
+
+def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLayer, ...]:
+    """A network in the words of the kernels: where each layer's parameters lie, its sizes and activation.
+
+    Args:
+        network: a built-in network.
+        reduction: of the pull, ``mean`` or ``sum``.
+
+    Returns:
+        One entry per layer.
+    """
+    layers: list[ConvLayer | DenseLayer] = []
+    for layer in network.layers:
+        weight, bias = network.layout[f"{layer.name}.weight"], network.layout[f"{layer.name}.bias"]
+        place = {"weight": weight.offset, "bias": bias.offset}
+        rule = {
+            "activation": network.activation if layer.activated else "identity",
+            "slope": network.slope,
+            "pull": 1.0 / weight.count if reduction == "mean" else 1.0,
+        }
+        if isinstance(layer, Conv):
+            sizes = {n: getattr(layer, n) for n in ("outputs", "height", "width", "kernel", "stride", "padding")}
+            layers.append(ConvLayer(channels=layer.in_channels, **sizes, **place, **rule))
+        else:
+            layers.append(DenseLayer(inputs=layer.inputs, outputs=layer.outputs, **place, **rule))
+    return tuple(layers)
