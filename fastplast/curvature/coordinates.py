@@ -145,7 +145,7 @@ def _independent_inputs(inputs: Tensor) -> Tensor:
     """Inputs in the basis of their right singular vectors, without those of singular value zero.
 
     Singular values, not eigenvalues of the second moment: the coupling of the two layers is linear in the inputs, so a
-    direction may only be dropped at 1e-16, not at the 1e-8 to which a second moment resolves it.
+    direction dropped at 1e-8, which is all that a second moment resolves, may change the Hessian by as much.
     """
     triangle = torch.linalg.qr(inputs, mode="r").R
     _, values, vectors = torch.linalg.svd(triangle, full_matrices=False)

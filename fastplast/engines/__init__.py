@@ -78,9 +78,11 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
 
 __all__ = [
     "Accumulators",
+    "CpuEngine",
     "Engine",
     "Group",
     "GroupState",
+    "VmapEngine",
     "available_cores",
     "build_group",
     "choose_device",

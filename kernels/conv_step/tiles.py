@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fastplast_kernels.mlp_step.compilation import called
+from fastplast_kernels.mlp_step.simd import (
+    LANES,
+    _address,
+    _shuffle,
+    float32x8,
+    fma_outer,
+    load_rows,
+    splat_row,
+    zeros,
+)
+import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
-
-from fastplast_kernels.mlp_step.simd import LANES, _address, _splat, float32x8, fma_outer, load_rows, zeros
 
 GROUP = 16  # examples that are stored side by side: a cache line, two vectors
 
@@ -27,21 +36,6 @@ _MERGES = (
     ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
     ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
 )
-
-
-@intrinsic(prefer_literal=True)
-def splat_rows(typingctx, array, index, stride, count):
-    """Tuple of ``count`` vectors, the k-th with all lanes equal to element index + k * stride."""
-    result = types.UniTuple(float32x8, count.literal_value)
-
-    def codegen(context, builder, sig, args):
-        rows = []
-        for k in range(result.count):
-            at = builder.add(args[1], builder.mul(args[2], args[2].type(k)))
-            rows.append(_splat(builder, builder.load(_address(context, builder, sig.args[0], args[0], at, _FLOAT))))
-        return context.make_tuple(builder, result, rows)
-
-    return result(array, types.intp, types.intp, count), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -75,13 +69,9 @@ def store_rows(typingctx, array, index, stride, tile, rows):
 def _lane_sums(builder, vectors):
     """The sums over the lanes of up to eight vectors, as one vector; the same tree of additions for each."""
     vectors = vectors + [ir.Constant(vectors[0].type, ir.Undefined)] * (LANES - len(vectors))
-
-    def shuffle(a, b, lanes):
-        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
-
     for low, high in _MERGES:
         pairs = zip(vectors[::2], vectors[1::2])
-        vectors = [builder.fadd(shuffle(a, b, low), shuffle(a, b, high)) for a, b in pairs]
+        vectors = [builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high)) for a, b in pairs]
     return vectors[0]
 
 
@@ -106,6 +96,34 @@ def add_lane_sums(typingctx, array, index, row_stride, column_stride, tile, rows
     return types.void(array, types.intp, types.intp, types.intp, tile, rows), codegen
 
 
+@intrinsic
+def integers(typingctx, table):
+    """Where an int64 table lies in memory: the table without its reference count, row after row."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(table)(context, builder, args[0]).data
+
+    return types.CPointer(types.int64)(table), codegen
+
+
+@intrinsic
+def transpose(typingctx, tile):
+    """Lane b of vector a of eight vectors becomes lane a of vector b."""
+
+    def codegen(context, builder, sig, args):
+        rows = [builder.extract_value(args[0], k) for k in range(LANES)]
+        for distance in (4, 2, 1):  # exchange off-diagonal squares of this size
+            low = [k + (LANES if k & distance else 0) - (distance if k & distance else 0) for k in range(LANES)]
+            high = [k + distance for k in low]
+            for k in range(LANES):
+                if not k & distance:
+                    a, b = rows[k], rows[k + distance]
+                    rows[k], rows[k + distance] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+        return context.make_tuple(builder, tile, rows)
+
+    return tile(tile), codegen
+
+
 class Strides(NamedTuple):
     """Inner length and strides, in floats, of the sums of `multiply`."""
 
@@ -117,26 +135,26 @@ class Strides(NamedTuple):
     x_column: int
     x_i: int
     x_j: int
-    y_row: int
     y_column: int
 
 
 def _multiply_tile(rows: int) -> Callable:
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def tile(blocks, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
+    @called
+    def tile(blocks, by, taps, first, count, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
         for block in range(blocks):
-            w_block, y_block = w_at + block * rows * by.w_row, y_at + block * rows * by.y_row
-            for column in range(columns.shape[0]):
-                n_j, w_column, x_column = columns[column, 0], columns[column, 1], columns[column, 2] * by.x_column
-                sums = repeat(splat_rows(start, start_at + block * rows, 1, rows), 2)
+            w_block, y_block = w_at + block * rows * by.w_row, y_at + block * rows * GROUP
+            for c in range(count):
+                at = 3 * (first + c)
+                n_j, w_c, x_c = taps[at], taps[at + 1], taps[at + 2] * by.x_column
+                sums = repeat(splat_row(start, start_at + block * rows, 1, rows), 2)
                 for i in range(n_i):
                     for j in range(n_j):
-                        w_j = w_block + w_column + i * by.w_i + j * by.w_j
-                        x_j = x_at + x_column + i * by.x_i + j * by.x_j
+                        w_j = w_block + w_c + i * by.w_i + j * by.w_j
+                        x_j = x_at + x_c + i * by.x_i + j * by.x_j
                         for k in range(by.n_k):
-                            weights = splat_rows(w, w_j + k * by.w_k, by.w_row, rows)
+                            weights = splat_row(w, w_j + k * by.w_k, by.w_row, rows)
                             sums = fma_outer(sums, weights, load_rows(x, x_j + k * GROUP, LANES, 2))
-                store_rows(y, y_block + column * by.y_column, by.y_row, sums, rows)
+                store_rows(y, y_block + c * by.y_column, GROUP, sums, rows)
 
     return tile
 
@@ -144,18 +162,20 @@ def _multiply_tile(rows: int) -> Callable:
 _one_row, _two_rows, _four_rows, _six_rows = (_multiply_tile(rows) for rows in (1, 2, 4, 6))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def multiply(rows, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
+@called
+def multiply(rows, by, taps, first, count, n_i, w, w_at, x, x_at, start, start_at, y, y_at):
     """Sums of products for a row of pixels: forward passes and input gradients.
 
-    With (n_j, w_c, x_c) = columns[c], for r < rows, every column c and lane l < `GROUP`:
-    y[y_at + r y_row + c y_column + l] = start[start_at + r] + sum over i < n_i, j < n_j, k < n_k of
+    With (n_j, w_c, x_c) = taps[first + c], for r < rows, c < count and lane l < `GROUP`:
+    y[y_at + r GROUP + c y_column + l] = start[start_at + r] + sum over i < n_i, j < n_j, k < n_k of
     w[w_at + w_c + r w_row + i w_i + j w_j + k w_k] * x[x_at + x_c x_column + i x_i + j x_j + k GROUP + l].
 
     Args:
         rows: any number.
         by: n_k and the strides.
-        columns: `[pixels, 3]`.
+        taps: `integers` of a table of three columns.
+        first: its row for the first pixel.
+        count: pixels of the row.
         n_i: outer terms.
         w: left factors.
         w_at: index of the first.
@@ -166,20 +186,20 @@ def multiply(rows, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at)
         y: result; may not overlap the factors.
         y_at: index of the first.
     """
-    sixes = rows // 6
-    _six_rows(sixes, by, columns, n_i, w, w_at, x, x_at, start, start_at, y, y_at)
+    sixes, single = rows // 6, np.int64(1)  # not a literal, for which a tile would be compiled once more
+    _six_rows(sixes, by, taps, first, count, n_i, w, w_at, x, x_at, start, start_at, y, y_at)
     r = 6 * sixes
     if rows - r >= 4:
-        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
-        _four_rows(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
+        w_r, y_r = w_at + r * by.w_row, y_at + r * GROUP
+        _four_rows(single, by, taps, first, count, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
         r += 4
     if rows - r >= 2:
-        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
-        _two_rows(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
+        w_r, y_r = w_at + r * by.w_row, y_at + r * GROUP
+        _two_rows(single, by, taps, first, count, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
         r += 2
     if rows - r == 1:
-        w_r, y_r = w_at + r * by.w_row, y_at + r * by.y_row
-        _one_row(1, by, columns, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
+        w_r, y_r = w_at + r * by.w_row, y_at + r * GROUP
+        _one_row(single, by, taps, first, count, n_i, w, w_r, x, x_at, start, start_at + r, y, y_r)
 
 
 class PixelStrides(NamedTuple):
@@ -196,7 +216,7 @@ class PixelStrides(NamedTuple):
 def _correlate_tile(outputs: int, inputs: int) -> Callable:
     size = outputs * inputs
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @called
     def tile(o_blocks, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
         for c_block in range(c_blocks):
             x_block, g_block = x_at + c_block * inputs * GROUP, g_at + c_block * inputs * by.g_column
@@ -217,14 +237,12 @@ def _correlate_tile(outputs: int, inputs: int) -> Callable:
 def _correlate_inputs(inputs: int) -> Callable:
     fours, ones = _correlate_tile(4, inputs), _correlate_tile(1, inputs)
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @called
     def outputs_in_blocks(outputs, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
         blocks = outputs // 4
         fours(blocks, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
         done = 4 * blocks
-        ones(
-            outputs - done, c_blocks, by, n_i, n_j, d, d_at + done * GROUP, x, x_at, g, g_at + done * by.g_row
-        )
+        ones(outputs - done, c_blocks, by, n_i, n_j, d, d_at + done * GROUP, x, x_at, g, g_at + done * by.g_row)
 
     return outputs_in_blocks
 
@@ -232,7 +250,7 @@ def _correlate_inputs(inputs: int) -> Callable:
 _one_input, _two_inputs, _three_inputs = (_correlate_inputs(inputs) for inputs in (1, 2, 3))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@called
 def correlate(outputs, inputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
     """Adds sums over pixels and examples of output gradient times input: gradients of weights.
 
@@ -258,4 +276,4 @@ def correlate(outputs, inputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
     c = 3 * threes
     _two_inputs(outputs, twos, by, n_i, n_j, d, d_at, x, x_at + c * GROUP, g, g_at + c * by.g_column)
     if inputs == 1:
-        _one_input(outputs, 1, by, n_i, n_j, d, d_at, x, x_at, g, g_at)
+        _one_input(outputs, inputs, by, n_i, n_j, d, d_at, x, x_at, g, g_at)

@@ -11,6 +11,7 @@ from fastplast_kernels.mlp_step.simd import (
     absolute,
     fma,
     load,
+    pointer,
     splat,
     store,
     times_power_of_two,
@@ -23,9 +24,9 @@ _IDENTITY, _RELU, _LEAKY_RELU, _TANH = range(4)
 
 @inlined
 def exp(x):
-    """e**x with a relative error below 2e-7, for x in [-87, 88]; outside of it, the value at the nearer end.
+    """Exponential function with a relative error below 2e-7 on [-87, 88]; outside, the value at the nearer end.
 
-    x = n ln 2 + r with |r| <= ln(2) / 2; e**r by a minimax polynomial, n goes to the exponent. NaN stays NaN.
+    x = n ln 2 + r with |r| <= ln(2) / 2; e^r by a minimax polynomial, n goes to the exponent. NaN stays NaN.
     """
     x = where_positive(x - splat(88.0), splat(88.0), x)
     x = where_positive(splat(-87.0) - x, splat(-87.0), x)
@@ -42,7 +43,7 @@ def exp(x):
 
 @inlined
 def tanh(x):
-    """tanh(x) within 2 units of the last place: an odd minimax polynomial near 0, else 1 - 2 / (e**2|x| + 1)."""
+    """Hyperbolic tangent within 2 units of the last place: an odd minimax polynomial near 0, else by `exp`."""
     size = absolute(x)
     large = splat(1.0) - splat(2.0) / (exp(size + size) + splat(1.0))
     large = where_positive(x, large, splat(0.0) - large)
@@ -56,19 +57,20 @@ def tanh(x):
 
 @inlined
 def relu(x):
-    """max(x, 0); NaN stays NaN."""
+    """Zero where x < 0; NaN stays NaN."""
     return where_positive(splat(0.0) - x, splat(0.0), x)
 
 
 @inlined
 def leaky_relu(x, slope):
-    """x where x > 0, else slope * x."""
+    """Slope times x where x is not > 0."""
     return where_positive(x, x, slope * x)
 
 
 @called
 def activate(code, slope, values, start, length):
     """Replaces values by their activations; ``length`` is rounded up to whole vectors."""
+    values = pointer(values)
     if code == _RELU:
         for i in range(start, start + length, LANES):
             store(values, i, relu(load(values, i)))
@@ -83,6 +85,7 @@ def activate(code, slope, values, start, length):
 @called
 def times_derivative(code, slope, activations, start, gradients, at, length):
     """Multiplies gradients by the derivative of the activation, given the activations."""
+    activations, gradients = pointer(activations), pointer(gradients)
     if code == _RELU:
         for i in range(0, length, LANES):
             store(gradients, at + i, where_positive(load(activations, start + i), load(gradients, at + i), splat(0.0)))

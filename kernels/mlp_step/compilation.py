@@ -20,7 +20,7 @@ import numba
 import platformdirs
 from llvmlite import binding
 
-_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
 
 
 @cache

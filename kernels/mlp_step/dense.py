@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastplast_kernels.mlp_step.compilation import called, inlined
+from fastplast_kernels.mlp_step.rules import DECAY, KEEP, NUM_COEFFICIENTS
 from fastplast_kernels.mlp_step.simd import (
     LANES,
     absolute,
@@ -24,6 +25,7 @@ from fastplast_kernels.mlp_step.simd import (
     load_halves,
     load_rows,
     load_rows_first,
+    pointer,
     splat,
     splat_row,
     store,
@@ -34,7 +36,8 @@ from fastplast_kernels.mlp_step.simd import (
     zeros,
 )
 
-# Register tiles: 8 sums, 4 factors of one side and 2 of the other fit the 16 registers of AVX2.
+# Register tiles of 4 x 2 sums: with 4 factors of one side and 2 of the other they fit the 16 registers of AVX2.
+_TILE = 8
 _OUTPUTS, _EXAMPLES = 4, 2  # of the forward pass
 _BACK_EXAMPLES, _BACK_VECTORS = 4, 2  # of the input gradient
 _ROWS, _VECTORS = 4, 2  # of the weight gradient
@@ -43,7 +46,7 @@ _ROWS, _VECTORS = 4, 2  # of the weight gradient
 @inlined
 def _forward_tile(w, w_at, w_stride, x, x_at, x_stride, inputs):
     """Lane 4 b + o: example b times output o."""
-    sums, whole = zeros(_EXAMPLES * _OUTPUTS), inputs - inputs % LANES
+    sums, whole = zeros(_TILE), inputs - inputs % LANES
     for i in range(0, whole, LANES):
         examples = load_rows(x, x_at + i, x_stride, _EXAMPLES)
         sums = fma_outer(sums, examples, load_rows(w, w_at + i, w_stride, _OUTPUTS))
@@ -55,7 +58,7 @@ def _forward_tile(w, w_at, w_stride, x, x_at, x_stride, inputs):
 
 @called
 def dense_forward(w, weight, bias, x, x_at, x_stride, y, y_at, y_stride, batch, inputs, outputs):
-    """y = x W' + b.
+    """Forward pass, y = x W' + b.
 
     Args:
         w: flat parameters.
@@ -71,6 +74,7 @@ def dense_forward(w, weight, bias, x, x_at, x_stride, y, y_at, y_stride, batch, 
         inputs: I.
         outputs: O.
     """
+    w, x, y = pointer(w), pointer(x), pointer(y)
     for o_next in range(0, outputs if outputs >= _OUTPUTS else 0, _OUTPUTS):
         o = min(o_next, outputs - _OUTPUTS)
         start = load_halves(w, bias + o, bias + o)
@@ -89,7 +93,7 @@ def dense_forward(w, weight, bias, x, x_at, x_stride, y, y_at, y_stride, batch, 
 
 @inlined
 def _backward_tile(w, w_at, inputs, d, d_at, d_stride, outputs):
-    sums = zeros(_BACK_EXAMPLES * _BACK_VECTORS)
+    sums = zeros(_TILE)
     for o in range(outputs):
         factors = splat_row(d, d_at + o, d_stride, _BACK_EXAMPLES)
         sums = fma_outer(sums, factors, load_rows(w, w_at + o * inputs, LANES, _BACK_VECTORS))
@@ -106,7 +110,7 @@ def _backward_edge(w, w_at, inputs, d, d_at, outputs, lanes):
 
 @called
 def dense_backward_input(w, weight, d, d_at, d_stride, dx, dx_at, dx_stride, batch, inputs, outputs):
-    """dx = d W: the gradient of the loss with respect to the inputs.
+    """Gradient of the loss with respect to the inputs, dx = d W.
 
     Args:
         w: flat parameters.
@@ -121,6 +125,7 @@ def dense_backward_input(w, weight, d, d_at, d_stride, dx, dx_at, dx_stride, bat
         inputs: I.
         outputs: O.
     """
+    w, d, dx = pointer(w), pointer(d), pointer(dx)
     width = _BACK_VECTORS * LANES
     if inputs < width or batch < _BACK_EXAMPLES:
         for b in range(batch):
@@ -134,23 +139,126 @@ def dense_backward_input(w, weight, d, d_at, d_stride, dx, dx_at, dx_stride, bat
         for i_next in range(0, inputs, width):
             i = min(i_next, inputs - width)
             tile = _backward_tile(w, weight + i, inputs, d, d_at + b * d_stride, d_stride, outputs)
-            for k in range(_BACK_EXAMPLES * _BACK_VECTORS):
+            for k in range(_TILE):
                 at = dx_at + (b + k // _BACK_VECTORS) * dx_stride + i + k % _BACK_VECTORS * LANES
                 store(dx, at, tile[k])
 
 
-# Update rules: from the gradient g, a weight (after decoupled decay), its moments and the coefficients of the step to
-# the new weight and moments. `step.coefficients` makes the coefficients. A rule is a line in `_RULES`.
+def build_dense_update(rule: Callable, regularised: bool) -> Callable:
+    """The update of a layer's weights with one optimiser.
 
+    Args:
+        rule: from `rules`.
+        regularised: whether there may be weight decay or a pull to a target. Without, neither costs anything.
 
-@inlined
-def _adam(g, w, m, v, c):
-    m = fma(c[1], g, c[0] * m)
-    v = fma(g, g, c[2] * v)
-    return fma(c[3], m / (sqrt(v) + c[4]), w), m, v
+    Returns:
+        A function for kernels, `dense_update` below.
+    """
 
+    @inlined
+    def change(g, w, m, v, q, c, pull):
+        if regularised:
+            g = fma(pull, w - q, fma(c[DECAY], w, g))
+            w = c[KEEP] * w
+        return rule(g, w, m, v, c)
 
-@inlined
-def _sgd(g, w, m, v, c):
-    m = fma(c[0], m, g)
-    return fma(c[3], m, w), m, v
+    @inlined
+    def update_whole(g, params, m, v, at, anchor, anchor_at, c, pull, l1, l2):
+        w = load(params, at)
+        q = load(anchor, anchor_at) if regularised else w
+        new_w, new_m, new_v = change(g, w, load(m, at), load(v, at), q, c, pull)
+        store(params, at, new_w)
+        store(m, at, new_m)
+        store(v, at, new_v)
+        moved = new_w - w
+        return l1 + absolute(moved), fma(moved, moved, l2)
+
+    @inlined
+    def update_first(lanes, g, params, m, v, at, anchor, anchor_at, c, pull, l1, l2):
+        if lanes == LANES:
+            return update_whole(g, params, m, v, at, anchor, anchor_at, c, pull, l1, l2)
+        w = load_first(params, at, lanes)
+        q = load_first(anchor, anchor_at, lanes) if regularised else w
+        new_w, new_m, new_v = change(g, w, load_first(m, at, lanes), load_first(v, at, lanes), q, c, pull)
+        store_first(params, at, new_w, lanes)
+        store_first(m, at, new_m, lanes)
+        store_first(v, at, new_v, lanes)
+        moved = first_lanes(new_w - w, lanes)
+        return l1 + absolute(moved), fma(moved, moved, l2)
+
+    @called
+    def dense_update(
+        params,
+        m,
+        v,
+        weight,
+        anchor,
+        target,
+        coefficients,
+        pull,
+        x,
+        x_at,
+        x_stride,
+        d,
+        d_at,
+        d_stride,
+        batch,
+        inputs,
+        outputs,
+    ):
+        """Weight gradient d'x, pull, decay, optimiser and norms of the change in one pass.
+
+        Args:
+            params: flat parameters, changed in place, as are the moments.
+            m: first moments.
+            v: second moments; m again for a rule without.
+            weight: index of the weight matrix in these three.
+            anchor: flat array of the targets of the pull.
+            target: index of the first target.
+            coefficients: of the step, float32.
+            pull: 2 * strength * c * scale of the gradient, float32.
+            x: flat array of the layer's inputs.
+            x_at: index of the first example.
+            x_stride: floats from one example to the next.
+            d: flat array of the gradients with respect to the outputs, times the scale that the rule asks for.
+            d_at: index of the first example.
+            d_stride: floats from one example to the next.
+            batch: B.
+            inputs: I.
+            outputs: O.
+
+        Returns:
+            Sum of |change| and sum of its squares, float64.
+        """
+        params, m, v, anchor, x, d = pointer(params), pointer(m), pointer(v), pointer(anchor), pointer(x), pointer(d)
+        c = splat_row(coefficients, 0, 1, NUM_COEFFICIENTS)
+        pull_all = splat(pull)
+        sum_l1, sum_l2 = 0.0, 0.0
+        whole, width = inputs - inputs % (_VECTORS * LANES), _VECTORS * LANES
+        for o in range(0, outputs, _ROWS):
+            l1, l2 = zeros(2)
+            if o + _ROWS <= outputs:
+                for i in range(0, whole, width):
+                    g = zeros(_TILE)
+                    for b in range(batch):
+                        factors = splat_row(d, d_at + b * d_stride + o, 1, _ROWS)
+                        g = fma_outer(g, factors, load_rows(x, x_at + b * x_stride + i, LANES, _VECTORS))
+                    for k in range(_TILE):
+                        at = (o + k // _VECTORS) * inputs + i + k % _VECTORS * LANES
+                        l1, l2 = update_whole(g[k], params, m, v, weight + at, anchor, target + at, c, pull_all, l1, l2)
+            for row in range(o, min(o + _ROWS, outputs)):
+                for i in range(whole if o + _ROWS <= outputs else 0, inputs, LANES):
+                    lanes = min(LANES, inputs - i)
+                    edge = zeros(1)
+                    for b in range(batch):
+                        factor = splat_row(d, d_at + b * d_stride + row, 1, 1)
+                        edge = fma_outer(edge, factor, load_rows_first(x, x_at + b * x_stride + i, 0, lanes, 1))
+                    at = row * inputs + i
+                    l1, l2 = update_first(
+                        lanes, edge[0], params, m, v, weight + at, anchor, target + at, c, pull_all, l1, l2
+                    )
+            sum_l1 += sum_lanes(l1)
+            sum_l2 += sum_lanes(l2)
+        return sum_l1, sum_l2
+
+    return dense_update

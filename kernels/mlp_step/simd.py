@@ -6,8 +6,9 @@ update of the compiler. Here the order of every operation is in the source: a pr
 thing elsewhere; the result is the same.
 
 Vectors are values of Numba functions, like a float. Groups of vectors are tuples, whose length the compiler knows, so a
-tile of accumulators stays in registers. Arrays are contiguous, one-dimensional and float32, indices count floats, and
-nothing checks bounds.
+tile of accumulators stays in registers. ``array`` is a contiguous, one-dimensional array of float32 or, better, a
+``pointer`` to one: Numba counts references to arrays at every call, which costs more than a small tile. Indices count
+floats, and nothing checks bounds.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ def _call(builder, name: str, result, *arguments):
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
 
-def _address(context, builder, array_type, array, index, element=_VECTOR):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), element.as_pointer())
+def _address(context, builder, kind, place, index, element=_VECTOR):
+    if isinstance(kind, types.Array):
+        place = context.make_array(kind)(context, builder, place).data
+    return builder.bitcast(builder.gep(place, [index]), element.as_pointer())
 
 
 def _first(builder, count):
@@ -108,7 +110,7 @@ def _lanewise(name: str):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a * b + c with one rounding."""
+    """Product and sum with one rounding, a * b + c."""
     return float32x8(a, b, c), _lanewise("fma")
 
 
@@ -139,7 +141,9 @@ def where_positive(typingctx, condition, a, b):
     """Lanes of a where the condition is > 0, else of b, also where the condition is NaN."""
 
     def codegen(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered(">", args[0], _constant(0.0)), args[1], args[2])
+        chosen = builder.select(builder.fcmp_ordered(">", args[0], _constant(0.0)), args[1], args[2])
+        # Without the fence, a choice between a new value and the old one in memory becomes a masked store: slow.
+        return _call(builder, "llvm.arithmetic.fence.v8f32", _VECTOR, chosen)
 
     return float32x8(condition, a, b), codegen
 
@@ -156,7 +160,7 @@ def first_lanes(typingctx, vector, count):
 
 @intrinsic
 def times_power_of_two(typingctx, vector, rounder):
-    """vector * 2**n, where ``rounder`` is n + 1.5 * 2**23 and the result is a normal number."""
+    """The vector times 2**n, where ``rounder`` is n + 1.5 * 2**23 and the result is a normal number."""
 
     def codegen(context, builder, sig, args):
         shift = builder.shl(builder.bitcast(args[1], _INTEGERS), _integers([23] * LANES))
@@ -182,8 +186,22 @@ def sum_lanes(typingctx, vector):
 # Memory.
 
 
-def _is_row(numba_type) -> bool:
-    return isinstance(numba_type, types.Array) and (numba_type.dtype, numba_type.ndim) == (types.float32, 1)
+def _is_row(kind) -> bool:
+    is_array = isinstance(kind, types.Array) and (kind.dtype, kind.ndim, kind.layout) == (types.float32, 1, "C")
+    return is_array or kind == types.CPointer(types.float32)
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """Where a float32 array lies in memory: the array without its reference count, and just as good to index."""
+    if not _is_row(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        is_array = isinstance(array, types.Array)
+        return context.make_array(array)(context, builder, args[0]).data if is_array else args[0]
+
+    return types.CPointer(types.float32)(array), codegen
 
 
 @intrinsic

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _NOBODY_LEFT = 1 << 60
@@ -67,10 +67,9 @@ def restore_denormals(typingctx, before):
 
 
 def _control(builder, instruction: str, place) -> None:
-    operation = ir.InlineAsm(
-        ir.FunctionType(ir.VoidType(), [place.type]), f"{instruction} ($0)", "r,~{memory}", side_effect=True
-    )
-    builder.call(operation, [place])
+    byte = builder.bitcast(place, ir.IntType(8).as_pointer())
+    function_type = ir.FunctionType(ir.VoidType(), [byte.type])
+    builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.x86.sse.{instruction}"), [byte])
 
 
 def run(work: Callable[[np.ndarray, int], None], members: int, threads: int) -> None:

@@ -1,0 +1,243 @@
+"""Training and evaluation of many convolutional networks on the cores of a CPU."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from fastplast_kernels.conv_step import evaluation, step
+from fastplast_kernels.conv_step.conv import backward_taps, forward_taps, pixel_stride
+from fastplast_kernels.conv_step.layers import ConvLayer
+from fastplast_kernels.conv_step.tiles import GROUP
+from fastplast_kernels.mlp_step import cpu as dense
+from fastplast_kernels.mlp_step import workers
+from fastplast_kernels.mlp_step.activations import CODES
+from fastplast_kernels.mlp_step.cpu import Data, Evaluation, Sums, available_cores
+from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.mlp_step.step import STRIDE, Arena, Run
+from fastplast_kernels.update import Hyperparameters
+from torch import Tensor
+
+_TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
+_HUGE_PAGE = 2 << 20
+
+
+def train(
+    params: Tensor,
+    m: Tensor,
+    v: Tensor,
+    steps: Tensor,
+    diverged: Tensor,
+    layers: Sequence[ConvLayer | DenseLayer],
+    data: Data,
+    order: Tensor,
+    hyper: Hyperparameters,
+    optimizer: str = "adam",
+    decoupled: bool = False,
+    anchor: Tensor | None = None,
+    ranked: Tensor | None = None,
+    threads: int | None = None,
+) -> Sums:
+    """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
+
+    As ``mlp_step.cpu.train``, for networks whose first layers are convolutions: forward pass, cross-entropy, backward
+    pass, pull and optimiser are those of ``reference.train``. A member's bits do not depend on the others, on the number
+    of threads or on how the steps are split into calls. A member whose batch loss is not finite, or whose update has an
+    L1 norm that is not finite, is left as it was before that update.
+
+    Args:
+        params: `[M, P]` float32, contiguous.
+        m: `[M, P]` float32, first moments, or the momentum buffers of ``sgd``.
+        v: `[M, P]` float32, second moments; not touched by ``sgd``.
+        steps: `[M]` int64, updates made so far.
+        diverged: `[M]` int64, the update (from 0) before which a member was frozen; -1 for one in good health.
+        layers: input to output; one or more convolutions, then one or more dense layers, the first of which sees the
+            last image flattened, channels first.
+        data: the task.
+        order: `[M, S, B]` int64, positions among the member's examples; -1 from some position on ends a ragged batch.
+        hyper: per member.
+        optimizer: ``adam``, ``adamw`` (the same) or ``sgd``.
+        decoupled: whether weight decay shrinks the weights directly or enters the gradient.
+        anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
+        ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
+        threads: cores to use; None for all that this process may use.
+
+    Returns:
+        Sums over the updates of this call.
+
+    Raises:
+        ValueError: if shapes, names or indices do not fit together.
+        TypeError: if a tensor has the wrong dtype or is not contiguous.
+    """
+    members, size = params.shape
+    for name, tensor in (("params", params), ("m", m), ("v", v), ("anchor", params if anchor is None else anchor)):
+        dense._check(name, tensor, (members, size), torch.float32)
+    ranked = torch.zeros(members, dtype=torch.bool) if ranked is None else ranked
+    for name, tensor, dtype in (
+        ("steps", steps, torch.int64),
+        ("diverged", diverged, torch.int64),
+        ("ranked", ranked, torch.bool),
+    ):
+        dense._check(name, tensor, (members,), dtype)
+    convolutions, tail = _check_layers(layers, size, data)
+    dense._check_data(data, members, tail[-1].outputs)
+    dense._check_order(order, members, data.rows.shape[1])
+    if optimizer not in _TRAINERS:
+        raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(_TRAINERS)}.")
+    if anchor is None and bool((hyper.strength != 0).any()):
+        raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
+    sums = torch.zeros(members, 4, dtype=torch.float64)
+    table = torch.stack([value.double() for value in hyper], dim=1)
+    before = steps.clone()
+    run = Run(*(x.numpy() for x in (order, table, ranked, steps, diverged, sums)), decoupled)
+    moments, targets = v if optimizer != "sgd" else m, params if anchor is None else anchor
+    arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
+    largest = 0
+    if bool(ranked.any()):
+        largest = max(*(layer.weights for layer in convolutions), *(layer.inputs * layer.outputs for layer in tail))
+    network, width = _plan(convolutions, tail, order.shape[2])
+    threads = min(members, threads or available_cores())
+    scratch = [_scratch(convolutions, network, width, order.shape[2], size, largest) for _ in range(threads)]
+    examples, count, trainer = dense._examples(data), sum(layer.count for layer in layers), _TRAINERS[optimizer]
+    workers.run(lambda counter, i: trainer(network, arena, examples, run, count, counter, scratch[i]), members, threads)
+    return Sums(steps - before, *sums.T.contiguous())
+
+
+def evaluate(
+    params: Tensor,
+    layers: Sequence[ConvLayer | DenseLayer],
+    data: Data,
+    features: bool = True,
+    threads: int | None = None,
+) -> Evaluation:
+    """Loss, error and features of members over all `N` examples of their task.
+
+    Args:
+        params: `[M, P]` float32, contiguous.
+        layers: as for `train`.
+        data: the task.
+        features: whether to return those of the hidden layers: activations `[M, N, O]` of dense layers, means over the
+            pixels of each channel `[M, N, O]` of convolutions.
+        threads: cores to use; None for all that this process may use.
+
+    Returns:
+        The evaluation; losses are summed in float64. Its bits do not depend on the other members or the threads.
+
+    Raises:
+        ValueError: if shapes or indices do not fit together.
+        TypeError: if a tensor has the wrong dtype or is not contiguous.
+    """
+    members, size = params.shape
+    dense._check("params", params, (members, size), torch.float32)
+    convolutions, tail = _check_layers(layers, size, data)
+    dense._check_data(data, members, tail[-1].outputs)
+    n, widths = data.rows.shape[1], [layer.outputs for layer in layers[:-1]]
+    flat = torch.empty(members * n * sum(widths) if features else 0)
+    starts = np.cumsum([0, *(members * n * width for width in widths)])
+    network, width = _plan(convolutions, tail, evaluation.BLOCK)
+    threads = min(members, threads or available_cores())
+    scratch = [_scratch(convolutions, network, width, evaluation.BLOCK, 0, 0) for _ in range(threads)]
+    row = params.view(-1).numpy()
+    arena, examples = Arena(row, row, row, row, size), dense._examples(data)
+    loss, error = np.zeros(members), np.zeros(members)
+    out = (loss, error, flat.numpy(), starts)
+    workers.run(
+        lambda counter, i: evaluation.evaluate_members(network, arena, examples, *out, counter, scratch[i]),
+        members,
+        threads,
+    )
+    blocks = [flat[a:b].view(members, n, w) for a, b, w in zip(starts, starts[1:], widths)] if features else []
+    return Evaluation(torch.from_numpy(loss), torch.from_numpy(error), blocks)
+
+
+def _padded(batch: int) -> int:
+    return -(-batch // GROUP) * GROUP
+
+
+def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> tuple[step.Network, int]:
+    """Tables of a network, and how many floats the dense part needs for `batch` examples."""
+    rows, factors, taps, x = [], [], [], 0
+    first = convolutions[0]
+    end = first.height * first.width * pixel_stride(first.channels)
+    for layer in convolutions:
+        y, y_pixel, tables = end, pixel_stride(layer.outputs), []
+        for make in (forward_taps, backward_taps):
+            for length, out in ((layer.height, layer.out_height), (layer.width, layer.out_width)):
+                tables.append(sum(len(table) for table in taps))
+                taps.append(make(length, out, layer.kernel, layer.stride, layer.padding))
+        shape = (layer.channels, layer.height, layer.width, layer.outputs, layer.kernel, layer.stride, layer.padding)
+        places = (layer.weight, layer.bias, x, pixel_stride(layer.channels), y, y_pixel)
+        code = CODES[layer.activation]
+        rows.append((*shape, layer.out_height, layer.out_width, code, *places, *tables))
+        factors.append((layer.slope, layer.pull))
+        x, end = y, y + layer.out_height * layer.out_width * y_pixel
+    network, gradient = dense._plan(tail, _padded(batch))
+    width = gradient + -(-tail[0].inputs // STRIDE) * STRIDE * _padded(batch)
+    table, taps = np.array(rows, np.int64), np.concatenate(taps)
+    return step.Network(table, np.array(factors, np.float64), taps, end, network, gradient), width
+
+
+def _memory(floats: int) -> np.ndarray:
+    """Zeros that begin a huge page where the system has them: images are strided, and small pages cost a third."""
+    block = mmap.mmap(-1, 4 * floats + _HUGE_PAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(block, np.float32)
+    start = -memory.ctypes.data % _HUGE_PAGE // 4
+    return memory[start : start + floats]
+
+
+def _scratch(
+    convolutions: list[ConvLayer], network: step.Network, width: int, batch: int, size: int, largest: int
+) -> step.Scratch:
+    inputs = convolutions[0].inputs
+    below = dense._scratch(width, inputs, batch, size, largest)
+    channels = max(max(layer.channels, layer.outputs) for layer in convolutions)
+    lengths = (
+        -(-inputs // STRIDE) * STRIDE * _padded(batch),
+        network.group * (_padded(batch) // GROUP),
+        max(
+            max(layer.width * pixel_stride(layer.channels), layer.out_width * pixel_stride(layer.outputs))
+            for layer in convolutions
+        ),
+        channels,
+        channels * GROUP,
+        max(layer.weights for layer in convolutions),
+        channels,
+    )
+    ends = np.cumsum([-(-length // STRIDE) * STRIDE for length in lengths])
+    parts = np.split(_memory(int(ends[-1])), ends[:-1])
+    return step.Scratch(*below, *(part[:length] for part, length in zip(parts, lengths)))
+
+
+def _check_layers(
+    layers: Sequence[ConvLayer | DenseLayer], size: int, data: Data
+) -> tuple[list[ConvLayer], list[DenseLayer]]:
+    convolutions = [layer for layer in layers if isinstance(layer, ConvLayer)]
+    tail = [layer for layer in layers if isinstance(layer, DenseLayer)]
+    if not convolutions or not tail or list(layers) != [*convolutions, *tail]:
+        names = [type(layer).__name__ for layer in layers]
+        raise ValueError(f"layers must be convolutions, then dense layers: got {names}. Pass at least one of each.")
+    shape = None
+    for i, layer in enumerate(convolutions):
+        got = (layer.channels, layer.height, layer.width)
+        if shape is not None and got != shape:
+            raise ValueError(f"layer {i} must have inputs {shape}: got {got}. Match the outputs below it.")
+        if min(layer.kernel, layer.stride, layer.out_height, layer.out_width) < 1 or layer.padding < 0:
+            raise ValueError(f"layer {i} must have an output: got {layer}. Pass a smaller kernel or larger padding.")
+        if layer.activation not in CODES:
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
+        if min(layer.weight, layer.bias) < 0 or max(layer.weight + layer.weights, layer.bias + layer.outputs) > size:
+            places = f"weight at {layer.weight}, bias at {layer.bias}"
+            raise ValueError(f"layer {i} must lie in a row of {size} floats: got {places}. Check P.")
+        shape = (layer.outputs, layer.out_height, layer.out_width)
+    if convolutions[0].inputs != data.scale.numel():
+        got = convolutions[0].inputs
+        raise ValueError(f"layer 0 must have {data.scale.numel()} inputs: got {got}. Match the task's images.")
+    below = convolutions[-1]
+    flattened = SimpleNamespace(scale=torch.empty(below.outputs * below.out_height * below.out_width, device="meta"))
+    dense._check_layers(tail, size, flattened)
+    return convolutions, tail

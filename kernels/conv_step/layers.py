@@ -1,0 +1,63 @@
+"""What a convolutional network is to these kernels: convolutions, then dense layers, placed in a member's row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """A convolution, as ``nn.Conv2d`` with square kernel, equal strides and zero padding, and its activation.
+
+    Attributes:
+        channels: of the input.
+        height: of the input.
+        width: of the input.
+        outputs: O, channels of the output.
+        kernel: height and width of the kernel.
+        stride: of the output's pixels on the input.
+        padding: zeros around the input.
+        weight: index of the weights `[O, channels, kernel, kernel]` in a member's row.
+        bias: index of the bias `[O]`.
+        activation: ``relu``, ``leaky_relu``, ``tanh`` or ``identity``.
+        slope: of ``leaky_relu`` where the input is negative.
+        pull: the factor c of the pull-to-target rule, for the weights.
+    """
+
+    channels: int
+    height: int
+    width: int
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+    weight: int
+    bias: int
+    activation: str = "identity"
+    slope: float = 0.0
+    pull: float = 0.0
+
+    @property
+    def inputs(self) -> int:
+        """Values of an input image."""
+        return self.channels * self.height * self.width
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return self.outputs * self.channels * self.kernel**2
+
+    @property
+    def count(self) -> int:
+        """Number of parameters."""
+        return self.weights + self.outputs
+
+    @property
+    def out_height(self) -> int:
+        """Height of the output."""
+        return (self.height + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def out_width(self) -> int:
+        """Width of the output."""
+        return (self.width + 2 * self.padding - self.kernel) // self.stride + 1

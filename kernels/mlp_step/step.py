@@ -1,0 +1,309 @@
+"""The training step of one member, and the loop that gives members to threads.
+
+A member stays with its thread for all steps of a call, so its parameters and moments stay in the caches of one core.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from fastplast_kernels.mlp_step.activations import activate, times_derivative
+from fastplast_kernels.mlp_step.compilation import called, compiled
+from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input, dense_forward
+from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
+from fastplast_kernels.mlp_step.rules import (
+    STRENGTH,
+    WEIGHT_DECAY,
+    adam,
+    adam_coefficients,
+    decay_coefficients,
+    sgd,
+    sgd_coefficients,
+)
+from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
+from fastplast_kernels.wasserstein.cpu import rank_target
+
+# Columns of `Network.layers`. X and Y are where a layer's inputs and outputs lie in `Scratch.values`, D where the
+# gradient with respect to its outputs before the activation does.
+INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, X, Y, D = range(8)
+# Columns of `Network.factors`: slope of the activation, c of the pull.
+SLOPE, PULL = range(2)
+
+STRIDE = 16  # activations of an example start at multiples of this many floats: 64 bytes, a cache line
+SNAPSHOT_INTERVAL = 256  # steps between copies of a member's state; see `_train_member`
+
+_DONE, _BAD_LOSS, _BAD_UPDATE = range(3)
+
+
+class Network(NamedTuple):
+    """Layers of a member, input to output: `[L, 8]` int64 and `[L, 2]` float64."""
+
+    layers: np.ndarray
+    factors: np.ndarray
+
+
+class Arena(NamedTuple):
+    """All members' parameters, moments and anchors, flat; `size` floats for each member."""
+
+    params: np.ndarray
+    m: np.ndarray
+    v: np.ndarray
+    anchor: np.ndarray
+    size: int
+
+
+class Examples(NamedTuple):
+    """A task's tables; images are bytes or floats, the other one is empty, as are absent pixel permutations."""
+
+    images: np.ndarray
+    float_images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+class Run(NamedTuple):
+    """What is done, and what comes of it: order `[M, S, B]`, hyper `[M, 7]`, sums `[M, 4]`, the others `[M]`."""
+
+    order: np.ndarray
+    hyper: np.ndarray
+    ranked: np.ndarray
+    steps: np.ndarray
+    diverged: np.ndarray
+    sums: np.ndarray
+    decoupled: bool
+
+
+class Scratch(NamedTuple):
+    """One thread's memory."""
+
+    values: np.ndarray  # activations and their gradients
+    line: np.ndarray  # one input before the permutation
+    labels: np.ndarray  # of the minibatch
+    coefficients: np.ndarray  # of the update rule
+    one: np.ndarray  # the number 1
+    target: np.ndarray  # ranked targets of one weight matrix
+    sorting: np.ndarray  # int32, for `rank_target`
+    snapshot: np.ndarray  # `[3, P]`
+
+
+@called
+def stride(width):
+    """Floats from one example's activations to the next."""
+    return (width + STRIDE - 1) // STRIDE * STRIDE
+
+
+@called
+def gather(examples, member, positions, scratch):
+    """Copies the inputs and labels of some examples; returns how many, as -1 ends them."""
+    width = examples.scale.shape[0]
+    permuted = examples.pixels.shape[0] > 0
+    for b in range(positions.shape[0]):
+        if positions[b] < 0:
+            return b
+        row = examples.rows[member, positions[b]]
+        scratch.labels[b] = examples.labels[member, positions[b]]
+        line = scratch.line if permuted else scratch.values[b * stride(width) : b * stride(width) + width]
+        if examples.images.shape[0] > 0:
+            for i in range(width):
+                line[i] = np.float32(examples.images[row, i]) * examples.scale[i] + examples.shift[i]
+        else:
+            for i in range(width):
+                line[i] = examples.float_images[row, i] * examples.scale[i] + examples.shift[i]
+        if permuted:
+            for i in range(width):
+                scratch.values[b * stride(width) + i] = line[examples.pixels[member, i]]
+    return positions.shape[0]
+
+
+@called
+def forward(network, params, row, values, batch):
+    """Activations of all layers, the last one's being the logits."""
+    for i in range(network.layers.shape[0]):
+        layer = network.layers[i]
+        inputs, outputs = layer[INPUTS], layer[OUTPUTS]
+        weight, bias = row + layer[WEIGHT], row + layer[BIAS]
+        dense_forward(
+            params,
+            weight,
+            bias,
+            values,
+            layer[X],
+            stride(inputs),
+            values,
+            layer[Y],
+            stride(outputs),
+            batch,
+            inputs,
+            outputs,
+        )
+        activate(layer[ACTIVATION], network.factors[i, SLOPE], values, layer[Y], batch * stride(outputs))
+
+
+@called
+def _save(arena, member, snapshot):
+    first = member * arena.size
+    for i in range(arena.size):
+        snapshot[0, i], snapshot[1, i], snapshot[2, i] = arena.params[first + i], arena.m[first + i], arena.v[first + i]
+
+
+@called
+def _restore(arena, member, snapshot):
+    first = member * arena.size
+    for i in range(arena.size):
+        arena.params[first + i], arena.m[first + i], arena.v[first + i] = snapshot[0, i], snapshot[1, i], snapshot[2, i]
+
+
+def _build_layer_update(update: Callable) -> Callable:
+    @called
+    def update_layer(network, i, arena, row, run, member, scratch, scale, batch):
+        """Updates weights and bias of a layer whose D is filled; returns the sums of |change| and of its squares."""
+        layer = network.layers[i]
+        inputs, outputs, d_stride = layer[INPUTS], layer[OUTPUTS], stride(layer[OUTPUTS])
+        weight, bias, values, c = row + layer[WEIGHT], row + layer[BIAS], scratch.values, scratch.coefficients
+        strength = run.hyper[member, STRENGTH]
+        anchor, target = arena.anchor, weight
+        if strength == 0.0:
+            anchor = arena.params
+        elif run.ranked[member]:
+            count = inputs * outputs
+            quantiles = arena.anchor[weight : weight + count]
+            rank_target(arena.params[weight : weight + count], quantiles, scratch.target[:count], scratch.sorting)
+            anchor, target = scratch.target, 0
+        pull = np.float32(2.0 * strength * network.factors[i, PULL] * scale)
+        l1, l2 = update(
+            arena.params, arena.m, arena.v, weight, anchor, target, c, pull,
+            values, layer[X], stride(inputs), values, layer[D], d_stride, batch, inputs, outputs,
+        )  # fmt: skip
+        # A bias is a weight matrix [1, O] whose inputs are the gradients D, and whose own gradient is 1.
+        bias_l1, bias_l2 = update(
+            arena.params, arena.m, arena.v, bias, arena.params, bias, c, np.float32(0.0),
+            values, layer[D], d_stride, scratch.one, 0, 0, batch, outputs, 1,
+        )  # fmt: skip
+        return l1 + bias_l1, l2 + bias_l2
+
+    return update_layer
+
+
+def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
+    """The loop over members and steps with one optimiser.
+
+    Args:
+        rule: from `rules`.
+        coefficients: of the rule.
+
+    Returns:
+        A function for kernels.
+    """
+    plain = _build_layer_update(build_dense_update(rule, regularised=False))
+    regularised = _build_layer_update(build_dense_update(rule, regularised=True))
+
+    @called
+    def step(network, arena, examples, run, member, s, number, scratch):
+        """One update of one member.
+
+        Returns:
+            Status, batch loss, misclassified fraction, sum of |change|, sum of its squares. Where the loss is not
+            finite nothing has been changed; where the update is not, everything has.
+        """
+        row, last = member * arena.size, network.layers.shape[0] - 1
+        batch = gather(examples, member, run.order[member, s], scratch)
+        forward(network, arena.params, row, scratch.values, batch)
+        hyper = run.hyper[member]
+        scale = coefficients(hyper, number, scratch.coefficients)
+        decay_coefficients(hyper, run.decoupled, scale, scratch.coefficients)
+        top = network.layers[last]
+        loss, errors = softmax_cross_entropy(
+            scratch.values,
+            top[Y],
+            stride(top[OUTPUTS]),
+            scratch.labels,
+            scratch.values,
+            top[D],
+            batch,
+            top[OUTPUTS],
+            scale,
+        )
+        loss /= batch
+        if not math.isfinite(loss):
+            return _BAD_LOSS, 0.0, 0.0, 0.0, 0.0
+        l1, l2 = 0.0, 0.0
+        for i in range(last, -1, -1):
+            layer = network.layers[i]
+            if i > 0:
+                below, inputs, values = network.layers[i - 1], layer[INPUTS], scratch.values
+                dense_backward_input(
+                    arena.params, row + layer[WEIGHT], values, layer[D], stride(layer[OUTPUTS]),
+                    values, below[D], stride(inputs), batch, inputs, layer[OUTPUTS],
+                )  # fmt: skip
+                slope = network.factors[i - 1, SLOPE]
+                times_derivative(below[ACTIVATION], slope, values, below[Y], values, below[D], batch * stride(inputs))
+            if hyper[STRENGTH] != 0.0 or hyper[WEIGHT_DECAY] != 0.0:
+                sums = regularised(network, i, arena, row, run, member, scratch, scale, batch)
+            else:
+                sums = plain(network, i, arena, row, run, member, scratch, scale, batch)
+            l1 += sums[0]
+            l2 += sums[1]
+        return _DONE if math.isfinite(l1) else _BAD_UPDATE, loss, errors / batch, l1, l2
+
+    @called
+    def train_member(network, arena, examples, run, member, count, scratch):
+        """All steps of one member, or those before the one that diverges.
+
+        Whether an update is finite is known only when it is done, and then its inputs are gone. So the state is copied
+        every now and then, and a bad update is undone by doing the steps since the copy once more, which gives the same
+        bits. A member diverges once; the copies cost 0.2 percent.
+        """
+        start = run.steps[member]
+        saved = 0
+        _save(arena, member, scratch.snapshot)
+        for s in range(run.order.shape[1]):
+            if s == saved + SNAPSHOT_INTERVAL:
+                saved = s
+                _save(arena, member, scratch.snapshot)
+            status, loss, error, l1, l2 = step(network, arena, examples, run, member, s, start + s + 1, scratch)
+            if status == _BAD_UPDATE:
+                _restore(arena, member, scratch.snapshot)
+                for again in range(saved, s):
+                    step(network, arena, examples, run, member, again, start + again + 1, scratch)
+            if status != _DONE:
+                run.diverged[member] = start + s
+                return
+            run.steps[member] += 1
+            run.sums[member, 0] += loss
+            run.sums[member, 1] += error
+            run.sums[member, 2] += l1 / count
+            run.sums[member, 3] += math.sqrt(l2)
+
+    @called
+    def train_members(network, arena, examples, run, count, counter, scratch):
+        control = flush_denormals()
+        member = take(counter)
+        while member < run.order.shape[0]:
+            if run.diverged[member] < 0:
+                train_member(network, arena, examples, run, member, count, scratch)
+            member = take(counter)
+        restore_denormals(control)
+
+    return train_members
+
+
+_train_adam = build_trainer(adam, adam_coefficients)
+_train_sgd = build_trainer(sgd, sgd_coefficients)
+
+
+@compiled
+def train_adam(network, arena, examples, run, count, counter, scratch):
+    """Trains the members that no other thread takes, with Adam; `count` is the number of true parameters."""
+    _train_adam(network, arena, examples, run, count, counter, scratch)
+
+
+@compiled
+def train_sgd(network, arena, examples, run, count, counter, scratch):
+    """Trains the members that no other thread takes, with gradient descent; `arena.v` is `arena.m`."""
+    _train_sgd(network, arena, examples, run, count, counter, scratch)
