@@ -50,13 +50,12 @@ def _opening(setup: Setup) -> str:
     e, group = setup.experiment, setup.group
     notice = ""
     if setup.embedded:
-        notice = (
-            f"Data: {setup.source}. All of it: fastplast data fetch {e.dataset}\n"
-        )  # fmt: skip
+        notice = f"Data: {setup.source}. All of it: fastplast data fetch {e.dataset}\n"
     return notice + (
         f"{e.benchmark}: {len(group.members)} x {group.network.name} ({group.layout.count:,} parameters, "
         f"{group.network.activation}), {e.tasks} tasks x {e.epochs * e.steps_per_epoch():,} updates, "
         f"engine {setup.engine.name} on {setup.engine.device}\n{e.out}"
+        + (f"\n{setup.engine.notice}" if setup.engine.notice else "")
     )
 
 

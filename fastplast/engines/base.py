@@ -113,6 +113,11 @@ class Engine(Protocol):
     name: str
     device: torch.device
 
+    @property
+    def notice(self) -> str | None:
+        """What to tell the user before the first update, if anything."""
+        ...
+
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order, changing the state in place.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -52,6 +54,17 @@ class CpuEngine:
         self.pull = pull_of(group, state)
         self.layers = kernel_layers(group.network, group.reduction)
 
+    @property
+    def notice(self) -> str | None:
+        """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
+        from fastplast_kernels.mlp_step.compilation import cache_directory
+
+        kind = "conv_step" if self._has_convolutions else "mlp_step"
+        rule = "sgd" if self.group.optimizer == "sgd" else "adam"
+        if any(Path(cache_directory() or os.devnull).glob(f"{kind}_*/step.train_{rule}-*.nbi")):
+            return None
+        return "Compiling the kernels of the cpu engine: once on this machine, half a minute."
+
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
         sums = self._kernel().train(
@@ -72,9 +85,13 @@ class CpuEngine:
         )
         return Accumulators(*sums)
 
+    @property
+    def _has_convolutions(self) -> bool:
+        return any(isinstance(layer, ConvLayer) for layer in self.layers)
+
     def _kernel(self) -> ModuleType:
         """The kernels of this kind of network; importing them brings in Numba."""
-        if any(isinstance(layer, ConvLayer) for layer in self.layers):
+        if self._has_convolutions:
             from fastplast_kernels.conv_step import cpu
         else:
             from fastplast_kernels.mlp_step import cpu

@@ -30,6 +30,7 @@ class VmapEngine:
     """
 
     name = "vmap"
+    notice = None
 
     def __init__(self, group: Group, state: GroupState, device: torch.device) -> None:
         self.group, self.device = group, device

@@ -97,7 +97,7 @@ def train(
     arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
     largest = 0
     if bool(ranked.any()):
-        largest = max(*(layer.weights for layer in convolutions), *(layer.inputs * layer.outputs for layer in tail))
+        largest = max(layer.inputs * layer.outputs for layer in layers)
     network, width = _plan(convolutions, tail, order.shape[2])
     threads = min(members, threads or available_cores())
     scratch = [_scratch(convolutions, network, width, order.shape[2], size, largest) for _ in range(threads)]
@@ -193,7 +193,8 @@ def _memory(floats: int) -> np.ndarray:
 def _scratch(
     convolutions: list[ConvLayer], network: step.Network, width: int, batch: int, size: int, largest: int
 ) -> step.Scratch:
-    inputs = convolutions[0].inputs
+    first = convolutions[0]
+    inputs = first.channels * first.height * first.width
     below = dense._scratch(width, inputs, batch, size, largest)
     channels = max(max(layer.channels, layer.outputs) for layer in convolutions)
     lengths = (
@@ -205,7 +206,7 @@ def _scratch(
         ),
         channels,
         channels * GROUP,
-        max(layer.weights for layer in convolutions),
+        max(layer.inputs * layer.outputs for layer in convolutions),
         channels,
     )
     ends = np.cumsum([-(-length // STRIDE) * STRIDE for length in lengths])
@@ -227,16 +228,18 @@ def _check_layers(
         if shape is not None and got != shape:
             raise ValueError(f"layer {i} must have inputs {shape}: got {got}. Match the outputs below it.")
         if min(layer.kernel, layer.stride, layer.out_height, layer.out_width) < 1 or layer.padding < 0:
-            raise ValueError(f"layer {i} must have an output: got {layer}. Pass a smaller kernel or larger padding.")
+            got = f"kernel {layer.kernel}, stride {layer.stride}, padding {layer.padding}"
+            raise ValueError(f"layer {i} must have an output: got {got}. Pass a smaller kernel or a larger padding.")
         if layer.activation not in CODES:
             raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
-        if min(layer.weight, layer.bias) < 0 or max(layer.weight + layer.weights, layer.bias + layer.outputs) > size:
+        if min(layer.weight, layer.bias) < 0 or max(layer.weight + layer.inputs * layer.outputs, layer.bias + layer.outputs) > size:
             places = f"weight at {layer.weight}, bias at {layer.bias}"
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got {places}. Check P.")
         shape = (layer.outputs, layer.out_height, layer.out_width)
-    if convolutions[0].inputs != data.scale.numel():
-        got = convolutions[0].inputs
-        raise ValueError(f"layer 0 must have {data.scale.numel()} inputs: got {got}. Match the task's images.")
+    first, inputs = convolutions[0], data.scale.numel()
+    if first.channels * first.height * first.width != inputs:
+        got = (first.channels, first.height, first.width)
+        raise ValueError(f"layer 0 must have {inputs} inputs: got {got}. Match the task's images.")
     below = convolutions[-1]
     flattened = SimpleNamespace(scale=torch.empty(below.outputs * below.out_height * below.out_width, device="meta"))
     dense._check_layers(tail, size, flattened)

@@ -39,18 +39,13 @@ class ConvLayer:
 
     @property
     def inputs(self) -> int:
-        """Values of an input image."""
-        return self.channels * self.height * self.width
-
-    @property
-    def weights(self) -> int:
-        """Number of weights."""
-        return self.outputs * self.channels * self.kernel**2
+        """Values that an output pixel sees: as a matrix, the weights are `[outputs, inputs]`."""
+        return self.channels * self.kernel**2
 
     @property
     def count(self) -> int:
         """Number of parameters."""
-        return self.weights + self.outputs
+        return (self.inputs + 1) * self.outputs
 
     @property
     def out_height(self) -> int:

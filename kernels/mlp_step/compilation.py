@@ -72,6 +72,14 @@ def called(function: Callable) -> Callable:
     return numba.njit(**_FLAGS)(function)
 
 
+def merged(function: Callable) -> Callable:
+    """Decorator of a function that only kernels call, and whose source replaces the call.
+
+    A called function is optimised once more with each function above it; this one never by itself.
+    """
+    return numba.njit(inline="always", **_FLAGS)(function)
+
+
 def inlined(function: Callable) -> Callable:
-    """Decorator of a function that only kernels call, and whose body replaces the call."""
+    """Decorator of a function that only kernels call, and whose machine code replaces the call."""
     return numba.njit(forceinline=True, **_FLAGS)(function)

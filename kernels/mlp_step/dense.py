@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from fastplast_kernels.mlp_step.compilation import called, inlined
 from fastplast_kernels.mlp_step.rules import DECAY, KEEP, NUM_COEFFICIENTS
 from fastplast_kernels.mlp_step.simd import (
@@ -74,7 +75,7 @@ def dense_forward(w, weight, bias, x, x_at, x_stride, y, y_at, y_stride, batch, 
         inputs: I.
         outputs: O.
     """
-    w, x, y = pointer(w), pointer(x), pointer(y)
+    w, x, y, same = pointer(w), pointer(x), pointer(y), np.int64(0)
     for o_next in range(0, outputs if outputs >= _OUTPUTS else 0, _OUTPUTS):
         o = min(o_next, outputs - _OUTPUTS)
         start = load_halves(w, bias + o, bias + o)
@@ -83,11 +84,11 @@ def dense_forward(w, weight, bias, x, x_at, x_stride, y, y_at, y_stride, batch, 
             store_halves(y, y_at + b * y_stride + o, y_at + (b + 1) * y_stride + o, tile + start)
         if batch % _EXAMPLES:
             b = batch - 1
-            tile = _forward_tile(w, weight + o * inputs, inputs, x, x_at + b * x_stride, 0, inputs)
+            tile = _forward_tile(w, weight + o * inputs, inputs, x, x_at + b * x_stride, same, inputs)
             store_halves(y, y_at + b * y_stride + o, y_at + b * y_stride + o, tile + start)
     for o in range(outputs if outputs < _OUTPUTS else 0):
         for b in range(batch):
-            tile = _forward_tile(w, weight + o * inputs, 0, x, x_at + b * x_stride, 0, inputs)
+            tile = _forward_tile(w, weight + o * inputs, same, x, x_at + b * x_stride, same, inputs)
             store_first(y, y_at + b * y_stride + o, tile + splat(w[bias + o]), 1)
 
 

@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[Tensor
     "relu": (lambda z, slope: torch.relu(z), lambda h, slope: (h > 0).to(h.dtype)),
     "leaky_relu": (
         lambda z, slope: torch.where(z > 0, z, slope * z),
-        lambda h, slope: torch.where(h > 0, 1.0, slope).to(h.dtype),
+        lambda h, slope: torch.where(h > 0, torch.ones_like(h), slope),
     ),
     "tanh": (lambda z, slope: torch.tanh(z), lambda h, slope: 1 - h * h),
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fastplast_kernels.mlp_step.activations import activate, times_derivative
-from fastplast_kernels.mlp_step.compilation import called, compiled
+from fastplast_kernels.mlp_step.compilation import called, compiled, merged
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.rules import (
@@ -160,7 +160,7 @@ def _restore(arena, member, snapshot):
 
 
 def _build_layer_update(update: Callable) -> Callable:
-    @called
+    @merged
     def update_layer(network, i, arena, row, run, member, scratch, scale, batch):
         """Updates weights and bias of a layer whose D is filled; returns the sums of |change| and of its squares."""
         layer = network.layers[i]
@@ -180,10 +180,12 @@ def _build_layer_update(update: Callable) -> Callable:
             arena.params, arena.m, arena.v, weight, anchor, target, c, pull,
             values, layer[X], stride(inputs), values, layer[D], d_stride, batch, inputs, outputs,
         )  # fmt: skip
-        # A bias is a weight matrix [1, O] whose inputs are the gradients D, and whose own gradient is 1.
+        # A bias is a weight matrix [1, O] whose inputs are the gradients D, and whose own gradient is 1. With literals
+        # in the call the update would be compiled once more.
+        zero, single = np.int64(0), np.int64(1)
         bias_l1, bias_l2 = update(
             arena.params, arena.m, arena.v, bias, arena.params, bias, c, np.float32(0.0),
-            values, layer[D], d_stride, scratch.one, 0, 0, batch, outputs, 1,
+            values, layer[D], d_stride, scratch.one, zero, zero, batch, outputs, single,
         )  # fmt: skip
         return l1 + bias_l1, l2 + bias_l2
 
@@ -251,7 +253,7 @@ def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
             l2 += sums[1]
         return _DONE if math.isfinite(l1) else _BAD_UPDATE, loss, errors / batch, l1, l2
 
-    @called
+    @merged
     def train_member(network, arena, examples, run, member, count, scratch):
         """All steps of one member, or those before the one that diverges.
 
@@ -280,7 +282,7 @@ def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
             run.sums[member, 2] += l1 / count
             run.sums[member, 3] += math.sqrt(l2)
 
-    @called
+    @merged
     def train_members(network, arena, examples, run, count, counter, scratch):
         control = flush_denormals()
         member = take(counter)

@@ -56,6 +56,8 @@ def test_closed_form_gradients_are_those_of_autograd(activation: str) -> None:
 def written_penalty(module: nn.Module, case: Case, member: int, name: str) -> Tensor:
     """The penalty of a regulariser in the words of the papers."""
     total, linears = torch.zeros((), dtype=torch.float64), [s for s in module.modules() if isinstance(s, nn.Linear)]
+    if name == "none":
+        return total
     for layer, linear in zip(case.layers, linears):
         w = linear.weight.flatten()
         target = reference.weight_of(case.anchor, layer)[member].flatten().double()
@@ -68,7 +70,7 @@ def written_penalty(module: nn.Module, case: Case, member: int, name: str) -> Te
 def test_steps_are_those_of_torch_optim_on_the_written_out_loss(optimizer: str, pull: str) -> None:
     case = make_case(activation="tanh", optimizer=optimizer, decoupled=optimizer == "adamw", pull=pull, steps=10)
     case = case.fresh(hyper=case.hyper._replace(weight_decay=torch.tensor([0.0, 0.01, 0.1], dtype=torch.float64)))
-    start, h, sums = case.params.double(), case.hyper, None
+    start, h = case.params.double(), case.hyper
     modules = [ordinary(case, i, "tanh") for i in range(3)]
     for i, module in enumerate(modules):
         rate, decay = float(h.learning_rate[i]), float(h.weight_decay[i])
@@ -83,8 +85,7 @@ def test_steps_are_those_of_torch_optim_on_the_written_out_loss(optimizer: str, 
             own.zero_grad()
             (functional.cross_entropy(module(x[i]), labels[i]) + written_penalty(module, case, i, pull)).backward()
             own.step()
-    sums = case.train_reference()
-    assert sums.shape == (4, 3)
+    case.train_reference()
     assert case.steps.tolist() == [10, 10, 10]
     for i, module in enumerate(modules):
         moved = row_of(module, case) - start[i]

@@ -1,0 +1,93 @@
+"""A group of small convolutional networks, its task and its state, for the tests of their training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from fastplast_kernels.conv_step import ConvLayer, cpu, reference
+from fastplast_kernels.mlp_step import DenseLayer
+from fastplast_kernels.mlp_step.reference import bias_of, weight_of
+from mlp_case import ALIGNMENT, Case, make_anchor, make_case
+from torch import Tensor
+
+PULLS = ("none", "l2", "regenerative", "wasserstein")  # of members 0, 1, 2, 3 where the pull is mixed
+
+
+@dataclass(frozen=True)
+class ConvCase(Case):
+    """Everything that `train` takes, for convolutional networks."""
+
+    def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
+        """Trains this case's own tensors with the kernel."""
+        return cpu.train(*self.arguments(order), threads)
+
+    def train_reference(self, order: Tensor | None = None) -> Tensor:
+        """Trains this case's own tensors by the definition, with gradients in float64."""
+        inputs, labels = lambda positions: self.task.inputs(positions).double(), self.task.labels
+        arguments = self.arguments(order)
+        return reference.train(*arguments[:6], inputs, labels, *arguments[7:])
+
+    def arguments(self, order: Tensor | None) -> tuple:
+        """The arguments of `train` but the threads."""
+        state = (self.params, self.m, self.v, self.steps, self.diverged)
+        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked)
+        return (*state, self.layers, self.task, self.order if order is None else order, *rule)
+
+
+def make_conv_layers(
+    shape: tuple[int, int, int], convolutions: list[tuple[int, int, int, int]], sizes: list[int], activation: str
+) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
+    """Layers in an arena row, each part at a multiple of the alignment, and the length of the row.
+
+    Args:
+        shape: (channels, height, width) of an image.
+        convolutions: (outputs, kernel, stride, padding) of each.
+        sizes: outputs of each dense layer.
+        activation: of all but the last.
+    """
+    layers: list[ConvLayer | DenseLayer] = []
+    end = 0
+
+    def places(weights: int, outputs: int) -> tuple[int, int]:
+        nonlocal end
+        weight, bias = end, -(-(end + weights) // ALIGNMENT) * ALIGNMENT
+        end = -(-(bias + outputs) // ALIGNMENT) * ALIGNMENT
+        return weight, bias
+
+    for outputs, kernel, stride, padding in convolutions:
+        inputs = shape[0] * kernel**2
+        at = places(inputs * outputs, outputs)
+        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs))
+        shape = (outputs, layer.out_height, layer.out_width)
+        layers.append(layer)
+    inputs = shape[0] * shape[1] * shape[2]
+    for i, outputs in enumerate(sizes):
+        at, kind = places(inputs * outputs, outputs), activation if i < len(sizes) - 1 else "identity"
+        layers.append(DenseLayer(inputs, outputs, *at, kind, 0.01, 1 / (inputs * outputs)))
+        inputs = outputs
+    return tuple(layers), end
+
+
+def make_conv_case(
+    shape: tuple[int, int, int] = (3, 7, 9),
+    convolutions: tuple[tuple[int, int, int, int], ...] = ((5, 3, 2, 1), (4, 3, 1, 0)),
+    sizes: tuple[int, ...] = (11, 5),
+    activation: str = "relu",
+    pull: str = "none",
+    **fields: object,
+) -> ConvCase:
+    """Members with different hyperparameters, as `make_case`."""
+    layers, size = make_conv_layers(shape, list(convolutions), list(sizes), activation)
+    case = make_case((shape[0] * shape[1] * shape[2], sizes[-1]), pull=pull, **fields)
+    members = len(case.params)
+    params = torch.zeros(members, size)
+    for layer in layers:
+        limit = (6 / (layer.inputs + layer.outputs)) ** 0.5
+        weight_of(params, layer).uniform_(-limit, limit)
+        bias_of(params, layer).uniform_(-0.1, 0.1)
+    names = [PULLS[i % 4] if pull == "mixed" else pull for i in range(members)]
+    anchor = None if pull == "none" else torch.stack([make_anchor(p, layers, n) for p, n in zip(params, names)])
+    task = replace(case.task, shape=shape)
+    own = {"params": params, "m": torch.zeros_like(params), "v": torch.zeros_like(params), "layers": layers}
+    return ConvCase(**{**vars(case), **own, "task": task, "anchor": anchor})
