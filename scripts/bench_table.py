@@ -1,4 +1,4 @@
-"""Turns the JSON of pytest-benchmark into a Markdown table: one row per provider, ratios within each group."""
+"""Turns the JSON of pytest-benchmark into Markdown tables: what was timed side by side, and ratios to the first row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import platform
 import re
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +30,24 @@ def table(results: dict[str, Any]) -> str:
         results: what ``--benchmark-json`` wrote.
 
     Returns:
-        Markdown; medians, and how many times longer each provider takes than the fastest of its group.
+        Markdown.
     """
     info = results["machine_info"]
     lines = [
         f"# {info.get('cpu', {}).get('brand_raw') or info['processor'] or info['machine']}",
         "",
         f"Python {info['python_version']}, commit {results['commit_info']['id'][:7]}, {results['datetime'][:10]}. "
-        "Medians of interleaved rounds; times of one run are comparable with each other, less so with other runs.",
+        "Medians over rounds in which all rows of a table were timed in turn; a ratio is the median over rounds.",
     ]
-    groups = defaultdict(list)
     for bench in results["benchmarks"]:
-        groups[bench["group"] or bench["name"]].append(bench)
-    for group, benches in groups.items():
-        extras = sorted(
-            {key for b in benches for key, value in b["extra_info"].items() if isinstance(value, (int, float))}
-        )
-        lines += ["", f"## {group}", "", "| | median ms | times the fastest |" + "".join(f" {e} |" for e in extras)]
-        lines += ["|---|---|---|" + "---|" * len(extras)]
-        fastest = min(b["stats"]["median"] for b in benches)
-        for b in sorted(benches, key=lambda b: b["stats"]["median"]):
-            cells = [f"{b['extra_info'][e]:,.4g}" if e in b["extra_info"] else "" for e in extras]
-            name = b["extra_info"].get("provider") or b["name"]
-            median = b["stats"]["median"]
-            lines.append(
-                f"| {name} | {median * 1e3:,.3f} | {median / fastest:.2f} |" + "".join(f" {c} |" for c in cells)
-            )
+        extra = bench["extra_info"]
+        lines += ["", f"## {bench['group'] or bench['name']}", ""]
+        if "us" in extra:
+            lines += ["| | microseconds per member-update | ratio |", "|---|---|---|"]
+            lines += [f"| {name} | {us:,.1f} | {extra['ratio'][name]:.2f} |" for name, us in extra["us"].items()]
+            continue
+        lines += ["| | |", "|---|---|", f"| median ms | {bench['stats']['median'] * 1e3:,.3f} |"]
+        lines += [f"| {key} | {value:,.4g} |" for key, value in extra.items() if isinstance(value, (int, float))]
     return "\n".join(lines) + "\n"
 
 

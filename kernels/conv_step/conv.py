@@ -11,8 +11,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-from fastplast_kernels.conv_step.tiles import GROUP, PixelStrides, Strides, correlate, multiply, store_rows, transpose
+from fastplast_kernels.conv_step.tiles import (
+    GROUP,
+    PixelStrides,
+    Strides,
+    correlate,
+    merged,
+    multiply,
+    store_rows,
+    transpose,
+)
 from fastplast_kernels.mlp_step.activations import CODES, leaky_relu, relu, tanh
 from fastplast_kernels.mlp_step.compilation import called
 from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, splat, store, sum_lanes, where_positive
@@ -92,7 +100,7 @@ def backward_taps(size: int, out_size: int, kernel: int, stride: int, padding: i
     return np.stack([count, first, (shifted - first) // stride], axis=1).astype(np.int64)
 
 
-@called
+@merged
 def conv_forward_row(layer, i, taps, params, images, group, row):
     """One row of output pixels, before the activation.
 
@@ -125,7 +133,7 @@ def conv_forward_row(layer, i, taps, params, images, group, row):
     )  # fmt: skip
 
 
-@called
+@merged
 def conv_backward_row(layer, i, taps, params, images, group, zeros, row):
     """Gradient with respect to one row of input pixels, from the gradient with respect to the output.
 
@@ -232,9 +240,7 @@ def conv_weight_gradient(layer, images, group, gradient):
                 x_i, x_j = i * layer.stride - layer.padding + tap_i, j * layer.stride - layer.padding + tap_j
                 x_at = group + layer.x + (x_i * layer.width + x_j) * layer.x_pixel
                 d_at, tap = group + layer.y + i * strides.d_i + j * strides.d_j, tap_i * layer.kernel + tap_j
-                correlate(
-                    layer.outputs, layer.channels, strides, n_i, n_j, images, d_at, images, x_at, gradient, tap
-                )
+                correlate(layer.outputs, layer.channels, strides, n_i, n_j, images, d_at, images, x_at, gradient, tap)
 
 
 @called

@@ -44,9 +44,9 @@ def train(
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
 
     As ``mlp_step.cpu.train``, for networks whose first layers are convolutions: forward pass, cross-entropy, backward
-    pass, pull and optimiser are those of ``reference.train``. A member's bits do not depend on the others, on the number
-    of threads or on how the steps are split into calls. A member whose batch loss is not finite, or whose update has an
-    L1 norm that is not finite, is left as it was before that update.
+    pass, pull and optimiser are those of ``reference.train``. A member's bits do not depend on the others, on the
+    number of threads or on how the steps are split into calls. A member whose batch loss is not finite, or whose update
+    has an L1 norm that is not finite, is left as it was before that update.
 
     Args:
         params: `[M, P]` float32, contiguous.
@@ -232,7 +232,10 @@ def _check_layers(
             raise ValueError(f"layer {i} must have an output: got {got}. Pass a smaller kernel or a larger padding.")
         if layer.activation not in CODES:
             raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
-        if min(layer.weight, layer.bias) < 0 or max(layer.weight + layer.inputs * layer.outputs, layer.bias + layer.outputs) > size:
+        if (
+            min(layer.weight, layer.bias) < 0
+            or max(layer.weight + layer.inputs * layer.outputs, layer.bias + layer.outputs) > size
+        ):
             places = f"weight at {layer.weight}, bias at {layer.bias}"
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got {places}. Check P.")
         shape = (layer.outputs, layer.out_height, layer.out_width)

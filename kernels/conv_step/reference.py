@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import functional
-
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step import DenseLayer
 from fastplast_kernels.mlp_step.reference import ACTIVATIONS, bias_of, pull, weight_of
 from fastplast_kernels.update import Hyperparameters, update
+from torch import Tensor
+from torch.nn import functional
 
 Layer = ConvLayer | DenseLayer
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from fastplast_kernels.conv_step.conv import (
     Layer,
@@ -23,7 +22,7 @@ from fastplast_kernels.conv_step.conv import (
     interleave,
     times_derivative_row,
 )
-from fastplast_kernels.conv_step.tiles import GROUP, integers
+from fastplast_kernels.conv_step.tiles import GROUP, integers, merged
 from fastplast_kernels.mlp_step import step as dense
 from fastplast_kernels.mlp_step.activations import times_derivative
 from fastplast_kernels.mlp_step.compilation import called, compiled
@@ -39,6 +38,9 @@ from fastplast_kernels.mlp_step.rules import (
     sgd_coefficients,
 )
 from fastplast_kernels.mlp_step.simd import pointer
+from fastplast_kernels.mlp_step.step import _BAD_LOSS as BAD_LOSS
+from fastplast_kernels.mlp_step.step import _BAD_UPDATE as BAD_UPDATE
+from fastplast_kernels.mlp_step.step import _DONE as DONE
 from fastplast_kernels.mlp_step.step import (
     OUTPUTS,
     PULL,
@@ -48,18 +50,14 @@ from fastplast_kernels.mlp_step.step import (
     D,
     X,
     Y,
+    _restore,
+    _save,
     forward,
     gather,
     stride,
 )
-from fastplast_kernels.mlp_step.step import _BAD_LOSS as BAD_LOSS
-from fastplast_kernels.mlp_step.step import _BAD_UPDATE as BAD_UPDATE
-from fastplast_kernels.mlp_step.step import _DONE as DONE
-from fastplast_kernels.mlp_step.step import _restore, _save
 from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
 from fastplast_kernels.wasserstein.cpu import rank_target
-
-merged = numba.njit(inline="always")
 
 
 class Network(NamedTuple):
@@ -127,7 +125,12 @@ def _fill_up(values, at, stride, batch, factor):
 @merged
 def _convolve(network, params, row, scratch, group):
     """Outputs of all convolutions for a group of examples."""
-    taps, params, images, pixels = integers(network.taps), pointer(params), pointer(scratch.images), pointer(scratch.row)
+    taps, params, images, pixels = (
+        integers(network.taps),
+        pointer(params),
+        pointer(scratch.images),
+        pointer(scratch.row),
+    )
     for i in range(network.convolutions.shape[0]):
         layer = layer_of(network, i, row)
         line = layer.out_width * layer.y_pixel
@@ -201,7 +204,7 @@ def _back_to_images(network, arena, row, batch, scratch):
 def _build_update(update: Callable) -> Callable:
     @called
     def update_convolution(network, i, arena, row, run, member, scratch, scale):
-        """Updates weights and bias of a convolution from their gradients; returns the sums of |change| and its squares."""
+        """Updates weights and bias of a convolution from their gradients; returns the sums of |change|, its squares."""
         layer, c, one = layer_of(network, i, row), scratch.coefficients, scratch.one
         count = layer.outputs * layer.channels * layer.kernel**2
         strength = run.hyper[member, STRENGTH]
@@ -254,8 +257,8 @@ def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
         """One update of one member.
 
         Returns:
-            Status, batch loss, misclassified fraction, sum of |change|, sum of its squares. Where the loss is not finite
-            nothing has been changed; where the update is not, everything has.
+            Status, batch loss, misclassified fraction, sum of |change|, sum of its squares. Where the loss is not
+            finite nothing has been changed; where the update is not, everything has.
         """
         row, tail = member * arena.size, network.dense
         batch = see(network, arena, examples, member, run.order[member, s], scratch)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numba
+import numpy as np
 from fastplast_kernels.mlp_step.compilation import called
 from fastplast_kernels.mlp_step.simd import (
     LANES,
@@ -21,10 +23,12 @@ from fastplast_kernels.mlp_step.simd import (
     splat_row,
     zeros,
 )
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+# Decorator of a function that is called at one place: Numba writes its body there, which saves compiling both.
+merged = numba.njit(inline="always")
 
 GROUP = 16  # examples that are stored side by side: a cache line, two vectors
 
@@ -237,7 +241,7 @@ def _correlate_tile(outputs: int, inputs: int) -> Callable:
 def _correlate_inputs(inputs: int) -> Callable:
     fours, ones = _correlate_tile(4, inputs), _correlate_tile(1, inputs)
 
-    @called
+    @merged
     def outputs_in_blocks(outputs, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at):
         blocks = outputs // 4
         fours(blocks, c_blocks, by, n_i, n_j, d, d_at, x, x_at, g, g_at)

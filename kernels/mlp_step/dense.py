@@ -240,10 +240,11 @@ def build_dense_update(rule: Callable, regularised: bool) -> Callable:
             l1, l2 = zeros(2)
             if o + _ROWS <= outputs:
                 for i in range(0, whole, width):
-                    g = zeros(_TILE)
-                    for b in range(batch):
-                        factors = splat_row(d, d_at + b * d_stride + o, 1, _ROWS)
-                        g = fma_outer(g, factors, load_rows(x, x_at + b * x_stride + i, LANES, _VECTORS))
+                    g, d_b, x_b = zeros(_TILE), d_at + o, x_at + i
+                    for _ in range(batch):
+                        g = fma_outer(g, splat_row(d, d_b, 1, _ROWS), load_rows(x, x_b, LANES, _VECTORS))
+                        d_b += d_stride
+                        x_b += x_stride
                     for k in range(_TILE):
                         at = (o + k // _VECTORS) * inputs + i + k % _VECTORS * LANES
                         l1, l2 = update_whole(g[k], params, m, v, weight + at, anchor, target + at, c, pull_all, l1, l2)

@@ -40,7 +40,7 @@ def families(size: int) -> dict[str, tuple[Tensor, int]]:
     low = torch.where(index < 40, exponential(9.0), 0.0)
     copies = torch.repeat_interleave(torch.exp(-torch.arange(size, dtype=F64) / 2), 23)[:size]
     clusters = torch.exp(-(index // 12)) * (1 + 1e-8 * torch.sin(index))
-    papyan = torch.cat((ones[:9] * 50, ones[9:99], ones[99 : size] * 1e-3)) if size > 99 else ones
+    papyan = torch.cat((ones[:9] * 50, ones[9:99], ones[99:size] * 1e-3)) if size > 99 else ones
     made = {
         "identity": ones,
         "rank 1": torch.where(index == 0, 3.0, 0.0),

@@ -1,4 +1,4 @@
-"""The certificate: lo <= exact <= hi for any matrix and any orthonormal basis, and the bounds bite where they should."""
+"""The certificate: lo <= exact <= hi for any matrix and any orthonormal basis, and bounds bite where they should."""
 
 import pytest
 import torch
@@ -21,7 +21,9 @@ def random_spectrum(kind, size, generator):
     if kind == "decaying":
         return normal.sign() * torch.exp(-index * float(torch.rand((), generator=generator)) * 3)
     if kind == "two_scales":
-        return torch.where(index < size // 2, normal, normal * 10.0 ** -float(torch.randint(1, 12, (), generator=generator)))
+        return torch.where(
+            index < size // 2, normal, normal * 10.0 ** -float(torch.randint(1, 12, (), generator=generator))
+        )
     if kind == "clustered":
         return torch.round(normal) * (1 + 1e-9 * normal)
     if kind == "pairs":
@@ -71,9 +73,7 @@ def violations(seed, cases):
             factor = torch.randn(size, 1 + size // 2, dtype=F64, generator=generator)
             matrix = residual + factor @ factor.T * 10.0 ** -float(torch.randint(0, 5, (), generator=generator))
         part = None if case % 3 == 0 else residual
-        known = compress(
-            matrix, random_basis(basis, matrix, depth, generator), part, knows_rest=case % 2 == 0
-        )
+        known = compress(matrix, random_basis(basis, matrix, depth, generator), part, knows_rest=case % 2 == 0)
         found = certify(known)
         spectrum = torch.linalg.eigvalsh(matrix)
         exact, nuclear = int(stable_rank(spectrum)), float(spectrum.abs().sum())

@@ -96,6 +96,7 @@ def infinite_gradient(bad: int, steps: int, members: int = 3, batch: int = 2, **
     member = min(1, members - 1)
     case.order.remainder_(40)
     case.order[member, bad, 0] = 45
+    case.task.rows[:] = case.task.rows[0].clone()
     case.task.images[case.task.rows[:, :40]] = 1.0
     case.task.images[case.task.rows[member, 45], 5] = float("inf")
     return case
