@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 1
+_LOCK_TRIES = 20  # for a second in all
 _PACKAGES = ("torch", "numpy", "numba", "triton", "pyarrow", "pandas", "safetensors", "scipy", "matplotlib")
 
 
@@ -139,6 +141,12 @@ def take_lock(directory: Path) -> int:
     path = directory / ".lock"
     with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    # A program that a killed writer was just starting holds the lock for an instant longer than the writer itself.
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        time.sleep(0.05)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
