@@ -14,7 +14,7 @@ singular values:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Compression:
         rest_negative: at least the sum of |negative eigenvalues| of C; infinite if nothing is known.
         negatives: `[p]`, |negative eigenvalues| of a matrix R with H - R >= 0, descending; None if none is known.
         dimension: D.
+        perturbation: bounds the sum of singular values of a symmetric matrix by which H differs from what is described.
     """
 
     ritz: Tensor
@@ -48,6 +49,7 @@ class Compression:
     rest_negative: Tensor
     negatives: Tensor | None
     dimension: int
+    perturbation: float | Tensor = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,12 @@ def certify(known: Compression, threshold: float = 0.99) -> Certificate:
     top = values.cumsum(0)
     kept, coupling = top[-1], known.coupling_norm
     size = (values.square().sum() + 2 * coupling.square() + known.rest_norm.square()).sqrt()
-    slack = known.dimension * torch.finfo(values.dtype).eps * (8 * size + 2 * kept)
+    slack = known.dimension * torch.finfo(values.dtype).eps * (8 * size + 2 * kept) + known.perturbation
 
+    if known.negatives is not None:
+        # Negative parts pinch as well: those of T and C together are no more than that of H, at most that of R.
+        left = known.negatives.sum() - (-known.ritz).clamp(min=0).sum() + slack
+        known = replace(known, rest_negative=torch.minimum(known.rest_negative, left.clamp(min=0)))
     rest_lo = torch.maximum(known.rest_trace.abs(), _frobenius_floor(known, size)) if rest_size else 0 * kept
     rest_hi = torch.minimum(rest_size**0.5 * known.rest_norm, known.rest_trace + 2 * known.rest_negative)
     rest_hi = torch.maximum(rest_hi, rest_lo)
@@ -113,7 +119,7 @@ def certify(known: Compression, threshold: float = 0.99) -> Certificate:
     hi = torch.where(enough, ranks, known.dimension).amin()
     nuclear = kept + known.rest_trace.clamp(rest_lo, rest_hi)
     estimate = (1 + (top <= threshold * nuclear).sum()).clamp(lo, torch.maximum(lo, hi))
-    zero = size == 0
+    zero = (size == 0) & (slack == 0)
     lo, hi, estimate = (torch.where(zero, 0, rank) for rank in (lo, hi, estimate))
     return Certificate(lo, hi, estimate, nuclear_lo.clamp(min=0), nuclear_hi, nuclear)
 

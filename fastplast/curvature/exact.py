@@ -17,6 +17,7 @@ from torch import Tensor
 from fastplast.curvature.compressed import compressed_dimension, compressed_hessian, is_compressible
 from fastplast.curvature.coordinates import Coordinates, coordinates
 from fastplast.curvature.hessian import CHUNK_BYTES, add_residual, gauss_newton, gradient, residual_part
+from fastplast.curvature.routes import Plan, check_method, residual_row
 from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_row, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
@@ -26,7 +27,14 @@ MEMORY_LIMIT = 2**32
 Result = TypeVar("Result")
 
 
-def measure(tail: Tail, *, threshold: float = 0.99, memory_limit: int = MEMORY_LIMIT) -> Curvature:
+def measure(
+    tail: Tail,
+    *,
+    method: str = "exact",
+    threshold: float = 0.99,
+    memory_limit: int = MEMORY_LIMIT,
+    hint: Sequence[int] | Tensor | None = None,
+) -> Curvature:
     """Stable rank and other measures of the exact Hessian of every member's last two layers.
 
     The Hessian is that of the mean cross-entropy in weights and biases of both layers (arXiv 2312.00246, section 4). On
@@ -35,20 +43,33 @@ def measure(tail: Tail, *, threshold: float = 0.99, memory_limit: int = MEMORY_L
 
     Args:
         tail: of `M` members.
+        method: ``exact`` computes all eigenvalues. ``truncated`` solves the leading coordinates of each unit,
+            ``lanczos`` a block Krylov space, each with certified bounds; both end in ``exact`` where the bounds do not
+            close to 1 or 1 % of the stable rank at a lower cost. ``auto`` tries what is cheapest first, the residual
+            part alone included (``residual``).
         threshold: of the stable rank.
         memory_limit: bytes that the matrices of all members being worked on may take together.
+        hint: `[M]`, stable ranks expected, for example the last ones; negative where there is none. They decide what is
+            tried, never what is certified.
 
     Returns:
         The curvature of all members. A member with weights or inputs that are not finite gets missing values.
 
     Raises:
-        ValueError: if one Hessian alone exceeds the memory limit.
+        ValueError: if the method is unknown, the hint has a wrong length, or one Hessian exceeds the memory limit.
     """
-    return measure_labels(tail, [tail.labels], threshold=threshold, memory_limit=memory_limit)[0]
+    options = {"method": method, "threshold": threshold, "memory_limit": memory_limit, "hint": hint}
+    return measure_labels(tail, [tail.labels], **options)[0]
 
 
 def measure_labels(
-    tail: Tail, labels: Sequence[Tensor], *, threshold: float = 0.99, memory_limit: int = MEMORY_LIMIT
+    tail: Tail,
+    labels: Sequence[Tensor],
+    *,
+    method: str = "exact",
+    threshold: float = 0.99,
+    memory_limit: int = MEMORY_LIMIT,
+    hint: Sequence[int] | Tensor | None = None,
 ) -> tuple[Curvature, ...]:
     """Measures the same networks on the same inputs under several labellings.
 
@@ -58,20 +79,30 @@ def measure_labels(
     Args:
         tail: of `M` members; its own labels are not used.
         labels: one `[M, N]` tensor for each labelling.
+        method: as in ``measure``.
         threshold: of the stable rank.
         memory_limit: bytes that the matrices of all members being worked on may take together.
+        hint: as in ``measure``, for all labellings.
 
     Returns:
         One curvature for each labelling.
 
     Raises:
-        ValueError: if one Hessian alone exceeds the memory limit.
+        ValueError: if the method is unknown, the hint has a wrong length, or one Hessian exceeds the memory limit.
     """
+    check_method(method)
+    hints = [-1] * tail.num_members if hint is None else [int(value) for value in hint]
+    if len(hints) != tail.num_members:
+        raise ValueError(
+            f"hint must have one value for each of {tail.num_members} members: got {len(hints)}. "
+            f"Use -1 where there is none."
+        )
     relabelled = [tail.relabel(one) for one in labels]
     budget = _budget(memory_limit)
 
     def work(index: int) -> list[Row]:
-        return _measure_member([one.member(index) for one in relabelled], threshold, budget)
+        plan = Plan(method, threshold, hints[index])
+        return _measure_member([one.member(index) for one in relabelled], plan, budget)
 
     rows = each_member(work, tail.num_members, tail.inputs.device)
     return tuple(gather_rows(column, tail.block_size, threshold) for column in zip(*rows))
@@ -102,7 +133,7 @@ def each_member(work: Callable[[int], Result], members: int, device: torch.devic
 
 
 @torch.no_grad()
-def _measure_member(tails: list[Tail], threshold: float, budget: Callable) -> list[Row]:
+def _measure_member(tails: list[Tail], plan: Plan, budget: Callable) -> list[Row]:
     """The rows of one member, one for each labelling."""
     start = time.perf_counter()
     rows = [missing_row("exact") for _ in tails]
@@ -110,34 +141,39 @@ def _measure_member(tails: list[Tail], threshold: float, budget: Callable) -> li
         try:
             at = coordinates(tails[0])
             with budget(at, len(tails)):
-                rows = _rows(tails, at, threshold)
+                rows = _rows(tails, at, plan)
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             pass  # no convergence is a missing value, not the end of an experiment
     seconds = (time.perf_counter() - start) / len(tails)
     return [{**row, "seconds": seconds} for row in rows]
 
 
-def _rows(tails: list[Tail], at: Coordinates, threshold: float) -> list[Row]:
-    shared = None if is_compressible(at) else gauss_newton(at)
-    shared_norm = None if shared is None else norm(shared)
+def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> list[Row]:
+    shared: tuple[Tensor, Tensor] | None = None  # G and its norm
     rows = []
     for tail in tails:
         labels = tail.labels[0]
         residual = residual_part(at, labels)
-        if shared is None or shared_norm is None:
-            hessian, slope, gauss_newton_norm = compressed_hessian(at, labels, residual)
-        else:
-            gauss_newton_norm = shared_norm
-            hessian = add_residual(shared if tail is tails[-1] else shared.clone(), at, residual)
-            slope = gradient(at, labels, residual)
         known, gauss_newton_trace = _known(tail)
-        row = matrix_row(hessian, slope, threshold, known)
+        row = residual_row(tail, at, residual, known, gauss_newton_trace, plan) if plan.method == "auto" else None
+        if row is None and is_compressible(at):
+            hessian, slope, gauss_newton_norm = compressed_hessian(at, labels, residual)
+            row = matrix_row(hessian, slope, plan.threshold, known, plan.compressed_solver(residual))
+            row["residual_ratio"] = norm(residual.eigenvalues) / gauss_newton_norm
+        elif row is None:
+            if shared is None:
+                matrix = gauss_newton(at)
+                shared = matrix, norm(matrix)
+            hessian = add_residual(shared[0] if tail is tails[-1] else shared[0].clone(), at, residual)
+            row = matrix_row(hessian, gradient(at, labels, residual), plan.threshold, known, plan.solver(at, residual))
+            row["residual_ratio"] = norm(residual.eigenvalues) / shared[1]
         if row["finite"]:
-            values = residual.eigenvalues()
+            values = residual.eigenvalues
             nuclear = float(values.abs().sum())
-            row["residual_ratio"] = norm(values) / gauss_newton_norm
             row["residual_share"] = nuclear / (nuclear + gauss_newton_trace) if not row["zero"] else math.nan
-            row["residual_srank"] = int(stable_rank(values, threshold))
+            row["residual_srank"] = int(stable_rank(values, plan.threshold))
+        else:
+            row["residual_ratio"] = math.nan
         rows.append(row)
     return rows
 

@@ -14,6 +14,7 @@ examples. The Gauss-Newton part G does not depend on the labels; R is block diag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,11 +37,11 @@ class Residual:
     coupling: Tensor
     bend: Tensor | None
 
+    @cached_property
     def eigenvalues(self) -> Tensor:
-        """All eigenvalues that can be nonzero.
+        """All eigenvalues that can be nonzero, `[.]`.
 
-        Returns:
-            `[.]`. Without bend they are plus and minus the singular values of the couplings.
+        Without bend they are plus and minus the singular values of the couplings.
         """
         if self.bend is None:
             if self.coupling.numel() == 0:
@@ -53,6 +54,21 @@ class Residual:
         block[:, inputs:, :inputs] = self.coupling
         block[:, :inputs, inputs:] = self.coupling.transpose(1, 2)
         return torch.linalg.eigvalsh(block).flatten()
+
+
+def scaled(residual: Residual, scale: float) -> Residual:
+    """The residual part divided by a number, with its eigenvalues if they are known.
+
+    Args:
+        residual: of a member.
+        scale: a power of two, so that no digit changes.
+
+    Returns:
+        A new one.
+    """
+    result = Residual(residual.coupling / scale, None if residual.bend is None else residual.bend / scale)
+    result.__dict__["eigenvalues"] = residual.eigenvalues / scale
+    return result
 
 
 def gauss_newton(at: Coordinates) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,14 +22,17 @@ class Curvature:
     Missing values of a member that is not ``finite`` are -1 (integers) and NaN (floats).
 
     Attributes:
-        srank: stable rank of the Hessian; 0 if it is zero.
+        srank: stable rank of the Hessian; 0 if it is zero. Where only bounds are certified it is the estimate between
+            them that leaves out the coupling of what was solved to what was not, a second-order effect.
         srank_lo: certified lower end of the stable rank.
         srank_hi: certified upper end; both ends equal ``srank`` for the exact method.
-        sharpness: largest singular value, max |eigenvalue|.
+        sharpness: largest singular value, max |eigenvalue|. By a method other than ``exact``, this and the measures
+            down to ``negative_count`` are those of the part that was solved; the trace and, except by ``residual``, the
+            Frobenius norm are always those of the Hessian.
         largest: largest eigenvalue.
         smallest: smallest eigenvalue; 0 if only directions that were left out reach as low.
         trace: sum of eigenvalues.
-        nuclear_norm: sum of |eigenvalues|.
+        nuclear_norm: sum of |eigenvalues|, or where only bounds are certified the estimate that ``srank`` rests on.
         frobenius_norm: root of the sum of squared eigenvalues.
         negative_mass: share of the nuclear norm held by negative eigenvalues, in [0, 1]; 0 for a zero Hessian.
         negative_count: eigenvalues below minus the rounding error, dimension x 2.2e-16 x sharpness.
@@ -38,7 +41,9 @@ class Curvature:
         residual_ratio: |R|_F / |G|_F of H = G + R, Gauss-Newton and residual; NaN where the parts are not known.
         residual_share: |R|_nuc / (|R|_nuc + |G|_nuc); NaN likewise.
         residual_srank: stable rank of R; -1 likewise.
-        dimension: number of eigenvalues computed; the other ``block_size - dimension`` are exact zeros.
+        dimension: size of the Hessian without its exact null directions; the other ``block_size - dimension``
+            eigenvalues are zero.
+        depth: eigenvalues computed: ``dimension`` for the exact method, otherwise the size of the basis.
         zero: the Hessian is exactly zero.
         finite: the member could be measured.
         trace_error: |sum of eigenvalues - trace| / nuclear norm; the trace comes from the data, not from the matrix,
@@ -48,7 +53,7 @@ class Curvature:
             product Hg against the closed form, NaN if g is zero; for a generic block |H - H'|_F.
         seconds: wall time of the member's measurement.
         method: how each member was measured, `M` names.
-        eigenvalues: `M` ascending fp64 vectors `[dimension]`.
+        eigenvalues: `M` ascending fp64 vectors `[depth]`.
         block_size: parameters of the block.
         threshold: of the stable rank.
     """
@@ -70,6 +75,7 @@ class Curvature:
     residual_share: Tensor
     residual_srank: Tensor
     dimension: Tensor
+    depth: Tensor
     zero: Tensor
     finite: Tensor
     trace_error: Tensor
@@ -88,7 +94,7 @@ class Curvature:
         return self.finite & ~(errors > TOLERANCE).any(0)
 
 
-INTEGERS = ("srank", "srank_lo", "srank_hi", "negative_count", "residual_srank", "dimension")
+INTEGERS = ("srank", "srank_lo", "srank_hi", "negative_count", "residual_srank", "dimension", "depth")
 FLAGS = ("zero", "finite")
 NOT_PER_MEMBER = ("block_size", "threshold")
 
@@ -125,18 +131,69 @@ class Known:
     quadratic: float
 
 
-def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None) -> Row:
-    """Solves for all eigenvalues of one symmetric matrix and summarises them.
+@dataclass(frozen=True)
+class Solution:
+    """Eigenvalues of a Hessian, or of its part, and what they certify.
+
+    Attributes:
+        eigenvalues: `[k]`, ascending.
+        srank: in [srank_lo, srank_hi].
+        srank_lo: certified.
+        srank_hi: certified.
+        nuclear: sum of singular values that ``srank`` rests on.
+        rest_trace: trace of the Hessian minus the sum of the eigenvalues.
+        rest_square: sum of squares of the Hessian minus that of the eigenvalues.
+        method: its name.
+    """
+
+    eigenvalues: Tensor
+    srank: int
+    srank_lo: int
+    srank_hi: int
+    nuclear: Tensor
+    rest_trace: Tensor | float
+    rest_square: Tensor | float
+    method: str
+
+
+Solver = Callable[[Tensor, float], Solution]
+
+
+def exact_solution(hessian: Tensor, threshold: float) -> Solution:
+    """All eigenvalues.
+
+    Args:
+        hessian: `[D, D]`.
+        threshold: of the stable rank.
+
+    Returns:
+        The solution, whose bounds meet.
+
+    Raises:
+        LinAlgError: if the eigensolver does not converge.
+    """
+    # An eigensolver on a GPU may refuse a matrix of zeros.
+    zero = not bool(hessian.any())
+    eigenvalues = hessian.new_zeros(len(hessian)) if zero else torch.linalg.eigvalsh(hessian)
+    rank = int(stable_rank(eigenvalues, threshold))
+    return Solution(eigenvalues, rank, rank, rank, eigenvalues.abs().sum(), 0.0, 0.0, "exact")
+
+
+def matrix_row(
+    hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None, solve: Solver | None = None
+) -> Row:
+    """Solves for eigenvalues of one symmetric matrix and summarises them.
 
     Args:
         hessian: `[D, D]` fp64, symmetric; overwritten.
         gradient: `[D]` in the same coordinates.
         threshold: of the stable rank.
         known: checks of the assembly, if there are any.
+        solve: from the Hessian, which it may overwrite, divided by a scale, and that scale; ``exact_solution`` if None.
 
     Returns:
-        A row with the method ``exact``; missing if an entry is not finite. ``seconds`` and what belongs to the parts of
-        a tail are left missing, and so is ``assembly_error`` if nothing is known.
+        A row; missing if an entry is not finite. ``seconds`` and what belongs to the parts of a tail are left missing,
+        and so is ``assembly_error`` if nothing is known.
 
     Raises:
         LinAlgError: if the eigensolver does not converge.
@@ -148,38 +205,59 @@ def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float, known: Known
     gradient_norm = norm(gradient)
     direction = gradient / gradient_norm  # NaN if zero
     zero = not bool(hessian.any())
-    # An eigensolver on a GPU may refuse a matrix of zeros.
-    eigenvalues = torch.zeros_like(gradient) if zero else torch.linalg.eigvalsh(hessian)
-    nuclear, squares = eigenvalues.abs().sum(), eigenvalues.square().sum()
-    frobenius, sharpness = norm(hessian), eigenvalues.abs().amax()
-    negative = eigenvalues < -len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * sharpness
+    frobenius = norm(hessian)
     product = hessian @ direction
     product_norm, quadratic = norm(product), direction @ product
     trace = hessian.trace() if known is None else known.trace / scale
+    solution = exact_solution(hessian, threshold) if solve is None or zero else solve(hessian, scale)
+    eigenvalues, nuclear = solution.eigenvalues, solution.nuclear
+    total = eigenvalues.sum() + solution.rest_trace
+    squares = eigenvalues.square().sum() + solution.rest_square
     row.update(
-        srank=int(stable_rank(eigenvalues, threshold)),
-        sharpness=sharpness * scale,
-        largest=eigenvalues[-1] * scale,
-        smallest=eigenvalues[0] * scale,
-        trace=eigenvalues.sum() * scale,
-        nuclear_norm=nuclear * scale,
+        **eigenvalue_columns(eigenvalues, scale, nuclear),
+        srank=solution.srank,
+        srank_lo=solution.srank_lo,
+        srank_hi=solution.srank_hi,
+        trace=total * scale,
         frobenius_norm=frobenius * scale,
-        negative_mass=0.0 if zero else -eigenvalues.clamp(max=0).sum() / nuclear,
-        negative_count=int(negative.sum()),
         overlap=quadratic / product_norm,
         gradient_norm=gradient_norm,
-        dimension=len(eigenvalues),
+        dimension=len(hessian),
         zero=zero,
         finite=True,
-        trace_error=(eigenvalues.sum() - trace).abs() / (1.0 if zero else nuclear),
+        trace_error=(total - trace).abs() / (1.0 if zero else nuclear),
         frobenius_error=(squares - frobenius.square()).abs() / (1.0 if zero else frobenius.square()),
-        eigenvalues=(eigenvalues * scale).cpu(),
+        method=solution.method,
     )
-    row["srank_lo"] = row["srank_hi"] = row["srank"]
     if known is not None:
         error = max(abs(product_norm - known.product_norm / scale), abs(quadratic - known.quadratic / scale))
         row["assembly_error"] = error / (1.0 if zero else frobenius)
     return row
+
+
+def eigenvalue_columns(eigenvalues: Tensor, scale: float, nuclear: Tensor) -> Row:
+    """The fields that eigenvalues give.
+
+    Args:
+        eigenvalues: `[k]`, ascending.
+        scale: they were divided by.
+        nuclear: sum of singular values, divided by the scale.
+
+    Returns:
+        A part of a row.
+    """
+    sharpness = eigenvalues.abs().amax()
+    negative = eigenvalues < -len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * sharpness
+    return {
+        "sharpness": sharpness * scale,
+        "largest": eigenvalues[-1] * scale,
+        "smallest": eigenvalues[0] * scale,
+        "nuclear_norm": nuclear * scale,
+        "negative_mass": -eigenvalues.clamp(max=0).sum() / nuclear if nuclear > 0 else 0.0,
+        "negative_count": int(negative.sum()),
+        "depth": len(eigenvalues),
+        "eigenvalues": (eigenvalues * scale).cpu(),
+    }
 
 
 def gather_rows(rows: Sequence[Row], block_size: int, threshold: float) -> Curvature:

@@ -1,4 +1,4 @@
-"""The certificate: lo <= exact <= hi for any matrix and any orthonormal basis, and bounds bite where they should."""
+"""The certificate: lo <= exact <= hi for any matrix and orthonormal basis, and the bounds bite where they should."""
 
 import pytest
 import torch
@@ -21,9 +21,8 @@ def random_spectrum(kind, size, generator):
     if kind == "decaying":
         return normal.sign() * torch.exp(-index * float(torch.rand((), generator=generator)) * 3)
     if kind == "two_scales":
-        return torch.where(
-            index < size // 2, normal, normal * 10.0 ** -float(torch.randint(1, 12, (), generator=generator))
-        )
+        digits = float(torch.randint(1, 12, (), generator=generator))
+        return torch.where(index < size // 2, normal, normal * 10.0**-digits)
     if kind == "clustered":
         return torch.round(normal) * (1 + 1e-9 * normal)
     if kind == "pairs":

@@ -57,7 +57,7 @@ def test_parts_are_gauss_newton_and_residual(activation):
     eigenvalues = padded(torch.linalg.eigvalsh(gauss_newton(at)), len(block))
     assert_close("G", eigenvalues, torch.linalg.eigvalsh(expected), dtype=F64, length=1000)
 
-    residual = residual_part(at, tail.labels[0]).eigenvalues()
+    residual = residual_part(at, tail.labels[0]).eigenvalues
     remainder = torch.linalg.eigvalsh(torch.func.hessian(loss)(block) - expected)
     kept = residual[residual.abs().sort(descending=True).indices[: len(block)]]
     assert_close("R", padded(kept, len(block)), remainder, dtype=F64, length=1000)

@@ -1,0 +1,145 @@
+"""Block Lanczos for many symmetric matrices at once, until the certificate of each closes.
+
+A block is wider than the clusters that curvature has (equal units give equal eigenvalues), every block is
+orthogonalised twice against the whole basis, and T = Q'HQ is formed from the products themselves, so the certificate
+holds whatever rounding did to the recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastplast.curvature.certificate import Certificate, Compression, certify, coupling_norms
+
+BLOCK = 32
+GROW = 96  # columns between two looks at the certificate
+_NULL = 1e-12  # of the Frobenius norm: a shorter column is rounding, and is refilled at random
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the matrices beside their products.
+
+    Attributes:
+        trace: `[M]`.
+        norm: `[M]`, Frobenius norms.
+        negatives: `M` tensors or None, as in ``Compression``.
+    """
+
+    trace: Tensor
+    norm: Tensor
+    negatives: Sequence[Tensor | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one member.
+
+    Attributes:
+        certificate: the last one.
+        ritz: `[k]`, eigenvalues of T, ascending; k is the depth.
+    """
+
+    certificate: Certificate
+    ritz: Tensor
+
+
+def block_lanczos(
+    product: Product,
+    dimension: int,
+    known: Known,
+    *,
+    threshold: float = 0.99,
+    depth: int = 128,
+    most: int | None = None,
+    block: int = BLOCK,
+) -> list[Found]:
+    """Grows a block Krylov space for every member until its certificate closes.
+
+    A member whose certificate has closed is left out of all further products; it harms no other. The device is asked
+    for values once per look at the certificates.
+
+    Args:
+        product: from the positions `[A]` of the members that still grow and directions `[A, D, b]` to H @ directions.
+        dimension: D.
+        known: traces, norms and bounds of the negative eigenvalues.
+        threshold: of the stable rank.
+        depth: columns before the first look.
+        most: columns at which a member is given up; D if None.
+        block: b.
+
+    Returns:
+        What was found for each member. A member with a trace or norm that is not finite is the caller's business.
+    """
+    members, device = len(known.norm), known.norm.device
+    most = dimension if most is None else min(most, dimension)
+    block = min(block, dimension)
+    growing = torch.arange(members, device=device)
+    basis = _random((dimension, block), 0, device).expand(members, -1, -1)
+    basis = torch.linalg.qr(basis).Q
+    products = product(growing, basis)
+    found: list[Found | None] = [None] * members
+    look = min(depth, most)
+    while len(growing):
+        while basis.shape[2] < look:
+            width = min(block, dimension - basis.shape[2])
+            new = _next_block(basis, products[..., -block:][..., :width], known.norm[growing])
+            basis, products = torch.cat((basis, new), 2), torch.cat((products, product(growing, new)), 2)
+        closed = []
+        for position, member in enumerate(growing.tolist()):
+            found[member] = _certificate(basis[position], products[position], known, member, threshold)
+            closed.append(found[member].certificate.closed)  # pyright: ignore[reportOptionalMemberAccess]
+        going = ~torch.stack(closed)
+        if basis.shape[2] >= most or not bool(going.any()):
+            break
+        if not bool(going.all()):
+            growing, basis, products = growing[going], basis[going], products[going]
+        look = min(look + GROW, most)
+    return [one for one in found if one is not None]
+
+
+def _next_block(basis: Tensor, last: Tensor, norm: Tensor) -> Tensor:
+    """Orthonormal `[A, D, b]` outside the basis: the new part of the last products, refilled where it vanishes."""
+    new, triangle = torch.linalg.qr(last - basis @ (basis.transpose(1, 2) @ last))
+    null = triangle.diagonal(dim1=1, dim2=2).abs() <= _NULL * norm[:, None]
+    noise = _random(new.shape[1:], basis.shape[2], basis.device)
+    new = torch.where(null.unsqueeze(1), noise, new)
+    for _ in range(2):
+        new = torch.linalg.qr(new - basis @ (basis.transpose(1, 2) @ new)).Q
+    return new
+
+
+def _certificate(basis: Tensor, products: Tensor, known: Known, member: int, threshold: float) -> Found:
+    dimension, depth = basis.shape
+    part = basis.T @ products
+    coupling = products - basis @ part
+    part = (part + part.T) / 2
+    nuclear, norm, largest = coupling_norms(coupling.T)
+    square = known.norm[member].square()
+    rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
+    rest = (rest.clamp(min=0) + 1e-13 * square).sqrt() if depth < dimension else torch.zeros_like(norm)
+    ritz = torch.linalg.eigvalsh(part)
+    compression = Compression(
+        ritz=ritz,
+        coupling_nuclear=nuclear,
+        coupling_norm=norm,
+        coupling_largest=largest,
+        rest_trace=known.trace[member] - ritz.sum() if depth < dimension else torch.zeros_like(norm),
+        rest_norm=rest,
+        rest_negative=torch.full_like(norm, torch.inf),
+        negatives=known.negatives[member],
+        dimension=dimension,
+    )
+    return Found(certify(compression, threshold), ritz)
+
+
+def _random(shape: tuple[int, ...] | torch.Size, seed: int, device: torch.device) -> Tensor:
+    """The same numbers for every member, in any company and on any device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device) / shape[0] ** 0.5

@@ -1,0 +1,220 @@
+"""Which way to a stable rank: by predicted cost, certified or exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastplast.curvature.certificate import Certificate
+from fastplast.curvature.coordinates import Coordinates
+from fastplast.curvature.hessian import Residual, scaled
+from fastplast.curvature.lanczos import BLOCK, block_lanczos
+from fastplast.curvature.lanczos import Known as LanczosKnown
+from fastplast.curvature.spectrum import (
+    Known,
+    Row,
+    Solution,
+    Solver,
+    eigenvalue_columns,
+    exact_solution,
+    magnitude,
+    missing_row,
+)
+from fastplast.curvature.tail import Tail, tail_gradient
+from fastplast.curvature.truncated import residual_certificate, truncated_certificate
+
+METHODS = ("exact", "truncated", "lanczos", "auto")
+
+# Measured on one core in fp64, in seconds: eigenvalues, of D^3; thin and thick products, of a floating point operation.
+_EIGENVALUES = 8e-11
+_THIN, _THICK = 1 / 12e9, 1 / 30e9
+_DEPTH_PER_RANK = 2.5  # depth at which Lanczos has been seen to close, over the stable rank
+_SMALL = 1200  # a Hessian so small is solved before a shortcut has paid for itself
+
+
+def check_method(method: str) -> None:
+    """Checks the name of a method.
+
+    Args:
+        method: as given.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is unknown: got {method!r}. Choose from {', '.join(METHODS)}.")
+
+
+def exact_seconds(dimension: int) -> float:
+    """Predicted time of all eigenvalues.
+
+    Args:
+        dimension: D.
+
+    Returns:
+        Seconds on one core, right to a factor of two; only ratios are used.
+    """
+    return _EIGENVALUES * dimension**3
+
+
+def lanczos_seconds(dimension: int, depth: float) -> float:
+    """Predicted time of block Lanczos.
+
+    Args:
+        dimension: D.
+        depth: of the basis.
+
+    Returns:
+        Seconds on one core.
+    """
+    return _THIN * 2 * dimension**2 * depth + _THICK * 6 * dimension * depth**2 + exact_seconds(int(depth))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one member is to be measured.
+
+    Attributes:
+        method: one of ``METHODS``.
+        threshold: of the stable rank.
+        hint: the stable rank expected; negative if unknown.
+    """
+
+    method: str
+    threshold: float
+    hint: int = -1
+
+    def solver(self, at: Coordinates, residual: Residual) -> Solver:
+        """The way to the eigenvalues of a Hessian.
+
+        Args:
+            at: coordinates of the member.
+            residual: of the member.
+
+        Returns:
+            The solver.
+        """
+
+        def solve(hessian: Tensor, scale: float) -> Solution:
+            part = scaled(residual, scale)
+            solution = None
+            if self._tries_lanczos(len(hessian)):
+                solution = self._lanczos(hessian, part)
+            if solution is None and self._tries_truncation(len(hessian)):
+                solution = self._truncated(hessian, at, part)
+            return solution or exact_solution(hessian, self.threshold)
+
+        return solve
+
+    def compressed_solver(self, residual: Residual) -> Solver:
+        """The way to the eigenvalues of a compressed Hessian, whose coordinates mix the units.
+
+        Args:
+            residual: of the member.
+
+        Returns:
+            The solver.
+        """
+
+        def solve(hessian: Tensor, scale: float) -> Solution:
+            solution = None
+            if self._tries_lanczos(len(hessian)):
+                solution = self._lanczos(hessian, scaled(residual, scale))
+            return solution or exact_solution(hessian, self.threshold)
+
+        return solve
+
+    def _tries_lanczos(self, dimension: int) -> bool:
+        if self.method != "auto":
+            return self.method == "lanczos"
+        if self.hint < 0 or dimension < _SMALL:
+            return False
+        return lanczos_seconds(dimension, _DEPTH_PER_RANK * self.hint + 2 * BLOCK) < exact_seconds(dimension) / 3
+
+    def _tries_truncation(self, dimension: int) -> bool:
+        return self.method == "truncated" or (self.method == "auto" and dimension >= _SMALL)
+
+    def _lanczos(self, hessian: Tensor, residual: Residual) -> Solution | None:
+        dimension = len(hessian)
+        norm, trace = torch.linalg.vector_norm(hessian), hessian.trace()
+        negatives = residual.eigenvalues
+        negatives = (-negatives[negatives < 0]).sort(descending=True).values
+        most = dimension
+        while most > 4 * BLOCK and lanczos_seconds(dimension, most) > exact_seconds(dimension):
+            most -= BLOCK
+        depth = min(max(int(2 * self.hint) // BLOCK * BLOCK, 4 * BLOCK), 512)
+        known = LanczosKnown(trace.unsqueeze(0), norm.unsqueeze(0), [negatives])
+        (found,) = block_lanczos(
+            lambda _, block: hessian @ block, dimension, known, threshold=self.threshold, depth=depth, most=most
+        )
+        return _solution("lanczos", found.certificate, found.ritz, hessian)
+
+    def _truncated(self, hessian: Tensor, at: Coordinates, residual: Residual) -> Solution | None:
+        if at.sizes[1] == 0:
+            return None
+        found = truncated_certificate(hessian, at, residual, self.threshold)
+        return found and _solution("truncated", *found, hessian)
+
+
+def residual_row(
+    tail: Tail, at: Coordinates, residual: Residual, known: Known, gauss_newton_trace: float, plan: Plan
+) -> Row | None:
+    """Measures a Hessian by its residual part alone, without assembling it, if that certifies the stable rank.
+
+    Args:
+        tail: of one member.
+        at: its coordinates.
+        residual: of the member.
+        known: of the Hessian, in closed form.
+        gauss_newton_trace: tr G.
+        plan: of the member.
+
+    Returns:
+        A row with the method ``residual``; None if the bounds are too wide.
+    """
+    values = residual.eigenvalues
+    scale = magnitude(values)
+    if not math.isfinite(scale + known.trace) or not gauss_newton_trace < 0.01 * float(values.abs().sum()):
+        return None
+    found, values = residual_certificate(
+        scaled(residual, scale), gauss_newton_trace / scale, at.dimension, plan.threshold
+    )
+    if not bool(found.closed):
+        return None
+    row, values = missing_row("residual"), values.sort().values
+    gradient_norm = torch.linalg.vector_norm(torch.cat([part.flatten() for part in tail_gradient(tail)]))
+    row.update(
+        **eigenvalue_columns(values, scale, found.nuclear),
+        srank=int(found.estimate),
+        srank_lo=int(found.lo),
+        srank_hi=int(found.hi),
+        trace=known.trace,
+        frobenius_norm=torch.linalg.vector_norm(values) * scale,
+        overlap=known.quadratic / known.product_norm if known.product_norm > 0 else math.nan,
+        gradient_norm=gradient_norm,
+        dimension=at.dimension,
+        zero=False,
+        finite=True,
+        trace_error=abs(float(values.sum()) * scale + gauss_newton_trace - known.trace) / float(found.nuclear * scale),
+    )
+    return row
+
+
+def _solution(method: str, certificate: Certificate, ritz: Tensor, hessian: Tensor) -> Solution | None:
+    """The solution if the bounds have closed."""
+    if not bool(certificate.closed):
+        return None
+    square = torch.linalg.vector_norm(hessian).square()
+    return Solution(
+        eigenvalues=ritz,
+        srank=int(certificate.estimate),
+        srank_lo=int(certificate.lo),
+        srank_hi=int(certificate.hi),
+        nuclear=certificate.nuclear,
+        rest_trace=hessian.trace() - ritz.sum(),
+        rest_square=square - ritz.square().sum(),
+        method=method,
+    )
