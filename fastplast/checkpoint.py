@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,12 +60,12 @@ def writing(path: Path) -> Iterator[None]:
         raise failure from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     """Writes a file whole or, with a ``StoreError``, not at all; makes its directory if there is none.
 
     Args:
         path: the file; what it held before is replaced.
-        data: its content.
+        data: its content, or consecutive pieces of it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -74,7 +74,8 @@ def write_file(path: Path, data: bytes) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _sync_directory(path.parent.parent)
             with open(temporary, "wb") as file:
-                file.write(data)
+                for piece in [data] if isinstance(data, bytes) else data:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -242,7 +243,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], position: Ma
         position: where the run stands: JSON values.
         digest: ``config_digest`` of the run.
     """
-    from safetensors.torch import save
+    from fastplast.tensorfile import pieces
 
     entry = {
         "schema_version": SCHEMA_VERSION,
@@ -251,13 +252,21 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], position: Ma
         "position": dict(position),
     }
     json_bytes(entry)  # a position that is no JSON fails here, before anything is written
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     path = directory / "checkpoint.json"
     current = read_json(path)["file"] if path.exists() else ""
     _keep_only(current, directory)  # what kills left behind may be large
     state = f"state-{int(Path(current).stem.split('-')[1]) + 1 if current else 0}.safetensors"
-    write_file(directory / state, data)
-    entry |= {"file": state, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    digester, size = hashlib.sha256(), 0
+
+    def measured() -> Iterator[bytes | memoryview]:
+        nonlocal size
+        for piece in pieces(tensors):
+            digester.update(piece)
+            size += len(piece)
+            yield piece
+
+    write_file(directory / state, measured())
+    entry |= {"file": state, "size_bytes": size, "sha256": digester.hexdigest()}
     write_file(path, json_bytes(entry))
     _keep_only(state, directory)
 
@@ -270,7 +279,7 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
         digest: ``config_digest`` of the run.
 
     Returns:
-        Tensors on the CPU, in memory of their own, and the position; None if there is no checkpoint.
+        Tensors on the CPU, views of the file as it is now, and the position; None if there is no checkpoint.
 
     Raises:
         StoreError: if the checkpoint is damaged, or belongs to another configuration.
@@ -295,8 +304,7 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
         )
     from safetensors.torch import load_file
 
-    # Cloned: what load_file returns lies in the mapped file, where a tensor may start at any multiple of 8 bytes.
-    return {name: tensor.clone() for name, tensor in load_file(state).items()}, entry["position"]
+    return load_file(state), entry["position"]
 
 
 def environment(command: str | Sequence[str] | None = None) -> dict[str, Any]:

@@ -188,13 +188,17 @@ def update_columns(sums: Accumulators, state: GroupState, at_start: Tensor, layo
     Returns:
         Column to `[M]` float64; NaN for members that made no update.
     """
-    moved = state.params.double() - at_start.double()
+    displacement = []
+    for now, before in zip(state.params, at_start):  # one at a time: in float64 all would take twice the arena
+        moved = now.double() - before.double()
+        displacement.append(torch.stack([moved.abs().sum() / layout.count, torch.linalg.vector_norm(moved)]))
+    displacement_l1, displacement_l2 = torch.stack(displacement, dim=1)
     columns = {
         "online_loss": sums.loss / sums.steps,
         "online_error": sums.error / sums.steps,
         "update_l1_mean": sums.update_l1 / sums.steps,
         "update_l2_mean": sums.update_l2 / sums.steps,
-        "displacement_l1": moved.abs().sum(1) / layout.count,
-        "displacement_l2": torch.linalg.vector_norm(moved, dim=1),
+        "displacement_l1": displacement_l1,
+        "displacement_l2": displacement_l2,
     }
     return {name: value.cpu() for name, value in columns.items()}

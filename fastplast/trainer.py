@@ -27,7 +27,6 @@ from fastplast.engines import (
     choose_device,
     choose_engine,
     new_state,
-    pull_of,
 )
 from fastplast.measure import Column, Measurement, check_block, due, measure_group
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
@@ -148,7 +147,7 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
 
 def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iterator[Event]:
     e, group, state = setup.experiment, setup.group, setup.state
-    pull = pull_of(group, state)
+    pull = setup.engine.pull
     position, at_start, sums = _restore(setup, writer)
     saved = time.monotonic()
     writer.write_definitions(probes.DEFINITIONS)
@@ -157,7 +156,8 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
         first = position["epoch"] if index == position["task"] else 0
         measured = 0.0
         if first == 0:
-            at_start, sums = state.params.clone(), Accumulators.zeros(len(group.members))
+            at_start.copy_(state.params)
+            sums = Accumulators.zeros(len(group.members))
             start = _measure(setup, task, pull, "start")
             _write(setup, writer, index, "start", start, {})
             measured += sum(start.seconds.values())
@@ -267,8 +267,8 @@ def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, second
 
 def _save(setup: Setup, writer: RunWriter, position: dict[str, int], at_start: Tensor, sums: Accumulators) -> None:
     tensors = {f"state.{k}": v for k, v in setup.state.tensors().items()}
-    tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()} | {"task_start.params": at_start.clone()}
-    writer.save_checkpoint({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, position)
+    tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()} | {"task_start.params": at_start}
+    writer.save_checkpoint(tensors, position)
 
 
 def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, Accumulators]:
@@ -284,4 +284,4 @@ def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, A
         tensor.copy_(tensors[f"state.{name}"])
     for name, tensor in sums.tensors().items():
         tensor.copy_(tensors[f"sums.{name}"])
-    return position, tensors["task_start.params"].to(state.params.device), sums
+    return position, tensors["task_start.params"].to(state.params.device, copy=True), sums

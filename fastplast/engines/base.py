@@ -112,6 +112,7 @@ class Engine(Protocol):
 
     name: str
     device: torch.device
+    pull: Pull
 
     @property
     def notice(self) -> str | None:

@@ -33,14 +33,19 @@ def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduct
     Returns:
         The rule.
     """
-    anchor = torch.zeros_like(init)
     strength = torch.zeros(len(members), dtype=torch.float64)
     ranked = torch.zeros(len(members), dtype=torch.bool)
+    anchor = init.new_zeros(1, 1).expand_as(init)  # takes no memory where nobody is pulled
+    names = {member.method for member in members}
     for name, method in METHODS.items():
-        rows = [i for i, member in enumerate(members) if member.method == name]
-        if not rows or method.anchor is None:
+        if name not in names or method.anchor is None:
             continue
-        anchor[rows] = method.anchor(init[rows], layout)
+        rows = [i for i, member in enumerate(members) if member.method == name]
+        if len(names) == 1:
+            anchor = method.anchor(init, layout)
+        else:
+            anchor = anchor.contiguous()
+            anchor[rows] = method.anchor(init[rows], layout)
         strength[rows] = torch.tensor([members[i].strength for i in rows], dtype=torch.float64)
         ranked[rows] = method.ranked
     ranked &= strength != 0

@@ -86,5 +86,8 @@ class Pull:
 
     def penalty(self, params: Tensor) -> Tensor:
         """The penalty, `[M]` float64."""
-        distance = (params - self.target(params)).double()
-        return self.strength * (distance.square() * self.factor).sum(1)
+        sums = []
+        for m in range(len(params)):  # one at a time: in float64 all would take twice the arena
+            distance = params[m : m + 1] - self.rows(slice(m, m + 1)).target(params[m : m + 1])
+            sums.append((distance.double().square() * self.factor).sum(1))
+        return self.strength * torch.cat(sums)
