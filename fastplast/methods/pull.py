@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from fastplast_kernels.update import pull_gradient
-from fastplast_kernels.wasserstein.reference import target as ranked_target
+from fastplast_kernels.wasserstein import target as ranked_target
 from torch import Tensor
 
 from fastplast.networks.layout import Layout

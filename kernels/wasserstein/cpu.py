@@ -1,26 +1,369 @@
-"""Exact ranks of float32 rows and the Wasserstein target, on the CPU with Numba."""
+"""Exact ranks of float32 rows and the Wasserstein target, on the CPU with Numba.
+
+One row is ranked by a bucket sort without a branch that depends on values:
+
+1. A sample of the row gives its approximate distribution: a piecewise linear, monotone map from a value to one of about
+   n / 4 buckets of nearly equal size. A bad sample makes buckets uneven; it cannot make a rank wrong.
+2. Every value is counted into its bucket; its slot there is the count before it.
+3. Values are scattered to `offset of the bucket + slot`. Buckets are now in order, and values of one bucket are in the
+   order of their indices.
+4. A value is less than the size of its bucket away from its rank: it moves up by one for each smaller value among the
+   `REACH` after it, down by one for each larger value among the `REACH` before it. Equal values do not move: ties stay
+   in the order of their indices. The few buckets too large for `REACH` are ranked one by one.
+5. The target of the rank, `sorted_init[rank]`, is read back in the order of the index.
+
+Values are compared as integer keys, so ranks are exact also where a thread takes denormal numbers for zero. Indices and
+counts travel two to a 64-bit word where a loop is bound by its loads and stores.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from fastplast_kernels.mlp_step.compilation import called, compiled
 
-_DIGIT = 11
-_RADIX = 1 << _DIGIT
+i32, i64, u32, u64 = np.int32, np.int64, np.uint32, np.uint64
+
+CELL_BITS = 12  # the map is linear inside each of 4096 cells of the key: an eighth of an octave on a row around zero
+CELLS = 1 << CELL_BITS
+FRACTION_BITS = 32 - CELL_BITS
+SAMPLES = 4096
+MEAN_SIZE = 4  # values per bucket
+REACH = 10  # buckets of at most REACH + 1 values are ranked all at once, vectorised
+WIDE, LANES = 32, 8  # and those of at most WIDE + 1 one by one, vectorised
+BLOCK = 2048  # values per pass through the L1 cache
+FEW = 64  # up to here, comparing all pairs is fastest
+SOME = 768  # up to here, a radix sort is faster than setting up buckets
+STAGGER = 208  # arrays a multiple of 4 KiB apart collide in the L1 cache: keep them off each other
+
+_LOW, _HIGH = u64(0xFFFFFFFF), u64(32)
+_BUCKET = u64(0xFFFF)
+_SLOTS = u64(0x0000FFFF0000FFFF)
+_MAGNITUDE, _INFINITY = i32(0x7FFFFFFF), i32(0x7F800000)
+_LEAST, _GREATEST = i32(-0x80000000), i32(0x7FFFFFFF)  # beyond every key
 
 
-@njit(nogil=True, cache=True)
+@called
+def _region(n):
+    return (n + 1023) // 1024 * 1024 + STAGGER
+
+
+@called
+def _buckets(n):
+    """Number of buckets: at most 65,535, so that one fits 16 bits; one more per cell than values ask for."""
+    size = max(MEAN_SIZE, n // 60_000 + 1)
+    return n // size + CELLS
+
+
+@compiled
 def scratch_size(n: int) -> int:
     """Length of the int32 scratch that `rank_target` needs for a row of at most `n` values."""
-    return 4 * n + _RADIX
+    return 6 * _region(n + 2 * WIDE + LANES) + _region(_buckets(n)) + _region(CELLS) + 2 * _region(BLOCK)
 
 
-@njit(nogil=True, cache=True)
+@called
+def _key(bits):
+    """Integer that orders as the float with these bits does; -0.0 and 0.0 share one."""
+    sign = i32(bits >> i32(31))
+    return i32(i32(i32(bits & _MAGNITUDE) ^ sign) - sign)
+
+
+@called
+def _make_map(bits, sample, table, buckets):
+    """Writes the map from keys to buckets: `table[cell] = first bucket << 16 | number of buckets`.
+
+    Returns:
+        `low`, `high`, `scale`: a key is clamped to `low..high`, and `(key - low) * scale` fills 32 bits: the cell on
+        top, how far into the cell below.
+    """
+    n, drawn = bits.size, 0
+    low, high = _GREATEST, _LEAST
+    for i in range(0, n, max(1, n // SAMPLES)):
+        sample[drawn] = _key(bits[i])
+        drawn += 1
+    for i in range(drawn):
+        low, high = min(low, sample[i]), max(high, sample[i])
+    # The span doubles until it covers the sample and a margin: 2**(32 - shift) keys, centred.
+    shift, middle = 31, (i64(low) + i64(high)) // 2
+    while shift > 0 and (i64(1) << (32 - shift)) < (i64(high) - i64(low)) * 9 // 8 + 1:
+        shift -= 1
+    first = max(middle - (i64(1) << (31 - shift)), i64(-2147483648))
+    first = min(first, i64(2147483648) - (i64(1) << (32 - shift)))
+    low, high = i32(first), i32(first + (i64(1) << (32 - shift)) - 1)
+    scale = u32(i64(1) << shift)
+    for cell in range(CELLS):
+        table[cell] = u32(0)
+    for i in range(drawn):
+        cell = u32(u32(max(min(sample[i], high), low) - low) * scale) >> u32(FRACTION_BITS)
+        table[u64(cell)] += u32(1)
+    share = np.float64(buckets - CELLS) / drawn
+    below, start = i64(0), i64(0)
+    for cell in range(CELLS):
+        below += i64(table[cell])
+        end = i64(below * share) + cell + 1
+        table[cell] = u32((start << 16) | (end - start))
+        start = end
+    return low, high, scale
+
+
+@called
+def _count(bits, low, high, scale, table, count, where, key, cell):
+    """Counts the row into buckets; `where[i] = bucket | slot << 16`. False at a NaN or an infinity."""
+    for begin in range(0, bits.size, BLOCK):
+        block = bits[begin : begin + BLOCK]
+        m = block.size
+        pairs = (m + 1) // 2
+        top = i32(0)
+        for i in range(m):
+            top = max(top, i32(block[i] & _MAGNITUDE))
+            spread = u32(u32(max(min(_key(block[i]), high), low) - low) * scale)
+            key[i] = spread
+            cell[i] = spread >> u32(FRACTION_BITS)
+        if top >= _INFINITY:
+            return False
+        cell2 = cell[: 2 * pairs].view(np.uint64)
+        for i in range(pairs):
+            both = cell2[i]
+            cell2[i] = u64(table[both & u64(CELLS - 1)]) | (u64(table[(both >> _HIGH) & u64(CELLS - 1)]) << _HIGH)
+        for i in range(m):
+            fraction = u32((key[i] >> u32(FRACTION_BITS - 16)) & u32(0xFFFF))
+            inside = u32(fraction * u32(cell[i] & u32(0xFFFF))) >> u32(16)
+            key[i] = u32(cell[i] >> u32(16)) + inside
+        bucket2, where2 = key[: 2 * pairs].view(np.uint64), where[begin : begin + 2 * pairs].view(np.uint64)
+        for i in range(m // 2):
+            both = bucket2[i]
+            one, two = both & _LOW, both >> _HIGH
+            slot = count[one]
+            count[one] = slot + u32(1)
+            next_slot = count[two]
+            count[two] = next_slot + u32(1)
+            where2[i] = both | ((u64(slot) & _BUCKET) << u64(16)) | ((u64(next_slot) & _BUCKET) << u64(48))
+        if m % 2 == 1:
+            one = u64(key[m - 1])
+            slot = count[one]
+            count[one] = slot + u32(1)
+            where[begin + m - 1] = u32(one | ((u64(slot) & _BUCKET) << u64(16)))
+    return True
+
+
+@called
+def _offsets(count, crowded):
+    """Turns counts into offsets and lists buckets of more than REACH + 1. Returns how many, and the largest count."""
+    total, listed, largest = u32(0), 0, u32(0)
+    for bucket in range(count.size):
+        size = count[bucket]
+        count[bucket] = total
+        if size > u32(REACH + 1):
+            crowded[listed] = bucket
+            listed += 1
+            largest = max(largest, size)
+        total += size
+    return listed, largest
+
+
+@called
+def _scatter(bits, offset, where, place, key):
+    """Moves the keys of the row into their buckets; `where` becomes the position of each value."""
+    for begin in range(0, bits.size, BLOCK):
+        block = bits[begin : begin + BLOCK]
+        m = block.size
+        for i in range(m):
+            key[i] = u32(_key(block[i]))
+        where2, key2 = where[begin : begin + m // 2 * 2].view(np.uint64), key[: m // 2 * 2].view(np.uint64)
+        for i in range(where2.size):
+            both = where2[i]
+            starts = u64(offset[both & _BUCKET]) | (u64(offset[(both >> _HIGH) & _BUCKET]) << _HIGH)
+            where2[i] = starts + ((both >> u64(16)) & _SLOTS)
+        for i in range(where2.size):
+            both, keys = where2[i], key2[i]
+            place[both & _LOW] = i32(keys)
+            place[both >> _HIGH] = i32(keys >> _HIGH)
+        if m % 2 == 1:
+            last = where[begin + m - 1]
+            position = offset[u64(last) & _BUCKET] + (last >> u32(16))
+            where[begin + m - 1] = position
+            place[u64(position)] = i32(key[m - 1])
+
+
+@called
+def _scatter_overfull(bits, offset, where, place, free):
+    """`_scatter` where a bucket holds more than 65,535 values and slots do not fit 16 bits: counts anew, in `free`."""
+    for bucket in range(offset.size):
+        free[bucket] = offset[bucket]
+    for i in range(bits.size):
+        bucket = u64(where[i]) & _BUCKET
+        position = free[bucket]
+        free[bucket] = position + u32(1)
+        where[i] = position
+        place[u64(position)] = _key(bits[i])
+
+
+@called
+def gather_words(source, where, out):
+    """Reads out = source[where], as words."""
+    even = where.size // 2 * 2
+    where2, out2 = where[:even].view(np.uint64), out[:even].view(np.uint64)
+    for i in range(where2.size):
+        both = where2[i]
+        out2[i] = u64(source[both & _LOW]) | (u64(source[both >> _HIGH]) << _HIGH)
+    if where.size > even:
+        out[even] = source[u64(where[even])]
+
+
+def _rank_within(reach):
+    """Makes the function that ranks keys at most `reach` places away from their rank."""
+
+    @called
+    def ranks(near, first, rank):
+        for i in range(near.size - 2 * reach):
+            here = near[reach + i]
+            moved = i32(0)
+            for d in range(1, reach + 1):
+                moved += i32(near[reach + i + d] < here)
+                moved -= i32(near[reach + i - d] > here)
+            rank[i] = u32(i32(first) + i32(i) + moved)
+
+    return ranks
+
+
+_rank_near, _rank_wide = _rank_within(REACH), _rank_within(WIDE)
+
+
+@called
+def _near_targets(key, sorted_word, target, rank):
+    """Targets in buckets of at most REACH + 1 keys. `key` starts REACH before the row and ends REACH after it."""
+    for begin in range(0, sorted_word.size, BLOCK):
+        m = min(BLOCK, sorted_word.size - begin)
+        _rank_near(key[begin : begin + m + 2 * REACH], begin, rank)
+        gather_words(sorted_word, rank[:m], target[begin : begin + m])
+
+
+@called
+def _few_targets(key, sorted_word, target):
+    """Targets of a few keys, by comparing all pairs."""
+    for i in range(key.size):
+        here, rank = key[i], 0
+        for j in range(i):
+            rank += key[j] <= here
+        for j in range(i + 1, key.size):
+            rank += key[j] < here
+        target[i] = sorted_word[rank]
+
+
+@called
+def _many_targets(key, sorted_word, target, order, other, count):
+    """Targets by a radix sort of the indices, 8 bits at a time, without the digits in which all keys agree."""
+    varied = i32(0)
+    for i in range(key.size):
+        order[i] = i
+        varied |= key[i] ^ key[0]
+    for digit in range(4):
+        shift = u32(8 * digit)
+        if (u32(varied) >> shift) & u32(0xFF) == 0:
+            continue
+        flip = u32(0x80 if digit == 3 else 0)  # the sign bit: negative keys first
+        for d in range(256):
+            count[d] = u32(0)
+        for i in range(key.size):
+            count[u64(((u32(key[i]) >> shift) & u32(0xFF)) ^ flip)] += u32(1)
+        total = u32(0)
+        for d in range(256):
+            size = count[d]
+            count[d] = total
+            total += size
+        for i in range(key.size):
+            index = order[i]
+            d = u64(((u32(key[u64(index)]) >> shift) & u32(0xFF)) ^ flip)
+            other[u64(count[d])] = index
+            count[d] += u32(1)
+        order, other = other, order
+    for rank in range(key.size):
+        target[u64(order[rank])] = sorted_word[rank]
+
+
+@called
+def _crowded_targets(crowded, offset, place, sorted_word, target, order, other, rank):
+    """Targets in the buckets too large for `_near_targets`. Buckets of equal keys are already right.
+
+    `place` starts WIDE before the row and ends WIDE + LANES after it.
+    """
+    for k in range(crowded.size):
+        bucket = u64(crowded[k])
+        begin = i64(offset[bucket])
+        end = sorted_word.size if bucket + u64(1) == u64(offset.size) else i64(offset[bucket + u64(1)])
+        key, size = place[WIDE + begin : WIDE + end], end - begin
+        varied = i32(0)
+        for i in range(size):
+            varied |= key[i] ^ key[0]
+        if varied == i32(0):
+            continue
+        if size <= WIDE + 1:
+            whole = (size + LANES - 1) // LANES * LANES  # the loop over the last few would not be vectorised
+            _rank_wide(place[begin : begin + whole + 2 * WIDE], begin, rank)
+            for i in range(size):
+                target[begin + i] = sorted_word[u64(rank[i])]
+        elif size <= FEW:
+            _few_targets(key, sorted_word[begin:end], target[begin:end])
+        else:
+            _many_targets(key, sorted_word[begin:end], target[begin:end], order, other, rank)
+
+
+@called
+def solve_row(w, sorted_init, scratch):
+    """Finds the targets of a row.
+
+    Returns:
+        `ok`, `target [n]`, `where [n]`: the target of value i, as the bits of a float32, is `target[where[i]]`. Both
+        lie in `scratch`. If not `ok`, the row holds a NaN or an infinity and the other two mean nothing.
+    """
+    n = w.size
+    bits, sorted_word = w.view(np.int32), sorted_init.view(np.uint32)
+    room = scratch.view(np.uint32)
+    part = _region(n + 2 * WIDE + LANES)
+    where, target = room[: n + 1], room[part : part + n + 1]
+    order, other = room[2 * part : 2 * part + n], room[3 * part : 3 * part + n]
+    listed = room[4 * part : 4 * part + n]
+    place = room[5 * part : 5 * part + n + 2 * WIDE + LANES].view(np.int32)
+    inner = place[WIDE : WIDE + n]
+    room = room[6 * part :]
+    key, cell = room[:BLOCK], room[_region(BLOCK) : _region(BLOCK) + BLOCK]
+    room = room[2 * _region(BLOCK) :]
+    if n <= SOME:
+        for i in range(n):
+            where[i] = i
+            inner[i] = _key(bits[i])
+            if i32(bits[i] & _MAGNITUDE) >= _INFINITY:
+                return False, target, where
+        if n <= FEW:
+            _few_targets(inner, sorted_word, target)
+        else:
+            _many_targets(inner, sorted_word, target, order, other, key)
+        return True, target, where
+    table, count = room[:CELLS], room[_region(CELLS) : _region(CELLS) + _buckets(n)]
+    low, high, scale = _make_map(bits, order.view(np.int32), table, count.size)
+    for bucket in range(count.size):
+        count[bucket] = u32(0)
+    if not _count(bits, low, high, scale, table, count, where, key, cell):
+        return False, target, where
+    crowds, largest = _offsets(count, listed)
+    if largest > u32(65535):
+        _scatter_overfull(bits, count, where, inner, target)
+    else:
+        _scatter(bits, count, where, inner, key)
+    for i in range(WIDE):
+        place[i] = _LEAST
+    for i in range(WIDE + n, place.size):
+        place[i] = _GREATEST
+    _near_targets(place[WIDE - REACH : WIDE + n + REACH], sorted_word, target, key)
+    _crowded_targets(listed[:crowds], count, place, sorted_word, target, order, other, key)
+    return True, target, where
+
+
+@compiled
 def rank_target(w: np.ndarray, sorted_init: np.ndarray, q: np.ndarray, scratch: np.ndarray) -> bool:
     """Writes q = sorted_init[rank(w)] for one row; ranks by value, ties by index, -0.0 equal to 0.0.
 
     Args:
-        w: row `[n]`, float32, C-contiguous.
+        w: row `[n]`, float32, C-contiguous, n >= 1.
         sorted_init: ascending initial weights `[n]`, float32.
         q: output `[n]`, float32; may not overlap `w`.
         scratch: int32 `[>= scratch_size(n)]`; contents do not matter, before or after.
@@ -28,34 +371,7 @@ def rank_target(w: np.ndarray, sorted_init: np.ndarray, q: np.ndarray, scratch: 
     Returns:
         False, with `q` left as it was, when the row holds a NaN or an infinity.
     """
-    n = w.size
-    key, order = scratch[:n], scratch[n : 2 * n]
-    next_key, next_order = scratch[2 * n : 3 * n], scratch[3 * n : 4 * n]
-    count = scratch[4 * n : 4 * n + _RADIX]
-    bits = w.view(np.int32)
-    for i in range(n):
-        magnitude = bits[i] & np.int32(0x7FFFFFFF)
-        if magnitude >= np.int32(0x7F800000):
-            return False
-        key[i] = magnitude if bits[i] >= 0 else -magnitude
-        order[i] = i
-    for digit in range(3):
-        shift = np.int64(_DIGIT * digit)
-        count[:] = 0
-        for i in range(n):
-            count[((np.int64(key[i]) + 0x80000000) >> shift) & (_RADIX - 1)] += 1
-        total = np.int32(0)
-        for d in range(_RADIX):
-            here = count[d]
-            count[d] = total
-            total += here
-        for i in range(n):
-            d = ((np.int64(key[i]) + 0x80000000) >> shift) & (_RADIX - 1)
-            next_key[count[d]] = key[i]
-            next_order[count[d]] = order[i]
-            count[d] += 1
-        key, next_key = next_key, key
-        order, next_order = next_order, order
-    for i in range(n):
-        q[order[i]] = sorted_init[i]
-    return True
+    ok, target, where = solve_row(w, sorted_init, scratch)
+    if ok:
+        gather_words(target, where[: w.size], q.view(np.uint32))
+    return ok

@@ -30,12 +30,13 @@ def target(w: Tensor, sorted_init: Tensor) -> Tensor:
 
     Args:
         w: `[..., n]`.
-        sorted_init: `[..., n]`, ascending.
+        sorted_init: `[..., n]`, ascending; broadcasts against `w`.
 
     Returns:
-        q `[..., n]` with ``q = sorted_init[rank(w)]``.
+        q `[..., n]` with ``q = sorted_init[rank(w)]``; NaN throughout a row that holds a NaN or an infinity.
     """
-    return sorted_init.expand_as(w).gather(-1, rank(w))
+    q = sorted_init.expand_as(w).gather(-1, rank(w))
+    return q.where(w.isfinite().all(dim=-1, keepdim=True), torch.nan)
 
 
 def penalty(w: Tensor, sorted_init: Tensor, reduction: str = "mean") -> Tensor:
@@ -48,6 +49,42 @@ def penalty(w: Tensor, sorted_init: Tensor, reduction: str = "mean") -> Tensor:
 
     Returns:
         `[...]`.
+
+    Raises:
+        ValueError: if `reduction` is neither.
     """
     distance = (w - target(w.detach(), sorted_init)).square()
-    return distance.mean(-1) if reduction == "mean" else distance.sum(-1)
+    return distance.sum(-1) * coefficient(reduction, w.shape[-1])
+
+
+def penalty_and_gradient(w: Tensor, sorted_init: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """The squared distance and its gradient, as formulas.
+
+    Args:
+        w: `[..., n]`.
+        sorted_init: `[..., n]`, ascending; broadcasts against `w`.
+        factor: c.
+
+    Returns:
+        ``c sum (w - q)^2`` `[...]` and ``2 c (w - q)`` `[..., n]`; NaN for a row that holds a NaN or an infinity.
+    """
+    distance = w - target(w, sorted_init)
+    return distance.square().sum(-1) * factor, distance * (2.0 * factor)
+
+
+def coefficient(reduction: str, n: int) -> float:
+    """The factor c of a row.
+
+    Args:
+        reduction: ``mean`` or ``sum``.
+        n: number of weights in the row.
+
+    Returns:
+        1/n or 1.
+
+    Raises:
+        ValueError: if `reduction` is neither.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be mean or sum: got {reduction!r}. Use mean for c = 1/n, the paper's.")
+    return 1.0 / n if reduction == "mean" else 1.0

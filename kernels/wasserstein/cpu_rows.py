@@ -1,0 +1,129 @@
+"""Targets, penalties and gradients of many rows of float32 weights on the cores of a CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from fastplast_kernels.mlp_step import workers
+from fastplast_kernels.mlp_step.compilation import called, compiled
+from fastplast_kernels.mlp_step.workers import take
+from fastplast_kernels.wasserstein.cpu import BLOCK, gather_words, rank_target, scratch_size, solve_row
+from torch import Tensor
+
+SUMS = 256  # float64 sums of a row's squares, in one order on every CPU and without waiting for each other
+WORTH_A_THREAD = 50_000  # weights that take as long as a thread takes to start
+
+_spare: list[np.ndarray] = []  # scratch between calls: fresh memory costs as much as the ranks themselves
+
+
+@called
+def _gradient(w, q, factor, gradient, sums):
+    """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums."""
+    for begin in range(0, w.size, SUMS):
+        for i in range(min(SUMS, w.size - begin)):
+            away = np.float64(w[begin + i]) - np.float64(q[begin + i])
+            gradient[begin + i] = np.float32(factor * away)
+            sums[i] += away * away
+
+
+@called
+def _penalty_row(w, sorted_init, factor, gradient, scratch):
+    """Writes 2 factor (w - q) of one row and returns factor sum (w - q)^2, or writes and returns NaN."""
+    sums, q = scratch[: 2 * SUMS].view(np.float64), scratch[2 * SUMS : 2 * SUMS + BLOCK]
+    ok, target, where = solve_row(w, sorted_init, scratch[2 * SUMS + BLOCK :])
+    if not ok:
+        for i in range(w.size):
+            gradient[i] = np.nan
+        return np.nan
+    for i in range(SUMS):
+        sums[i] = 0.0
+    for begin in range(0, w.size, BLOCK):
+        part = w[begin : begin + BLOCK]
+        gather_words(target, where[begin : begin + part.size], q.view(np.uint32))
+        _gradient(part, q.view(np.float32), 2.0 * factor, gradient[begin : begin + part.size], sums)
+    total = 0.0
+    for i in range(SUMS):
+        total += sums[i]
+    return factor * total
+
+
+@compiled
+def _penalty_rows(w, sorted_init, factor, penalty, gradient, counter, scratch):
+    row = take(counter)
+    while row < w.shape[0]:
+        penalty[row] = _penalty_row(w[row], sorted_init[row % sorted_init.shape[0]], factor, gradient[row], scratch)
+        row = take(counter)
+
+
+@compiled
+def _target_rows(w, sorted_init, q, counter, scratch):
+    row = take(counter)
+    while row < w.shape[0]:
+        if not rank_target(w[row], sorted_init[row % sorted_init.shape[0]], q[row], scratch):
+            for i in range(w.shape[1]):
+                q[row, i] = np.nan
+        row = take(counter)
+
+
+def target(w: Tensor, sorted_init: Tensor, threads: int | None = None) -> Tensor:
+    """`reference.target`, to the bit.
+
+    Args:
+        w: `[..., n]` float32.
+        sorted_init: `[..., n]` float32; broadcasts against `w`.
+        threads: at most this many; None for PyTorch's number. The bits do not depend on it.
+
+    Returns:
+        q `[..., n]`.
+    """
+    rows, initial = _rows(w, sorted_init)
+    q = torch.empty(w.shape)
+    arguments = rows, initial, q.view(rows.shape).numpy()
+    _share_out(lambda counter, scratch: _target_rows(*arguments, counter, scratch), *rows.shape, threads)
+    return q
+
+
+def penalty_and_gradient(
+    w: Tensor, sorted_init: Tensor, factor: float, threads: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`reference.penalty_and_gradient` with every number rounded once, from float64.
+
+    Args:
+        w: `[..., n]` float32.
+        sorted_init: `[..., n]` float32; broadcasts against `w`.
+        factor: c.
+        threads: at most this many; None for PyTorch's number. The bits do not depend on it.
+
+    Returns:
+        Penalties `[...]` and gradients `[..., n]`, float32.
+    """
+    rows, initial = _rows(w, sorted_init)
+    penalty, gradient = torch.empty(w.shape[:-1]), torch.empty(w.shape)
+    arguments = rows, initial, float(factor), penalty.view(-1).numpy(), gradient.view(rows.shape).numpy()
+    _share_out(lambda counter, scratch: _penalty_rows(*arguments, counter, scratch), *rows.shape, threads)
+    return penalty, gradient
+
+
+def _rows(w: Tensor, sorted_init: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Weights `[R, n]`, and initial weights `[R, n]` or `[1, n]`."""
+    n = w.shape[-1]
+    initial = sorted_init if sorted_init.numel() == n else sorted_init.expand(w.shape)
+    return tuple(x.detach().contiguous().view(-1, n).numpy() for x in (w, initial))  # pyright: ignore
+
+
+def _share_out(work, rows: int, n: int, threads: int | None) -> None:
+    """Calls work(counter, scratch) in some threads."""
+    threads = min(threads or torch.get_num_threads(), rows, 1 + rows * n // WORTH_A_THREAD)
+
+    def one(counter: np.ndarray, thread: int) -> None:
+        size = 2 * SUMS + BLOCK + scratch_size(n)
+        try:
+            scratch = _spare.pop()
+        except IndexError:
+            scratch = np.empty(0, np.int32)
+        if scratch.size < size:
+            scratch = np.empty(size, np.int32)
+        work(counter, scratch)
+        _spare.append(scratch)
+
+    workers.run(one, rows, threads)
