@@ -1,7 +1,7 @@
 """The same training as users have it today: what the engines are timed against.
 
 Each peer is a function from (setup, task) to ``run(order) -> [M] summed batch losses``, which keeps its state between
-calls. All take the paper's setting: adam, no regulariser, one learning rate.
+calls. All take the paper's setting: adam, one learning rate, no regulariser; JAX also the Wasserstein regulariser.
 """
 
 from __future__ import annotations
@@ -101,16 +101,38 @@ def jax_vmap(setup: Setup, task: Task) -> Run:
     return _jax(setup, task, lambda jax, member: jax.vmap(member))
 
 
-def jax_map(setup: Setup, task: Task) -> Run:
+def jax_map(setup: Setup, task: Task, ranks: str = "argsort") -> Run:
     """JAX: the whole loop compiled, one member after another (``lax.map``), whose state stays in cache."""
-    return _jax(setup, task, lambda jax, member: lambda *tables: jax.lax.map(lambda row: member(*row), tables))
+    return _jax(setup, task, lambda jax, member: lambda *tables: jax.lax.map(lambda row: member(*row), tables), ranks)
 
 
-def _jax(setup: Setup, task: Task, over_members: Callable[[Any, Any], Any]) -> Run:
+def jax_map_search(setup: Setup, task: Task) -> Run:
+    """`jax_map` with the rank of each weight searched for among the sorted weights."""
+    return jax_map(setup, task, "sort and search")
+
+
+def _wasserstein_gradient(jnp: Any, ranks: str, w: Any, sorted_init: Any, factor: float) -> Any:
+    """Gradient of the pull on one weight matrix, from its formula: no derivative of a sort is taken."""
+    flat = w.ravel()
+    if ranks == "argsort":
+        q = jnp.zeros_like(flat).at[jnp.argsort(flat, stable=False)].set(sorted_init, unique_indices=True)
+    else:
+        q = sorted_init[jnp.searchsorted(jnp.sort(flat), flat)]
+    return factor * (w - q.reshape(w.shape))
+
+
+def _jax(setup: Setup, task: Task, over_members: Callable[[Any, Any], Any], ranks: str = "argsort") -> Run:
     import jax
     from jax import numpy as jnp
 
     network, rate = setup.group.network, setup.group.members[0].learning_rate
+    own = setup.group.members[0]
+    strength = own.strength if own.method == "wasserstein" else 0.0
+    factors = {  # 2 strength c
+        slot.name: 2 * strength / (slot.count if setup.group.reduction == "mean" else 1)
+        for slot in network.layout.slots
+        if slot.is_weight and strength != 0
+    }
 
     def forward(p: dict[str, Any], h: Any) -> Any:
         for layer in network.layers:
@@ -127,10 +149,12 @@ def _jax(setup: Setup, task: Task, over_members: Callable[[Any, Any], Any]) -> R
     def loss(p: dict[str, Any], a: Any, b: Any) -> Any:
         return -jnp.take_along_axis(jax.nn.log_softmax(forward(p, a)), b[:, None], 1).mean()
 
-    def member(state: Any, a: Any, b: Any, order: Any) -> Any:
+    def member(state: Any, a: Any, b: Any, order: Any, anchor: Any) -> Any:
         def step(carry: Any, positions: Any) -> Any:
             p, m, v, t = carry
             value, g = jax.value_and_grad(loss)(p, a[positions], b[positions])
+            for name, factor in factors.items():
+                g[name] = g[name] + _wasserstein_gradient(jnp, ranks, p[name], anchor[name], factor)
             t = t + 1
             m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
             v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
@@ -145,10 +169,11 @@ def _jax(setup: Setup, task: Task, over_members: Callable[[Any, Any], Any]) -> R
     params = {name: jnp.asarray(view.numpy()) for name, view in network.layout.views(setup.state.init).items()}
     zeros = {name: jnp.zeros_like(value) for name, value in params.items()}
     state = [(params, zeros, zeros, jnp.zeros(task.num_members))]
+    anchor = {name: jnp.sort(params[name].reshape(task.num_members, -1)) for name in factors}
     compiled = jax.jit(over_members(jax, member))
 
     def run(order: Tensor) -> np.ndarray:
-        state[0], losses = jax.block_until_ready(compiled(state[0], x, y, jnp.asarray(order.numpy())))
+        state[0], losses = jax.block_until_ready(compiled(state[0], x, y, jnp.asarray(order.numpy()), anchor))
         return np.asarray(losses)
 
     return run

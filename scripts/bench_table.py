@@ -43,7 +43,7 @@ def table(results: dict[str, Any]) -> str:
         extra = bench["extra_info"]
         lines += ["", f"## {bench['group'] or bench['name']}", ""]
         if "us" in extra:
-            lines += ["| | microseconds per member-update | ratio |", "|---|---|---|"]
+            lines += [f"| | microseconds per {extra.get('unit', 'member-update')} | ratio |", "|---|---|---|"]
             lines += [f"| {name} | {us:,.1f} | {extra['ratio'][name]:.2f} |" for name, us in extra["us"].items()]
             continue
         lines += ["| | |", "|---|---|", f"| median ms | {bench['stats']['median'] * 1e3:,.3f} |"]

@@ -13,7 +13,7 @@ from fastplast_kernels.mlp_step.activations import CODES
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.rules import NUM_COEFFICIENTS
 from fastplast_kernels.update import Hyperparameters
-from fastplast_kernels.wasserstein.cpu import scratch_size
+from fastplast_kernels.wasserstein.cpu import new_scratch
 from torch import Tensor
 
 _TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
@@ -207,7 +207,7 @@ def _scratch(width: int, inputs: int, batch: int, size: int, largest: int) -> st
     floats = [torch.zeros(n).numpy() for n in (width, inputs, NUM_COEFFICIENTS, 1, largest)]
     values, line, coefficients, one, target = floats
     one[0] = 1.0
-    sorting = np.empty(scratch_size(largest) if largest else 0, np.int32)
+    sorting = new_scratch(largest) if largest else np.empty(0, np.int32)
     snapshot = torch.empty(3, size).numpy()
     return step.Scratch(values, line, np.empty(batch, np.int64), coefficients, one, target, sorting, snapshot)
 

@@ -35,6 +35,7 @@ FEW = 64  # up to here, comparing all pairs is fastest
 SOME = 768  # up to here, a radix sort is faster than setting up buckets
 STAGGER = 208  # arrays a multiple of 4 KiB apart collide in the L1 cache: keep them off each other
 
+_PAGE = 1 << 19  # int32 in a large page of memory, 2 MiB
 _LOW, _HIGH = u64(0xFFFFFFFF), u64(32)
 _BUCKET = u64(0xFFFF)
 _SLOTS = u64(0x0000FFFF0000FFFF)
@@ -58,6 +59,27 @@ def _buckets(n):
 def scratch_size(n: int) -> int:
     """Length of the int32 scratch that `rank_target` needs for a row of at most `n` values."""
     return 6 * _region(n + 2 * WIDE + LANES) + _region(_buckets(n)) + _region(CELLS) + 2 * _region(BLOCK)
+
+
+def new_scratch(n: int, more: int = 0) -> np.ndarray:
+    """Scratch for rows of at most `n` values, in large pages of memory where the system has them.
+
+    A row is gone through at random places, which in pages of 4 KiB waits for the translation of addresses. NumPy asks
+    for large pages from 4 MiB on.
+
+    Args:
+        n: length of the longest row.
+        more: how much longer than `scratch_size(n)` it shall be.
+
+    Returns:
+        int32 `[scratch_size(n) + more]`.
+    """
+    size = scratch_size(n) + more
+    if n <= SOME:
+        return np.empty(size, np.int32)
+    whole = np.empty((size // _PAGE + 2) * _PAGE, np.int32)
+    first = -whole.ctypes.data % (4 * _PAGE) // 4
+    return whole[first : first + size]
 
 
 @called
@@ -320,9 +342,9 @@ def solve_row(w, sorted_init, scratch):
     room = scratch.view(np.uint32)
     part = _region(n + 2 * WIDE + LANES)
     where, target = room[: n + 1], room[part : part + n + 1]
-    order, other = room[2 * part : 2 * part + n], room[3 * part : 3 * part + n]
-    listed = room[4 * part : 4 * part + n]
-    place = room[5 * part : 5 * part + n + 2 * WIDE + LANES].view(np.int32)
+    place = room[2 * part : 2 * part + n + 2 * WIDE + LANES].view(np.int32)
+    order, other = room[3 * part : 3 * part + n], room[4 * part : 4 * part + n]
+    listed = room[5 * part : 5 * part + n]
     inner = place[WIDE : WIDE + n]
     room = room[6 * part :]
     key, cell = room[:BLOCK], room[_region(BLOCK) : _region(BLOCK) + BLOCK]

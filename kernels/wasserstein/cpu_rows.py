@@ -7,7 +7,7 @@ import torch
 from fastplast_kernels.mlp_step import workers
 from fastplast_kernels.mlp_step.compilation import called, compiled
 from fastplast_kernels.mlp_step.workers import take
-from fastplast_kernels.wasserstein.cpu import BLOCK, gather_words, rank_target, scratch_size, solve_row
+from fastplast_kernels.wasserstein.cpu import BLOCK, gather_words, new_scratch, rank_target, scratch_size, solve_row
 from torch import Tensor
 
 SUMS = 256  # float64 sums of a row's squares, in one order on every CPU and without waiting for each other
@@ -29,8 +29,9 @@ def _gradient(w, q, factor, gradient, sums):
 @called
 def _penalty_row(w, sorted_init, factor, gradient, scratch):
     """Writes 2 factor (w - q) of one row and returns factor sum (w - q)^2, or writes and returns NaN."""
-    sums, q = scratch[: 2 * SUMS].view(np.float64), scratch[2 * SUMS : 2 * SUMS + BLOCK]
-    ok, target, where = solve_row(w, sorted_init, scratch[2 * SUMS + BLOCK :])
+    rest = scratch_size(w.size)
+    sums, q = scratch[rest : rest + 2 * SUMS].view(np.float64), scratch[rest + 2 * SUMS : rest + 2 * SUMS + BLOCK]
+    ok, target, where = solve_row(w, sorted_init, scratch)
     if not ok:
         for i in range(w.size):
             gradient[i] = np.nan
@@ -84,7 +85,7 @@ def target(w: Tensor, sorted_init: Tensor, threads: int | None = None) -> Tensor
 
 
 def penalty_and_gradient(
-    w: Tensor, sorted_init: Tensor, factor: float, threads: int | None = None
+    w: Tensor, sorted_init: Tensor, factor: float, threads: int | None = None, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`reference.penalty_and_gradient` with every number rounded once, from float64.
 
@@ -93,12 +94,13 @@ def penalty_and_gradient(
         sorted_init: `[..., n]` float32; broadcasts against `w`.
         factor: c.
         threads: at most this many; None for PyTorch's number. The bits do not depend on it.
+        out: where the gradients go, contiguous; None for new memory, whose first touch costs time.
 
     Returns:
         Penalties `[...]` and gradients `[..., n]`, float32.
     """
     rows, initial = _rows(w, sorted_init)
-    penalty, gradient = torch.empty(w.shape[:-1]), torch.empty(w.shape)
+    penalty, gradient = torch.empty(w.shape[:-1]), torch.empty(w.shape) if out is None else out
     arguments = rows, initial, float(factor), penalty.view(-1).numpy(), gradient.view(rows.shape).numpy()
     _share_out(lambda counter, scratch: _penalty_rows(*arguments, counter, scratch), *rows.shape, threads)
     return penalty, gradient
@@ -116,13 +118,13 @@ def _share_out(work, rows: int, n: int, threads: int | None) -> None:
     threads = min(threads or torch.get_num_threads(), rows, 1 + rows * n // WORTH_A_THREAD)
 
     def one(counter: np.ndarray, thread: int) -> None:
-        size = 2 * SUMS + BLOCK + scratch_size(n)
+        more = 2 * SUMS + BLOCK
         try:
             scratch = _spare.pop()
         except IndexError:
             scratch = np.empty(0, np.int32)
-        if scratch.size < size:
-            scratch = np.empty(size, np.int32)
+        if scratch.size < scratch_size(n) + more:
+            scratch = new_scratch(n, more)
         work(counter, scratch)
         _spare.append(scratch)
 
