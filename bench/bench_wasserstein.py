@@ -7,8 +7,8 @@ import peers
 import pytest
 import torch
 from bench_training import orders, provider, setup_of, side_by_side
-from fastplast_kernels.mlp_step import workers
-from fastplast_kernels.mlp_step.compilation import compiled
+from fastplast_kernels import workers
+from fastplast_kernels.compilation import compiled
 from fastplast_kernels.wasserstein import cpu_rows, reference
 
 from fastplast.methods import pull

@@ -57,7 +57,7 @@ class CpuEngine:
     @property
     def notice(self) -> str | None:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
-        from fastplast_kernels.mlp_step.compilation import cache_directory
+        from fastplast_kernels.compilation import cache_directory
 
         kind = "conv_step" if self._has_convolutions else "mlp_step"
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from fastplast_kernels.compilation import called
 from fastplast_kernels.conv_step.tiles import (
     GROUP,
     PixelStrides,
@@ -22,7 +23,6 @@ from fastplast_kernels.conv_step.tiles import (
     transpose,
 )
 from fastplast_kernels.mlp_step.activations import CODES, leaky_relu, relu, tanh
-from fastplast_kernels.mlp_step.compilation import called
 from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, splat, store, sum_lanes, where_positive
 
 STRIP = 16384  # floats of output gradients that pass through the caches together: 64 KiB

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,12 +11,12 @@ from fastplast_kernels.conv_step import evaluation, step
 from fastplast_kernels.conv_step.conv import backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.conv_step.tiles import GROUP
+from fastplast_kernels.mlp_step import calls
 from fastplast_kernels.mlp_step import cpu as dense
-from fastplast_kernels.mlp_step import workers
 from fastplast_kernels.mlp_step.activations import CODES
-from fastplast_kernels.mlp_step.cpu import Data, Evaluation, Sums, available_cores
+from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers
 from fastplast_kernels.mlp_step.layers import DenseLayer
-from fastplast_kernels.mlp_step.step import STRIDE, Arena, Run
+from fastplast_kernels.mlp_step.step import STRIDE
 from fastplast_kernels.update import Hyperparameters
 from torch import Tensor
 
@@ -72,38 +71,12 @@ def train(
         ValueError: if shapes, names or indices do not fit together.
         TypeError: if a tensor has the wrong dtype or is not contiguous.
     """
-    members, size = params.shape
-    for name, tensor in (("params", params), ("m", m), ("v", v), ("anchor", params if anchor is None else anchor)):
-        dense._check(name, tensor, (members, size), torch.float32)
-    ranked = torch.zeros(members, dtype=torch.bool) if ranked is None else ranked
-    for name, tensor, dtype in (
-        ("steps", steps, torch.int64),
-        ("diverged", diverged, torch.int64),
-        ("ranked", ranked, torch.bool),
-    ):
-        dense._check(name, tensor, (members,), dtype)
-    convolutions, tail = _check_layers(layers, size, data)
-    dense._check_data(data, members, tail[-1].outputs)
-    dense._check_order(order, members, data.rows.shape[1])
-    if optimizer not in _TRAINERS:
-        raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(_TRAINERS)}.")
-    if anchor is None and bool((hyper.strength != 0).any()):
-        raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
-    sums = torch.zeros(members, 4, dtype=torch.float64)
-    table = torch.stack([value.double() for value in hyper], dim=1)
-    before = steps.clone()
-    run = Run(*(x.numpy() for x in (order, table, ranked, steps, diverged, sums)), decoupled)
-    moments, targets = v if optimizer != "sgd" else m, params if anchor is None else anchor
-    arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
-    largest = 0
-    if bool(ranked.any()):
-        largest = max(layer.inputs * layer.outputs for layer in layers)
-    network, width = _plan(convolutions, tail, order.shape[2])
-    threads = min(members, threads or available_cores())
-    scratch = [_scratch(convolutions, network, width, order.shape[2], size, largest) for _ in range(threads)]
-    examples, count, trainer = dense._examples(data), sum(layer.count for layer in layers), _TRAINERS[optimizer]
-    workers.run(lambda counter, i: trainer(network, arena, examples, run, count, counter, scratch[i]), members, threads)
-    return Sums(steps - before, *sums.T.contiguous())
+    state = (params, m, v, steps, diverged)
+    convolutions, tail = _check_layers(layers, params.shape[1], data)
+    return calls.train(
+        state, lambda batch: _plan(convolutions, tail, batch), data, order, hyper, optimizer, decoupled, anchor, ranked,
+        threads, _TRAINERS,
+    )  # fmt: skip
 
 
 def evaluate(
@@ -130,34 +103,29 @@ def evaluate(
         ValueError: if shapes or indices do not fit together.
         TypeError: if a tensor has the wrong dtype or is not contiguous.
     """
-    members, size = params.shape
-    dense._check("params", params, (members, size), torch.float32)
-    convolutions, tail = _check_layers(layers, size, data)
-    dense._check_data(data, members, tail[-1].outputs)
-    n, widths = data.rows.shape[1], [layer.outputs for layer in layers[:-1]]
-    flat = torch.empty(members * n * sum(widths) if features else 0)
-    starts = np.cumsum([0, *(members * n * width for width in widths)])
-    network, width = _plan(convolutions, tail, evaluation.BLOCK)
-    threads = min(members, threads or available_cores())
-    scratch = [_scratch(convolutions, network, width, evaluation.BLOCK, 0, 0) for _ in range(threads)]
-    row = params.view(-1).numpy()
-    arena, examples = Arena(row, row, row, row, size), dense._examples(data)
-    loss, error = np.zeros(members), np.zeros(members)
-    out = (loss, error, flat.numpy(), starts)
-    workers.run(
-        lambda counter, i: evaluation.evaluate_members(network, arena, examples, *out, counter, scratch[i]),
-        members,
-        threads,
+    check("params", params, tuple(params.shape), torch.float32)
+    convolutions, tail = _check_layers(layers, params.shape[1], data)
+    plan = _plan(convolutions, tail, evaluation.BLOCK)
+    return calls.evaluate(params, plan, data, features, threads, evaluation.evaluate_members)
+
+
+def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> calls.Plan:
+    network, width = _places(convolutions, tail, batch)
+    layers = [*convolutions, *tail]
+    return calls.Plan(
+        network,
+        widths=[layer.outputs for layer in layers],
+        count=sum(layer.count for layer in layers),
+        largest=max(layer.inputs * layer.outputs for layer in layers),
+        scratch=lambda size, largest: _scratch(convolutions, network, width, batch, size, largest),
     )
-    blocks = [flat[a:b].view(members, n, w) for a, b, w in zip(starts, starts[1:], widths)] if features else []
-    return Evaluation(torch.from_numpy(loss), torch.from_numpy(error), blocks)
 
 
 def _padded(batch: int) -> int:
     return -(-batch // GROUP) * GROUP
 
 
-def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> tuple[step.Network, int]:
+def _places(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> tuple[step.Network, int]:
     """Tables of a network, and how many floats the dense part needs for `batch` examples."""
     rows, factors, taps, x = [], [], [], 0
     first = convolutions[0]
@@ -174,7 +142,7 @@ def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> 
         rows.append((*shape, layer.out_height, layer.out_width, code, *places, *tables))
         factors.append((layer.slope, layer.pull))
         x, end = y, y + layer.out_height * layer.out_width * y_pixel
-    network, gradient = dense._plan(tail, _padded(batch))
+    network, gradient = dense.places(tail, _padded(batch))
     width = gradient + -(-tail[0].inputs // STRIDE) * STRIDE * _padded(batch)
     table, taps = np.array(rows, np.int64), np.concatenate(taps)
     return step.Network(table, np.array(factors, np.float64), taps, end, network, gradient), width
@@ -195,7 +163,7 @@ def _scratch(
 ) -> step.Scratch:
     first = convolutions[0]
     inputs = first.channels * first.height * first.width
-    below = dense._scratch(width, inputs, batch, size, largest)
+    below = dense.new_memory(width, inputs, batch, size, largest)
     channels = max(max(layer.channels, layer.outputs) for layer in convolutions)
     lengths = (
         -(-inputs // STRIDE) * STRIDE * _padded(batch),
@@ -244,6 +212,5 @@ def _check_layers(
         got = (first.channels, first.height, first.width)
         raise ValueError(f"layer 0 must have {inputs} inputs: got {got}. Match the task's images.")
     below = convolutions[-1]
-    flattened = SimpleNamespace(scale=torch.empty(below.outputs * below.out_height * below.out_width, device="meta"))
-    dense._check_layers(tail, size, flattened)
+    check_layers(tail, size, below.outputs * below.out_height * below.out_width)
     return convolutions, tail

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import GROUP
 from fastplast_kernels.conv_step.step import layer_of, see
-from fastplast_kernels.mlp_step.compilation import called, compiled
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.step import OUTPUTS, D, Y, stride
-from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
+from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
 BLOCK = GROUP  # examples at a time: their images stay in the second-level cache
 

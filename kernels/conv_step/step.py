@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import (
     Layer,
     activate_row,
@@ -25,7 +26,6 @@ from fastplast_kernels.conv_step.conv import (
 from fastplast_kernels.conv_step.tiles import GROUP, integers, merged
 from fastplast_kernels.mlp_step import step as dense
 from fastplast_kernels.mlp_step.activations import times_derivative
-from fastplast_kernels.mlp_step.compilation import called, compiled
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.rules import (
@@ -56,8 +56,8 @@ from fastplast_kernels.mlp_step.step import (
     gather,
     stride,
 )
-from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
 from fastplast_kernels.wasserstein.cpu import rank_target
+from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
 
 class Network(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from fastplast_kernels.mlp_step.compilation import called
+from fastplast_kernels.compilation import called
 from fastplast_kernels.mlp_step.simd import (
     LANES,
     _address,

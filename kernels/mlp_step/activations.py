@@ -5,7 +5,7 @@ An activation is a number in `CODES` and a line in each of the two tables below 
 
 from __future__ import annotations
 
-from fastplast_kernels.mlp_step.compilation import called, inlined
+from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.mlp_step.simd import (
     LANES,
     absolute,

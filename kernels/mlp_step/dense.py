@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from fastplast_kernels.mlp_step.compilation import called, inlined
+from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.mlp_step.rules import DECAY, KEEP, NUM_COEFFICIENTS
 from fastplast_kernels.mlp_step.simd import (
     LANES,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from fastplast_kernels.mlp_step.compilation import called, compiled
+from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.step import OUTPUTS, D, Y, forward, gather, stride
-from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
+from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
 BLOCK = 64  # examples at a time: their activations stay in the second-level cache
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from fastplast_kernels.compilation import called
 from fastplast_kernels.mlp_step.activations import exp
-from fastplast_kernels.mlp_step.compilation import called
 from fastplast_kernels.mlp_step.simd import LANES, first_lanes, load_first, pointer, splat, store_first, sum_lanes
 
 

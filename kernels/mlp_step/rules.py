@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from fastplast_kernels.mlp_step.compilation import called, inlined
+from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.mlp_step.simd import fma, sqrt
 
 # Hyperparameters of a member, in the order of `update.Hyperparameters`.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from fastplast_kernels.compilation import called, compiled, merged
 from fastplast_kernels.mlp_step.activations import activate, times_derivative
-from fastplast_kernels.mlp_step.compilation import called, compiled, merged
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.rules import (
@@ -23,8 +23,8 @@ from fastplast_kernels.mlp_step.rules import (
     sgd,
     sgd_coefficients,
 )
-from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals, take
 from fastplast_kernels.wasserstein.cpu import rank_target
+from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
 # Columns of `Network.layers`. X and Y are where a layer's inputs and outputs lie in `Scratch.values`, D where the
 # gradient with respect to its outputs before the activation does.

@@ -19,7 +19,7 @@ counts travel two to a 64-bit word where a loop is bound by its loads and stores
 from __future__ import annotations
 
 import numpy as np
-from fastplast_kernels.mlp_step.compilation import called, compiled
+from fastplast_kernels.compilation import called, compiled
 
 i32, i64, u32, u64 = np.int32, np.int64, np.uint32, np.uint64
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from fastplast_kernels.mlp_step import workers
-from fastplast_kernels.mlp_step.compilation import called, compiled
-from fastplast_kernels.mlp_step.workers import take
+from fastplast_kernels import workers
+from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.wasserstein.cpu import BLOCK, gather_words, new_scratch, rank_target, scratch_size, solve_row
+from fastplast_kernels.workers import take
 from torch import Tensor
 
 SUMS = 256  # float64 sums of a row's squares, in one order on every CPU and without waiting for each other

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from fastplast_kernels.mlp_step import compilation, workers
+from fastplast_kernels import compilation, workers
 from fastplast_kernels.mlp_step.activations import CODES, activate, exp, times_derivative
 from fastplast_kernels.mlp_step.dense import dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from fastplast_kernels.mlp_step.compilation import compiled
-from fastplast_kernels.mlp_step.workers import flush_denormals, restore_denormals
+from fastplast_kernels.compilation import compiled
 from fastplast_kernels.wasserstein import cpu_rows, wasserstein_penalty
 from fastplast_kernels.wasserstein.cpu import SOME, WIDE, rank_target, scratch_size
+from fastplast_kernels.workers import flush_denormals, restore_denormals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays

@@ -30,7 +30,7 @@ def cache_directory() -> str:
     Returns:
         The path, which exists and can be written to; empty if there is no such place.
     """
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for part in (sys.version, numba.__version__, llvmlite.__version__, binding.get_host_cpu_name()):
         digest.update(part.encode() + b"\0")

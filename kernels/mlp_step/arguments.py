@@ -1,0 +1,172 @@
+"""Arguments of the kernels that train and evaluate members: what they are, and what they must be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from fastplast_kernels.mlp_step.activations import CODES
+from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.mlp_step.step import Examples
+from torch import Tensor
+
+
+class Data(Protocol):
+    """A task of `M` members: input i of member m's example n is pixel p = pixels[m, i] of image rows[m, n].
+
+    Attributes:
+        images: `[R, I]` uint8 or float32.
+        rows: `[M, N]` int64.
+        labels: `[M, N]` int64.
+        pixels: `[M, I]` int64, or None for i itself.
+        scale: `[I]` float32; the input is image * scale[p] + shift[p].
+        shift: `[I]` float32.
+    """
+
+    images: Tensor
+    rows: Tensor
+    labels: Tensor
+    pixels: Tensor | None
+    scale: Tensor
+    shift: Tensor
+
+
+class Sums(NamedTuple):
+    """Sums over the updates that were made, each `[M]`.
+
+    Attributes:
+        steps: int64, number of updates.
+        loss: float64, batch losses before the update, without the penalty.
+        error: float64, misclassified fractions of the batches.
+        update_l1: float64, mean |change| of a parameter.
+        update_l2: float64, Euclidean length of the change.
+    """
+
+    steps: Tensor
+    loss: Tensor
+    error: Tensor
+    update_l1: Tensor
+    update_l2: Tensor
+
+
+class Evaluation(NamedTuple):
+    """Members over all `N` examples: loss and error `[M]` float64, features `[M, N, O]` float32 of hidden layers."""
+
+    loss: Tensor
+    error: Tensor
+    features: list[Tensor]
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def examples(data: Data) -> Examples:
+    """A task's tables, as the kernels see them."""
+    images, floats = data.images.numpy(), np.empty((0, 0), np.float32)
+    if data.images.dtype == torch.float32:
+        images, floats = np.empty((0, 0), np.uint8), images
+    pixels = np.empty((0, 0), np.int64) if data.pixels is None else data.pixels.numpy()
+    tables = (data.rows, data.labels)
+    return Examples(images, floats, *(x.numpy() for x in tables), pixels, data.scale.numpy(), data.shift.numpy())
+
+
+def check(name: str, tensor: Tensor, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
+    """Checks a tensor that a kernel reads through its address.
+
+    Args:
+        name: of the argument, for the message.
+        tensor: the argument.
+        shape: what its shape must be.
+        dtypes: any of them will do.
+
+    Raises:
+        TypeError: if it has another dtype, is not contiguous or not on the CPU.
+        ValueError: if it has another shape.
+    """
+    if tensor.dtype not in dtypes or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        wanted = " or ".join(str(dtype) for dtype in dtypes)
+        raise TypeError(
+            f"{name} must be a contiguous {wanted} tensor on the CPU: got {tensor.dtype} on {tensor.device}, strides "
+            f"{tensor.stride()}. Convert it with .to(...).contiguous()."
+        )
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}: got {tuple(tensor.shape)}. Pass one row for each member.")
+
+
+def _check_range(name: str, tensor: Tensor, low: int, high: int) -> None:
+    if tensor.numel() and not (low <= int(tensor.min()) and int(tensor.max()) < high):
+        got = f"{int(tensor.min())}..{int(tensor.max())}"
+        raise ValueError(f"{name} must lie in {low}..{high - 1}: got {got}. Check the task's tables.")
+
+
+def check_layers(layers: Sequence[DenseLayer], size: int, width: int) -> None:
+    """Checks that dense layers fit each other and a row of parameters.
+
+    Args:
+        layers: input to output.
+        size: P.
+        width: of what enters the first.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    if not layers:
+        raise ValueError("layers must not be empty: got []. Pass at least one DenseLayer.")
+    for i, layer in enumerate(layers):
+        if layer.inputs != width:
+            raise ValueError(f"layer {i} must have {width} inputs: got {layer.inputs}. Match the outputs below it.")
+        if layer.activation not in CODES:
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
+        if min(layer.weight, layer.bias) < 0 or layer.weight + layer.inputs * layer.outputs > size:
+            raise ValueError(f"layer {i} must lie in a row of {size} floats: got weight at {layer.weight}. Check P.")
+        if layer.bias + layer.outputs > size:
+            raise ValueError(f"layer {i} must lie in a row of {size} floats: got bias at {layer.bias}. Check P.")
+        width = layer.outputs
+
+
+def check_data(data: Data, members: int, classes: int) -> None:
+    """Checks the tables of a task.
+
+    Args:
+        data: the task.
+        members: M.
+        classes: C.
+
+    Raises:
+        TypeError: if a table has the wrong dtype.
+        ValueError: if shapes do not fit or an index lies outside.
+    """
+    n, inputs = data.rows.shape[1], data.scale.numel()
+    check("images", data.images, (len(data.images), inputs), torch.uint8, torch.float32)
+    for name, tensor in (("rows", data.rows), ("labels", data.labels)):
+        check(name, tensor, (members, n), torch.int64)
+    for name, tensor in (("scale", data.scale), ("shift", data.shift)):
+        check(name, tensor, (inputs,), torch.float32)
+    _check_range("rows", data.rows, 0, len(data.images))
+    _check_range("labels", data.labels, 0, classes)
+    if data.pixels is not None:
+        check("pixels", data.pixels, (members, inputs), torch.int64)
+        _check_range("pixels", data.pixels, 0, inputs)
+
+
+def check_order(order: Tensor, members: int, examples: int) -> None:
+    """Checks the minibatches of a call.
+
+    Args:
+        order: `[M, S, B]`.
+        members: M.
+        examples: N.
+
+    Raises:
+        TypeError: if it is no int64.
+        ValueError: if it has another shape, an index lies outside or a batch is empty.
+    """
+    check("order", order, (members, *order.shape[1:]), torch.int64)
+    _check_range("order", order, -1, examples)
+    if order.numel() and int(order[:, :, 0].min()) < 0:
+        raise ValueError("order must start every batch with an example: got -1. Leave out empty batches.")
