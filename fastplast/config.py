@@ -27,6 +27,7 @@ NETWORK_NAMES = ("mlp", "mlp13", "cnn")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PIXEL_RANGES = ("unit", "symmetric", "standardized")
 REDUCTIONS = ("mean", "sum")
+SRANK_METHODS = ("auto", "exact", "truncated", "lanczos")
 SRANK_TIMES = ("start", "both", "off")
 SUBSETS = ("per-seed", "fixed")
 WEIGHT_DECAY_MODES = ("auto", "coupled", "decoupled")
@@ -128,6 +129,9 @@ class Experiment:
                                      WEIGHT_DECAY_MODES)  # fmt: skip
 
     srank: str = _option("start", "when the Hessian's stable rank is measured", "probes", SRANK_TIMES)
+    srank_method: str = _option(
+        "auto", "the cheapest that certifies, or all eigenvalues, or one certified route", "probes", SRANK_METHODS
+    )
     srank_every: int = _option(1, "tasks between two measurements of the Hessian", "probes")
     probe_every: int = _option(1, "tasks between two measurements of weights and features", "probes")
 

@@ -32,11 +32,25 @@ class Measurement:
         columns: metric to `[M]` values; None where a member has none.
         eigenvalues: of each member's Hessian, or None where it was not measured.
         seconds: by kind of measurement.
+        member_seconds: of each member's Hessian, or None where it was not measured.
     """
 
     columns: dict[str, Column]
     eigenvalues: list[Tensor] | None
     seconds: dict[str, float]
+    member_seconds: list[float] | None
+
+    def expected(self, before: Tensor) -> Tensor:
+        """Stable ranks to expect at the next measurement: those found here, or before where there is none.
+
+        Args:
+            before: `[M]` int64.
+
+        Returns:
+            `[M]` int64.
+        """
+        found = self.columns.get("hessian_srank", [None] * len(before))
+        return torch.tensor([old if new is None else int(new) for new, old in zip(found, before.tolist())])
 
 
 def due(task: int, every: int) -> bool:
@@ -89,6 +103,8 @@ def measure_group(
     with_probes: bool,
     with_hessian: bool,
     with_weights: bool = True,
+    method: str = "auto",
+    expected: Tensor | None = None,
 ) -> Measurement:
     """Measures every member of a group on a task.
 
@@ -100,6 +116,8 @@ def measure_group(
         with_probes: whether to measure features and weights.
         with_hessian: whether to measure curvature.
         with_weights: whether weights may have changed since they were last measured.
+        method: of measuring curvature, as ``curvature.measure`` takes it.
+        expected: `[M]` stable ranks expected, negative where there is none; they decide what is tried first.
 
     Returns:
         Columns of `[M]` values.
@@ -122,7 +140,8 @@ def measure_group(
             if len(tails) == _MEMBERS_AT_ONCE or member == len(group.members) - 1:
                 clock = time.perf_counter()
                 members = slice(member + 1 - len(tails), member + 1)
-                curvature.append(measure(tail_of(group.network, state.params[members], task.labels[members], tails)))
+                tail = tail_of(group.network, state.params[members], task.labels[members], tails)
+                curvature.append(measure(tail, method=method, hint=None if expected is None else expected[members]))
                 seconds["hessian"] += time.perf_counter() - clock
                 tails = []
     if with_hessian and isinstance(group.network, ModuleNetwork):
@@ -135,7 +154,8 @@ def measure_group(
     columns |= _curvature_columns(curvature)
     seconds["probes"] = time.perf_counter() - started - seconds["hessian"]
     eigenvalues = [e for part in curvature for e in part.eigenvalues] if curvature else None
-    return Measurement(columns, eigenvalues, seconds)
+    member_seconds = [s for part in curvature for s in part.seconds.tolist()] if curvature else None
+    return Measurement(columns, eigenvalues, seconds, member_seconds)
 
 
 def _tail_inputs(network: AnyNetwork, found: probes.Evaluation, task: Task, member: int) -> Tensor:
@@ -204,6 +224,10 @@ def _curvature_columns(parts: list[Curvature]) -> dict[str, Column]:
         "hessian_negative_mass": "negative_mass",
         "hessian_overlap": "overlap",
         "hessian_dimension": "dimension",
+        "hessian_depth": "depth",
+        "hessian_trace_error": "trace_error",
+        "hessian_frobenius_error": "frobenius_error",
+        "hessian_assembly_error": "assembly_error",
     }
     finite = [ok for part in parts for ok in part.finite.tolist()]
     columns: dict[str, Column] = {}

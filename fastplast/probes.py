@@ -50,14 +50,22 @@ DEFINITIONS: dict[str, str] = {
     "hessian_srank_lo": "certified lower bound of hessian_srank",
     "hessian_srank_hi": "certified upper bound of hessian_srank",
     "hessian_zero": "whether that Hessian is exactly zero",
-    "hessian_sharpness": "largest absolute eigenvalue of that Hessian",
-    "hessian_nuclear_norm": "sum of the absolute eigenvalues of that Hessian",
+    "hessian_sharpness": "largest absolute eigenvalue of that Hessian; by a method other than exact, of the part of it "
+    "that was solved, which is a lower bound",
+    "hessian_nuclear_norm": "sum of the absolute eigenvalues of that Hessian; by a method other than exact, the "
+    "estimate of it that hessian_srank rests on",
     "hessian_frobenius_norm": "root of the sum of the squared eigenvalues of that Hessian",
     "hessian_trace": "trace of that Hessian",
-    "hessian_negative_mass": "share of the nuclear norm held by negative eigenvalues",
+    "hessian_negative_mass": "share of the nuclear norm held by negative eigenvalues of what was solved",
     "hessian_overlap": "g'Hg / (|g| |Hg|), g the gradient of the mean data loss over the whole task in the same block",
     "hessian_dimension": "dimension of the space left to the eigenvalue solver after exact deflation",
-    "hessian_method": "how the stable rank was computed",
+    "hessian_depth": "eigenvalues computed: hessian_dimension by the exact method, otherwise the size of the basis",
+    "hessian_trace_error": "|sum of eigenvalues - trace| / nuclear norm, the trace from the data alone",
+    "hessian_frobenius_error": "|sum of squared eigenvalues - squared Frobenius norm| / squared Frobenius norm",
+    "hessian_assembly_error": "disagreement of the assembled Hessian's product with the gradient and the closed form "
+    "of that product, relative to the Frobenius norm",
+    "hessian_method": "how the stable rank was computed: exact (all eigenvalues), truncated, lanczos or residual "
+    "(certified bounds from a part)",
 }
 
 

@@ -148,17 +148,19 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
 def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iterator[Event]:
     e, group, state = setup.experiment, setup.group, setup.state
     pull = setup.engine.pull
-    position, at_start, sums = _restore(setup, writer)
+    position, at_start, sums, expected = _restore(setup, writer)
     saved = time.monotonic()
     writer.write_definitions(probes.DEFINITIONS)
     for index in range(position["task"], e.tasks or 0):
         task = _to(make_task(setup.problem, index), setup.engine.device)
         first = position["epoch"] if index == position["task"] else 0
-        measured = 0.0
+        measured, hessian_seconds = 0.0, {}
         if first == 0:
             at_start.copy_(state.params)
             sums = Accumulators.zeros(len(group.members))
-            start = _measure(setup, task, pull, "start")
+            start = _measure(setup, task, pull, "start", expected[0])
+            expected[0] = start.expected(expected[0])
+            hessian_seconds["hessian_seconds_start"] = start.member_seconds
             _write(setup, writer, index, "start", start, {})
             measured += sum(start.seconds.values())
             yield TaskStarted(index, start.columns)
@@ -171,19 +173,22 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
             if epoch + 1 < e.epochs:
                 asked = stop()
                 if asked or time.monotonic() - saved > 60 * e.checkpoint_minutes:
-                    _save(setup, writer, {"task": index, "epoch": epoch + 1}, at_start, sums)
+                    _save(setup, writer, {"task": index, "epoch": epoch + 1}, at_start, sums, expected)
                     saved = time.monotonic()
                 if asked:
                     yield Stopped(index, epoch + 1)
                     return
         trained = time.perf_counter() - clock
-        end = _measure(setup, task, pull, "end")
+        end = _measure(setup, task, pull, "end", expected[1])
+        expected[1] = end.expected(expected[1])
+        hessian_seconds["hessian_seconds_end"] = end.member_seconds
         columns = probes.update_columns(sums, state, at_start, group.layout)
         _write(setup, writer, index, "end", end, {k: v.tolist() for k, v in columns.items()})
-        _save(setup, writer, {"task": index + 1, "epoch": 0}, at_start, sums)
+        _save(setup, writer, {"task": index + 1, "epoch": 0}, at_start, sums, expected)
         saved = time.monotonic()
         measured += sum(end.seconds.values())
-        writer.append_timing({"task": index, "train_seconds": trained, "measure_seconds": measured})
+        times = {"task": index, "train_seconds": trained, "measure_seconds": measured}
+        writer.append_timing(times | {name: values for name, values in hessian_seconds.items() if values is not None})
         yield TaskDone(index, end.columns, _diverged(state), trained, measured)
         if stop() and index + 1 < (e.tasks or 0):
             yield Stopped(index + 1, 0)
@@ -200,7 +205,7 @@ def _diverged(state: GroupState) -> int:
     return int((state.diverged >= 0).sum())
 
 
-def _measure(setup: Setup, task: Task, pull, when: str) -> Measurement:
+def _measure(setup: Setup, task: Task, pull, when: str, expected: Tensor) -> Measurement:
     e = setup.experiment
     hessian = e.srank == "both" or (e.srank == "start" and when == "start")
     return measure_group(
@@ -211,6 +216,8 @@ def _measure(setup: Setup, task: Task, pull, when: str) -> Measurement:
         with_probes=due(task.index, e.probe_every),
         with_hessian=hessian and due(task.index, e.srank_every),
         with_weights=when == "end" or task.index == 0,
+        method=e.srank_method,
+        expected=expected,
     )
 
 
@@ -265,23 +272,31 @@ def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, second
     return EpochDone(task, epoch, updates, loss, error, _diverged(setup.state), seconds)
 
 
-def _save(setup: Setup, writer: RunWriter, position: dict[str, int], at_start: Tensor, sums: Accumulators) -> None:
+def _save(
+    setup: Setup, writer: RunWriter, position: dict[str, int], at_start: Tensor, sums: Accumulators, expected: Tensor
+) -> None:
     tensors = {f"state.{k}": v for k, v in setup.state.tensors().items()}
-    tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()} | {"task_start.params": at_start}
+    tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()}
+    tensors |= {"task_start.params": at_start, "hessian.expected": expected}
     writer.save_checkpoint(tensors, position)
 
 
-def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, Accumulators]:
-    """Brings the state to the run's last checkpoint; a new run gets its first."""
-    state, sums = setup.state, Accumulators.zeros(len(setup.group.members))
+def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, Accumulators, Tensor]:
+    """Brings the state to the run's last checkpoint; a new run gets its first.
+
+    The last of the results, `[2, M]`, are the stable ranks expected at task start and end: those last measured.
+    """
+    members = len(setup.group.members)
+    state, sums, expected = setup.state, Accumulators.zeros(members), torch.full((2, members), -1)
     found = writer.load_checkpoint()
     if found is None:
         position = {"task": 0, "epoch": 0}
-        _save(setup, writer, position, state.params, sums)
-        return position, state.params.clone(), sums
+        _save(setup, writer, position, state.params, sums, expected)
+        return position, state.params.clone(), sums, expected
     tensors, position = found
     for name, tensor in state.tensors().items():
         tensor.copy_(tensors[f"state.{name}"])
     for name, tensor in sums.tensors().items():
         tensor.copy_(tensors[f"sums.{name}"])
-    return position, tensors["task_start.params"].to(state.params.device, copy=True), sums
+    expected = tensors["hessian.expected"].clone()
+    return position, tensors["task_start.params"].to(state.params.device, copy=True), sums, expected

@@ -128,6 +128,51 @@ def test_cheap_runs_measure_less(tmp_path):
     assert metrics.error.notna().all()
 
 
+def test_every_srank_method_brackets_the_exact_rank(tmp_path):
+    tables = {m: table(fp.train(small(tmp_path / m, srank_method=m)).path) for m in ("exact", "auto", "truncated")}
+    exact = tables["exact"][tables["exact"].when == "start"]
+    assert set(exact.hessian_method) == {"exact"}
+    for metrics in tables.values():
+        start = metrics[metrics.when == "start"]
+        assert (start.hessian_srank_lo.values <= exact.hessian_srank.values).all()
+        assert (exact.hessian_srank.values <= start.hessian_srank_hi.values).all()
+        assert (start.hessian_depth <= start.hessian_dimension).all()
+        errors = start[["hessian_trace_error", "hessian_frobenius_error", "hessian_assembly_error"]]
+        assert (errors.to_numpy() < 1e-9).all()
+
+
+def test_the_rank_expected_is_the_one_last_measured_even_after_a_restart(tmp_path, monkeypatch):
+    from fastplast import trainer
+
+    seen = []
+
+    def spy(*arguments, **options):
+        seen.append(options["expected"].tolist())
+        return measure_group(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "measure_group", spy)
+    path = tmp_path / "cut"
+    _, events = start(small(path, srank="both"))
+    drain(events, 2, EpochDone)  # task 0 is trained, not yet measured nor stored
+    del events
+    _, events = proceed(path)
+    drain(events)
+    rows = fp.load(path).metrics().sort_values(["task", "member"])
+    measured = {
+        when: [part.hessian_srank.tolist() for _, part in rows[rows.when == when].groupby("task")]
+        for when in ("start", "end")
+    }
+    nothing = [-1, -1]
+    assert seen[:3] == [nothing, nothing, nothing]  # start of task 0, twice, and its end
+    assert seen[3:] == [measured["start"][0], measured["end"][0], measured["start"][1], measured["end"][1]]
+
+
+def test_seconds_of_every_member_are_beside_the_metrics(finished):
+    times = finished.timings()
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.hessian_seconds_start)
+    assert "hessian_seconds_end" not in times
+
+
 def test_srank_both_measures_the_end_too(tmp_path):
     metrics = fp.train(small(tmp_path / "both", tasks=1, srank="both", srank_every=1)).metrics()
     assert metrics.hessian_srank.notna().all()

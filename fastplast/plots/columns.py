@@ -51,6 +51,7 @@ COLUMNS: dict[str, Axis] = {
     "hessian_negative_mass": Axis("start", "Hessian negative mass", "fraction"),
     "hessian_overlap": Axis("start", "gradient-Hessian overlap", "cosine"),
     "hessian_dimension": Axis("start", "dimension left to the solver", "directions"),
+    "hessian_depth": Axis("start", "eigenvalues computed", "directions"),
 }
 
 
