@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: makes .venv with the locked dependencies and fastplast in it, once.
+# Sourced by demo.sh, test.sh and bench.sh: makes .venv with the locked dependencies and fastplast in it, once.
 # FASTPLAST_VENV: another place for the environment. PYTHON: another interpreter, 3.10 or newer.
 
 setup_env() { # setup_env [EXTRA]
@@ -24,4 +24,23 @@ setup_env() { # setup_env [EXTRA]
     fi
     PATH="$venv/bin:$PATH"
     export PATH
+}
+
+# Every version of Triton that GPU kernels have budgets for, each in a directory of its own: for proving the kernels where
+# there is no GPU. Apart from the environment, because PyTorch for GPUs brings the one version that it was built for.
+setup_triton() {
+    local root place table version
+    [ "$(uname -s)" = Linux ] || return 0
+    root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+    for table in "$root"/tests/kernels/budgets/triton-*.json; do
+        version="${table##*/triton-}"
+        version="${version%.json}"
+        place="$(python -c 'import sys; print(sys.prefix)')/triton/$version"
+        if [ ! -d "$place/triton" ]; then
+            echo "Installing Triton $version into $place"
+            rm -rf "$place"
+            python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+                --target "$place" "triton==$version"
+        fi
+    done
 }

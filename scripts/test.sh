@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup_env.sh
 setup_env dev
+setup_triton
 
 ruff check .
 ruff format --check .

@@ -1,0 +1,169 @@
+"""What Triton kernels cost, read from their machine code on a machine that may have no GPU.
+
+Kernels name the configurations in which they are launched beside their source, as `CONFIGURATIONS`; `compiled` compiles
+one ahead of time for an architecture and reads registers, spills, shared memory, the widest accesses and instruction
+counts. Only outside the interpreter: there is no machine code inside it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ARCHITECTURES = (80, 90, 100)
+MODULES = ("fastplast_kernels.wasserstein.gpu", "fastplast_kernels.update.gpu")
+
+_SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way in which a kernel is launched.
+
+    Attributes:
+        kernel: the ``@triton.jit`` function.
+        signature: type of every argument that is no constexpr, such as ``*fp32`` or ``i32``.
+        constants: values of the constexprs.
+        num_warps: of a program.
+        aligned: arguments divisible by 16, as the launcher would find them; None stands for all pointers.
+        options: of the compiler.
+    """
+
+    kernel: Any
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    num_warps: int = 4
+    aligned: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one compiled kernel uses.
+
+    Attributes:
+        registers: of a thread.
+        spills: bytes of stack and local memory of a thread; a spill is a store to it.
+        shared: bytes of a program.
+        load: bits of the widest load from global memory, 0 without one.
+        store: bits of the widest store to global memory.
+        instructions: in the program text.
+        tensor_cores: matrix instructions.
+        barriers: of a program.
+    """
+
+    registers: int
+    spills: int
+    shared: int
+    load: int
+    store: int
+    instructions: int
+    tensor_cores: int
+    barriers: int
+
+
+def configurations() -> dict[str, Configuration]:
+    """All configurations of all kernels by name."""
+    found: dict[str, Configuration] = {}
+    for module in MODULES:
+        found |= import_module(module).CONFIGURATIONS
+    return found
+
+
+def _width(counts: Counter[str], opcode: str) -> int:
+    widths = [0]
+    for name in counts:
+        parts = name.split(".")
+        if parts[0] == opcode:
+            widths.append(next((int(p) for p in parts[1:] if p in ("64", "128", "256")), 32))
+    return max(widths)
+
+
+def compiled(configuration: Configuration, architecture: int) -> Usage:
+    """Compiles for ``sm_<architecture>`` and reads the machine code.
+
+    Args:
+        configuration: of the kernel.
+        architecture: 80, 90 or 100.
+
+    Returns:
+        What it uses.
+
+    Raises:
+        RuntimeError: If the tools of Triton list no machine code.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = configuration.kernel.arg_names
+    signature = {name: configuration.signature.get(name, "constexpr") for name in names}
+    aligned = configuration.aligned
+    if aligned is None:
+        aligned = tuple(name for name, kind in signature.items() if kind.startswith("*"))
+    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
+    source = ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
+    options = {"num_warps": configuration.num_warps, **configuration.options}
+    kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+
+        def dump(flag: str) -> str:
+            command = [str(tools / "cuobjdump"), flag, file.name]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        resources, sass = dump("-res-usage"), dump("-sass")
+    used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", resources)}
+    counts = Counter(_INSTRUCTION.findall(sass))
+    by_opcode: Counter[str] = Counter()
+    for name, count in counts.items():
+        by_opcode[name.split(".")[0]] += count
+    if not by_opcode["EXIT"]:
+        raise RuntimeError(f"cuobjdump must list machine code: got {sass[:200]!r}. Its format may have changed.")
+    return Usage(
+        registers=used["REG"],
+        spills=used["STACK"] + used["LOCAL"] + by_opcode["STL"] + by_opcode["LDL"],
+        shared=kernel.metadata.shared,
+        load=_width(counts, "LDG"),
+        store=_width(counts, "STG"),
+        instructions=by_opcode.total() - by_opcode["NOP"],
+        tensor_cores=sum(by_opcode[name] for name in ("HMMA", "QGMMA", "HGMMA", "UTCHMMA", "UTCQMMA")),
+        barriers=by_opcode["BAR"],
+    )
+
+
+def exceeded(new: Mapping[str, int], budget: Mapping[str, int], architecture: int) -> list[str]:
+    """What of a kernel is worse than its budget, in words; counts of instructions may grow by a tenth.
+
+    Args:
+        new: fields of a `Usage`.
+        budget: the same.
+        architecture: 80, 90 or 100.
+
+    Returns:
+        A sentence for each, with both numbers.
+    """
+    worse = []
+    for name in ("registers", "shared", "tensor_cores", "barriers"):
+        if new[name] > budget[name]:
+            worse.append(f"{name}: {new[name]}, budget {budget[name]}")
+    for name in ("load", "store"):
+        if new[name] < budget[name]:
+            worse.append(f"widest {name}: {new[name]} bits, budget {budget[name]}")
+    if new["instructions"] > 1.1 * budget["instructions"]:
+        worse.append(f"instructions: {new['instructions']}, budget {budget['instructions']} and a tenth")
+    if new["spills"]:
+        worse.append(f"spills: {new['spills']} bytes, budget 0")
+    if new["shared"] > _SHARED_LIMIT[architecture]:
+        worse.append(f"shared: {new['shared']}, but sm_{architecture} has {_SHARED_LIMIT[architecture]}")
+    return worse

@@ -1,0 +1,90 @@
+"""What Triton's interpreter lets a test do that a GPU does not: choose the order of programs, count bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@contextlib.contextmanager
+def permuted_programs(seed: int | None) -> Iterator[None]:
+    """Runs the programs of every launch in a random order; as they come if `seed` is None or on a GPU."""
+    if seed is None or not INTERPRETED:
+        yield
+        return
+    from triton.runtime import interpreter
+
+    builder, rng = interpreter.interpreter_builder, np.random.default_rng(seed)
+    set_dim, set_index, order = builder.set_grid_dim, builder.set_grid_idx, {}
+
+    def new_grid(*grid: int) -> None:
+        set_dim(*grid)
+        order[0], order[1] = grid, rng.permutation(np.prod(grid))
+
+    def shuffled(*index: int) -> None:
+        number = order[1][np.ravel_multi_index(index, order[0])]
+        set_index(*(int(i) for i in np.unravel_index(number, order[0])))
+
+    with patch.object(builder, "set_grid_dim", new_grid), patch.object(builder, "set_grid_idx", shuffled):
+        yield
+
+
+class Traffic:
+    """Distinct addresses that launches read, wrote and added to, and the number of additions."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, int] = {}
+        self.written: dict[int, int] = {}
+        self.additions = 0
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(self.read.values())
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(self.written.values())
+
+
+@contextlib.contextmanager
+def counted_traffic() -> Iterator[Traffic]:
+    """Counts the bytes of everything launched inside, in the interpreter."""
+    from triton.runtime import interpreter
+
+    traffic, native = Traffic(), interpreter._interpreter
+
+    def note(seen: dict[int, int], pointers: np.ndarray, mask: np.ndarray, width: int) -> None:
+        seen.update(dict.fromkeys(np.broadcast_to(pointers, mask.shape)[mask].ravel().tolist(), width))
+
+    class Counted:
+        def __getattr__(self, name: str) -> object:
+            return getattr(native, name)
+
+        def load(self, pointers: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: np.dtype) -> np.ndarray:
+            note(traffic.read, pointers, mask, np.dtype(dtype).itemsize)
+            return native.load(pointers, mask, other, dtype)
+
+        def store(self, pointers: np.ndarray, value: np.ndarray, mask: np.ndarray) -> None:
+            note(traffic.written, pointers, mask, value.dtype.itemsize)
+            native.store(pointers, value, mask)
+
+        def atomic_rmw(self, op: object, pointers: object, value: object, mask: np.ndarray, sem: object) -> np.ndarray:
+            traffic.additions += int(mask.sum())
+            return native.atomic_rmw(op, pointers, value, mask, sem)
+
+    with patch.object(interpreter, "_interpreter", Counted()):
+        yield traffic
+
+
+def poison(*tensors: Tensor) -> None:
+    """Fills with NaN, or with a large negative number: whatever is not written will show."""
+    for tensor in tensors:
+        tensor.fill_(torch.nan if tensor.dtype.is_floating_point else -(10**6))
