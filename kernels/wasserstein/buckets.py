@@ -205,12 +205,12 @@ def bytes_per_weight(length: int) -> dict[str, float]:
     """Memory traffic of a row of `length` weights and step: distinct bytes of each launch, per weight.
 
     ``insert`` is beyond the update it is part of, which reads q like any pull to a target. Beside these, each weight
-    takes one atomic addition. Spills and new maps are left out: they are rare. The map counts as if all its cells
-    were read.
+    takes one atomic addition. Spills and new maps are left out: they are rare. The map counts as if as many of its
+    cells were read as can be.
     """
     buckets = num_buckets(length)
     totals = {
-        "insert": 8 * length + 4 * (gpu.NUM_CELLS + 1),  # slab; map
+        "insert": 8 * length + min(8 * length, 4 * (gpu.NUM_CELLS + 1)),  # slab; map
         "scan": 8 * buckets + 4 * (buckets + 1) + 4 * buckets,  # counts read and zeroed; first ranks; spilled before
         "rank": 8 * length + 4 * (buckets + 1) + 4 * length + 4 * length,  # slab; first ranks; Q0; q
     }

@@ -38,12 +38,13 @@ def permuted_programs(seed: int | None) -> Iterator[None]:
 
 
 class Traffic:
-    """Distinct addresses that launches read, wrote and added to, and the number of additions."""
+    """Launches, the distinct addresses that they read and wrote, and how many atomic additions they made."""
 
     def __init__(self) -> None:
         self.read: dict[int, int] = {}
         self.written: dict[int, int] = {}
         self.additions = 0
+        self.launches = 0
 
     @property
     def bytes_read(self) -> int:
@@ -80,7 +81,14 @@ def counted_traffic() -> Iterator[Traffic]:
             traffic.additions += int(mask.sum())
             return native.atomic_rmw(op, pointers, value, mask, sem)
 
-    with patch.object(interpreter, "_interpreter", Counted()):
+    builder = interpreter.interpreter_builder
+    set_dim = builder.set_grid_dim
+
+    def new_grid(*grid: int) -> None:
+        traffic.launches += 1
+        set_dim(*grid)
+
+    with patch.object(interpreter, "_interpreter", Counted()), patch.object(builder, "set_grid_dim", new_grid):
         yield traffic
 
 

@@ -118,5 +118,18 @@ def test_the_update_moves_32_bytes_per_weight_and_8_more_to_insert(device):
     assert moved[1].additions == weights
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="launches are counted in the interpreter")
+def test_exact_ranks_take_two_launches_beyond_the_update(device):
+    w, g, m, v, init = state(device)
+    buckets = ops.allocate(M, STRIDE, LAYERS, device)
+    ops.warm_up(buckets, w)
+    partial, table = torch.empty(2, M, buckets.blocks.shape[0]), launches.coefficients(hyperparameters(), torch.ones(M))
+    with counted_traffic() as step:
+        launches.adam(w, g, m, v, torch.zeros_like(w), table, factors(device)[0], partial, buckets)
+        ops.scan(buckets)
+        ops.deal(buckets, init, torch.zeros_like(w))
+    assert step.launches == 1 + 2
+
+
 def test_coefficients_have_a_name_each(device):
     assert launches.coefficients(hyperparameters(), torch.ones(M)).shape == (M, len(update_gpu.COEFFICIENTS))

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Proves the GPU kernels on a GPU and times them: bash scripts/gpu_acceptance.sh [--dry-run] [DIRECTORY]
+# Needs Python with torch 2.11 or newer for CUDA, Triton 3.6 or newer, numpy and pytest; no network, nothing is installed.
+# Writes DIRECTORY (bench/results/<gpu>): environment.json, tests.txt, wasserstein.json and, with compute-sanitizer on the
+# PATH, sanitizer.txt. PYTHON: another interpreter. --dry-run: the same steps on a CPU, small, in Triton's interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python="${PYTHON:-python3}"
+dry=""
+if [ "${1:-}" = "--dry-run" ]; then
+    dry="--dry-run"
+    export TRITON_INTERPRET=1
+    shift
+fi
+
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/packages"
+ln -s "$PWD/fastplast" "$scratch/packages/fastplast"
+ln -s "$PWD/kernels" "$scratch/packages/fastplast_kernels"
+export PYTHONPATH="$scratch/packages${PYTHONPATH:+:$PYTHONPATH}"
+# Only what the tests need of the configuration: its plugins may not be installed.
+printf '[pytest]\nmarkers =\n    gpu\n    slow\n' >"$scratch/pytest.ini"
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "environment"
+"$python" scripts/gpu_environment.py $dry "$scratch/environment.json"
+results="${1:-bench/results/$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["directory"])' "$scratch/environment.json")}"
+mkdir -p "$results"
+cp "$scratch/environment.json" "$results/"
+cat "$results/environment.json"
+
+tests() { "$python" -m pytest -c "$scratch/pytest.ini" --rootdir . -p no:cacheprovider -q -m gpu tests/kernels/gpu "$@"; }
+
+say "kernels equal their references"
+if [ -n "$dry" ]; then
+    tests -k "layers_of_different_lengths or strength_0" | tee "$results/tests.txt"
+else
+    tests | tee "$results/tests.txt"
+fi
+
+say "memory errors"
+if [ -n "$dry" ]; then
+    echo "would run: compute-sanitizer --error-exitcode 1 $python -m pytest tests/kernels/gpu -k full_size"
+elif command -v compute-sanitizer >/dev/null; then
+    export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+    compute-sanitizer --error-exitcode 1 "$python" -m pytest -c "$scratch/pytest.ini" --rootdir . -p no:cacheprovider -q \
+        -m gpu tests/kernels/gpu -k full_size | tee "$results/sanitizer.txt"
+    unset PYTORCH_NO_CUDA_MEMORY_CACHING
+else
+    echo "compute-sanitizer is not on the PATH: left out"
+fi
+
+say "times"
+"$python" bench/gpu_wasserstein.py $dry "$results/wasserstein.json"
+cat "$results/wasserstein.json"
+say "written to $results"
