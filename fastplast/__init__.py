@@ -17,8 +17,16 @@ from fastplast.version import __version__
 if TYPE_CHECKING:
     from fastplast.api import load, resume, train
     from fastplast.store import Run
+    from fastplast.sweeps import Sweep, sweep
 
-_HOMES = {"train": "fastplast.api", "resume": "fastplast.api", "load": "fastplast.api", "Run": "fastplast.store"}
+_HOMES = {
+    "train": "fastplast.api",
+    "resume": "fastplast.api",
+    "load": "fastplast.api",
+    "Run": "fastplast.store",
+    "Sweep": "fastplast.sweeps",
+    "sweep": "fastplast.sweeps",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +37,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-__all__ = ["ConfigError", "Experiment", "Run", "__version__", "load", "resume", "train"]
+__all__ = ["ConfigError", "Experiment", "Run", "Sweep", "__version__", "load", "resume", "sweep", "train"]

@@ -7,20 +7,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastplast.config import ConfigError, Experiment
+from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.store import Run, RunWriter
 from fastplast.trainer import Event, Setup, prepare, training
 
+if TYPE_CHECKING:
+    from fastplast.sweeps import Sweep
 
-def train(experiment: Experiment, network: ModuleFactory | None = None) -> Run:
+
+def train(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
     """Trains every member of an experiment and stores what was measured.
 
     Args:
         experiment: what to run.
         network: makes an ``nn.Module`` that maps `[B, channels, height, width]` to `[B, C]`; called once per member.
             In place of a built-in network; trained by the ``vmap`` engine.
+        dataset: images in memory, in place of those that the experiment names; see ``fastplast.data.from_arrays``.
 
     Returns:
         The finished run.
@@ -34,18 +40,19 @@ def train(experiment: Experiment, network: ModuleFactory | None = None) -> Run:
         >>> run = fp.train(fp.Experiment(benchmark="mnist_shuffle", seeds=8))  # doctest: +SKIP
         >>> run.metrics()[["seed", "task", "when", "error", "hessian_srank"]]  # doctest: +SKIP
     """
-    setup, events = start(experiment, network)
+    setup, events = start(experiment, network, dataset=dataset)
     for _ in events:
         pass
     return Run(run_directory(setup.experiment))
 
 
-def resume(path: str | Path, network: ModuleFactory | None = None) -> Run:
+def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
     """Goes on with a run that was stopped or killed, to the same bits as if it had not been.
 
     Args:
         path: run directory.
         network: the factory the run was started with, if it was.
+        dataset: the images the run was started with, if it was.
 
     Returns:
         The finished run.
@@ -54,22 +61,25 @@ def resume(path: str | Path, network: ModuleFactory | None = None) -> Run:
         ConfigError: if the run was made with a module and none is given.
         ValueError: if the run was made by an incompatible version, or its configuration was changed.
     """
-    _, events = proceed(path, network)
+    _, events = proceed(path, network, dataset=dataset)
     for _ in events:
         pass
     return Run(path)
 
 
-def load(path: str | Path) -> Run:
-    """Opens a run directory for reading.
+def load(path: str | Path, *more: str | Path) -> Run | Sweep:
+    """Opens a run or a sweep for reading.
 
     Args:
-        path: run directory.
+        path: run directory, or sweep directory.
+        more: directories of the same sweep, from other machines.
 
     Returns:
-        The run.
+        The run, or the sweep.
     """
-    return Run(path)
+    from fastplast.sweeps.directory import open_results
+
+    return open_results(path, *more)
 
 
 def run_directory(experiment: Experiment) -> Path:
@@ -78,7 +88,10 @@ def run_directory(experiment: Experiment) -> Path:
 
 
 def start(
-    experiment: Experiment, network: ModuleFactory | None = None, stop: Callable[[], bool] = lambda: False
+    experiment: Experiment,
+    network: ModuleFactory | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    dataset: Dataset | None = None,
 ) -> tuple[Setup, Iterator[Event]]:
     """Makes a new run directory; training happens as the events are consumed.
 
@@ -86,6 +99,7 @@ def start(
         experiment: what to run.
         network: as in ``train``.
         stop: asked after every epoch; True ends training after a checkpoint.
+        dataset: as in ``train``.
 
     Returns:
         The setup, whose experiment says where the run is, and its events.
@@ -93,14 +107,18 @@ def start(
     if experiment.out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
-    setup = prepare(experiment, network)
+    setup = prepare(experiment, network, dataset)
     writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv)
     writer.write_note("data", {"dataset": setup.experiment.dataset, "source": setup.source})
     return setup, training(setup, writer, stop)
 
 
 def proceed(
-    path: str | Path, network: ModuleFactory | None = None, stop: Callable[[], bool] = lambda: False, **changes: object
+    path: str | Path,
+    network: ModuleFactory | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    dataset: Dataset | None = None,
+    **changes: object,
 ) -> tuple[Setup, Iterator[Event]]:
     """Opens a run directory to go on with it; training happens as the events are consumed.
 
@@ -108,6 +126,7 @@ def proceed(
         path: run directory.
         network: as in ``resume``.
         stop: asked after every epoch; True ends training after a checkpoint.
+        dataset: as in ``resume``.
         changes: fields of the configuration as the user would have them now; a difference is refused.
 
     Returns:
@@ -127,7 +146,7 @@ def proceed(
                 f"Use fastplast.resume({str(path)!r}, network=...) from Python."
             )
         experiment = Experiment.from_dict(stored, f"{path}/config.json")
-        setup = prepare(dataclasses.replace(experiment, out=str(path)), network)
+        setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
         writer.check_resumable(stored_config(setup))
     except BaseException:
         writer.close()

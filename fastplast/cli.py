@@ -82,8 +82,17 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("--quiet", action="store_true", help="print nothing but errors")
     _add_fields(resume, "given only to be checked: a run goes on with the configuration it was started with")
 
+    sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it")
+    sweep.add_argument("--grid", metavar="FILE", help="TOML or YAML: fields, each with a value or several; flags win")
+    sweep.add_argument("--shard", metavar="I/N", help="train only slice I of N, from 0: for arrays of jobs")
+    sweep.add_argument("--memory", type=_number, metavar="GIB", help="that a batch may take (default: what is free)")
+    sweep.add_argument("--batch", type=_whole, metavar="M", help="most members of a batch (default: as many as fit)")
+    sweep.add_argument("--dry-run", action="store_true", help="say the plan, its memory and time; then stop")
+    sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_fields(sweep, "several values are crossed", several=True)
+
     plot = command("plot", "draw runs over tasks, compared")
-    plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories")
+    plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps")
     plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
     plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
     plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
@@ -100,16 +109,21 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--data-dir", metavar="DIR", help="where datasets lie (default: $FASTPLAST_DATA or platform's)")
 
     export = command("export", "write a run's metrics for other programs")
-    export.add_argument("run", metavar="RUN", help="run directory")
+    export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
     export.add_argument("--out", metavar="FILE", help="default: metrics.csv in the run directory")
     return parser
 
 
-def _add_fields(parser: argparse.ArgumentParser, note: str | None = None) -> None:
-    """Adds a flag for every field of ``Experiment``; absent flags stay absent from the result."""
+def _add_fields(parser: argparse.ArgumentParser, note: str | None = None, several: bool = False) -> None:
+    """Adds a flag for every field of ``Experiment``, with `several` values where it may have them in a grid.
+
+    Absent flags stay absent from the result.
+    """
     groups = {key: parser.add_argument_group(title, note) for key, title in _GROUPS.items()}
     for f in dataclasses.fields(Experiment):
+        if not f.metadata["group"]:
+            continue
         extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(f)}
         kind = str(f.type)
         if kind == "bool":
@@ -119,6 +133,8 @@ def _add_fields(parser: argparse.ArgumentParser, note: str | None = None) -> Non
         else:
             extra |= {"type": {"int": _whole, "float": _number}.get(kind.split(" ")[0], str)}
             extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()
+            if several and f.metadata["group"] != "machine" and f.name not in ("data_dir", "seed_start"):
+                extra["nargs"] = "+"
         groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
 
 
@@ -196,6 +212,53 @@ def _train(options: dict[str, Any]) -> int:
     with stopping() as stop:
         setup, events = start(experiment, stop=stop)
         return _follow(setup, events, options["quiet"])
+
+
+def _sweep(options: dict[str, Any]) -> int:
+    from fastplast.sweeps import execute, make_plan, parse_slice, read_grid
+
+    flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
+    for name in ("widths", "channels", "learning_rate", "strength", "seeds"):
+        if name in flags:
+            flags[name] = _values_of(name, flags[name])
+    grid = read_grid(options["grid"], flags)
+    out = options.get("out") or _sweep_directory(grid)
+    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
+    plan = make_plan(grid, out, part=part, memory=options["memory"], batch=options["batch"])
+    if options["dry_run"]:
+        from fastplast.sweeps.estimate import dry_run
+
+        print(dry_run(plan))
+        return 0
+    if not options["quiet"]:
+        from fastplast.sweeps.estimate import describe
+
+        print(describe(plan), flush=True)
+    with stopping() as stop:
+        for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
+            if not options["quiet"]:
+                print(f"shard {number}/{len(plan.shards)}", flush=True)
+            if _follow(setup, events, options["quiet"]):
+                return _INTERRUPTED
+        return _INTERRUPTED if stop() else 0
+
+
+def _values_of(name: str, words: list[Any]) -> Any:
+    """What was typed after a flag of several values: with commas, a list is one value of ``--widths``."""
+    if name in ("widths", "channels"):
+        nested = any(isinstance(word, list) for word in words)
+        return [word if isinstance(word, list) else [word] for word in words] if nested else words
+    flat = fields_from({name: words})[name]
+    return flat if isinstance(flat, int) else list(flat)
+
+
+def _sweep_directory(grid: Any) -> str:
+    """The same for the same benchmarks, so that a sweep typed again, or with more values, finds what there is."""
+    names: list[str] = []
+    for cross in grid:
+        value = cross.values.get("benchmark", Experiment.__dataclass_fields__["benchmark"].default)
+        names += [value] if isinstance(value, str) else list(value)
+    return f"runs/sweep-{'-'.join(dict.fromkeys(map(str, names)))}"
 
 
 def _resume(options: dict[str, Any]) -> int:
@@ -291,10 +354,10 @@ def _data(options: dict[str, Any]) -> int:
 def _export(options: dict[str, Any]) -> int:
     from pathlib import Path
 
-    from fastplast.store import Run
+    from fastplast.sweeps import open_results
 
     out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
-    Run(options["run"]).export_csv(out)
+    open_results(options["run"]).export_csv(out)
     print(out)
     return 0
 
@@ -302,6 +365,7 @@ def _export(options: dict[str, Any]) -> int:
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": _train,
     "resume": _resume,
+    "sweep": _sweep,
     "plot": _plot,
     "list": _list,
     "data": _data,

@@ -68,12 +68,31 @@ def _option(default: Any, text: str, group: str, choices: tuple[str, ...] | None
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an ensemble: a seed with one setting of the per-member hyperparameters."""
+    """One network of an ensemble: a seed with one setting of the per-member hyperparameters.
+
+    Those of the optimizer that are None take the value of the experiment.
+    """
 
     seed: int
     learning_rate: float
     method: str
     strength: float
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field to value, without those that are None."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+# Hyperparameters of the optimizer that members of one batch may have each of their own.
+MEMBER_HYPERPARAMETERS = ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
+# Fields of an experiment in whose place a list of members stands.
+MEMBER_FIELDS = ("seeds", "seed_start", "learning_rate", "method", "strength")
+STRENGTHLESS = ("none",)  # methods that take no strength
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,7 @@ class Experiment:
     learning_rate: tuple[float, ...] = _option((1e-3,), "step size; several make more members", "members")
     method: str = _option("none", "what is done against plasticity loss", "members", METHOD_NAMES)
     strength: tuple[float, ...] | None = _option(None, "of the method; several make more members", "members")
+    member_list: tuple[Member, ...] | None = _option(None, "members one by one, in place of the fields above", "")
     reduction: str = _option("mean", "regularisers average over a weight matrix (paper) or sum", "members", REDUCTIONS)
 
     network: str | None = _option(None, "default: the benchmark's", "network", NETWORK_NAMES)
@@ -151,6 +171,8 @@ class Experiment:
         for name in ("data_dir", "out"):
             if isinstance(value := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(value))
+        if self.member_list is not None:
+            object.__setattr__(self, "member_list", _members(self.member_list))
         validate(self)
 
     def resolved(self) -> Experiment:
@@ -183,7 +205,9 @@ class Experiment:
         return self.seeds
 
     def members(self) -> tuple[Member, ...]:
-        """Every combination of learning rate, strength and seed, the seed varying fastest."""
+        """Every combination of learning rate, strength and seed, the seed varying fastest; or those of the list."""
+        if self.member_list is not None:
+            return self.member_list
         grid = product(self.learning_rate, self.strength or (0.0,), self.seed_list())
         return tuple(Member(seed, rate, self.method, strength) for rate, strength, seed in grid)
 
@@ -193,7 +217,13 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that ``from_dict`` reads back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.member_list is None:
+            del values["member_list"]
+        else:
+            values = {k: v for k, v in values.items() if k not in MEMBER_FIELDS}
+            values["member_list"] = [member.to_dict() for member in self.member_list]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Experiment:
@@ -274,6 +304,29 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) > 0 and all(_number(x) for x in value)
 
 
+def _members(values: Any) -> tuple[Member, ...]:
+    """Members from what a file holds: dictionaries.
+
+    Raises:
+        ConfigError: if a dictionary is no member.
+    """
+    if not isinstance(values, (list, tuple)):
+        raise ConfigError(f"member_list must be a list: got {values!r}. Give a dictionary for each member.")
+    names, members = [f.name for f in dataclasses.fields(Member)], []
+    for value in values:
+        if isinstance(value, dict):
+            for name in value:
+                if name not in names:
+                    raise ConfigError(f"member_list has an unknown key: got {name!r}. {closest(name, names)}")
+            if not set(names[:4]) <= set(value):
+                raise ConfigError(f"member_list needs {', '.join(names[:4])} of each member: got {value!r}.")
+            value = Member(**value)
+        if not isinstance(value, Member):
+            raise ConfigError(f"member_list must hold dictionaries: got {value!r}.")
+        members.append(value)
+    return tuple(members)
+
+
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
@@ -300,8 +353,33 @@ def validate(experiment: Experiment) -> None:
             optional = Experiment.__dataclass_fields__[name].default is None
             if not (value is None and optional) and not holds(value):
                 raise ConfigError(f"{flag(name)} {rule}: got {value!r}.")
-    _validate_seeds(experiment)
+    if experiment.member_list is not None:
+        _validate_members(experiment)
+    else:
+        _validate_seeds(experiment)
     _validate_combinations(experiment)
+
+
+def _validate_members(e: Experiment) -> None:
+    """Checks every member as the experiment that it would be alone.
+
+    Raises:
+        ConfigError: if one breaks a rule, or the list contradicts another field.
+    """
+    empty = {name: [field.default] for name, field in Experiment.__dataclass_fields__.items()}
+    empty["strength"].append((0.0,))
+    given = [name for name in MEMBER_FIELDS if getattr(e, name) not in empty[name]]
+    if given:
+        raise ConfigError(f"member_list stands in place of {flag(given[0])}: got both. Drop one of them.")
+    if not e.member_list:
+        raise ConfigError("member_list must hold at least one member: got none.")
+    if len(set(e.member_list)) < len(e.member_list):
+        raise ConfigError("member_list must not repeat a member. Drop the second of each.")
+    for setting in {dataclasses.replace(member, seed=0) for member in e.member_list}:
+        alone = {name: value for name, value in setting.to_dict().items() if name != "seed"}
+        dataclasses.replace(e, member_list=None, **alone)
+    if not all(_whole(member.seed) and member.seed >= 0 for member in e.member_list):
+        raise ConfigError("member_list must have seeds that are whole numbers of at least 0.")
 
 
 def _validate_seeds(e: Experiment) -> None:

@@ -30,7 +30,7 @@ def dry_run(experiment: Experiment) -> str:
     setup = prepare(experiment)
     e, group = setup.experiment, setup.group
     task = make_task(setup.problem, 0)
-    train = _seconds_per_update(setup) * setup.updates
+    train = seconds_per_update(setup) * setup.updates
     clock = time.perf_counter()
     measure_group(
         group, setup.state, task, pull_of(group, setup.state), with_probes=True, with_hessian=e.srank != "off"
@@ -42,8 +42,7 @@ def dry_run(experiment: Experiment) -> str:
     lines = [
         json.dumps(e.to_dict(), indent=2),
         f"data        {setup.source}",
-        f"members     {members} = {len(e.learning_rate)} learning rates x {len(e.strength or (0,))} strengths x "
-        f"{len(e.seed_list())} seeds",
+        f"members     {members}" + _product(e),
         f"parameters  {group.layout.count:,} each, {members * group.layout.count:,} in all",
         f"updates     {setup.updates:,} each, {members * setup.updates:,} in all",
         f"engine      {setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads",
@@ -52,6 +51,13 @@ def dry_run(experiment: Experiment) -> str:
         f"from {members * setup.updates / train:,.0f} updates/s measured now",
     ]
     return "\n".join(lines)
+
+
+def _product(e: Experiment) -> str:
+    if e.member_list is not None:
+        return ""
+    rates, strengths = len(e.learning_rate), len(e.strength or (0,))
+    return f" = {rates} learning rates x {strengths} strengths x {len(e.seed_list())} seeds"
 
 
 def memory_bytes(setup: Setup) -> int:
@@ -68,8 +74,15 @@ def memory_bytes(setup: Setup) -> int:
     return arena + problem.images.nbytes + problem.rows.nbytes + 2 * problem.labels.nbytes
 
 
-def _seconds_per_update(setup: Setup) -> float:
-    """Of all members together, measured after a warm-up."""
+def seconds_per_update(setup: Setup) -> float:
+    """Time of an update of all members together, measured after a warm-up.
+
+    Args:
+        setup: of the experiment; its state is trained on.
+
+    Returns:
+        Seconds.
+    """
     e, state = setup.experiment, setup.state
     task = make_task(setup.problem, 0)
     order = torch.from_numpy(seeding.orders(setup.group.seeds, e.examples, e.batch_size, 0, 0))

@@ -94,8 +94,6 @@ class Run:
             ValueError: if the format is unknown.
             ImportError: if polars is asked for and not installed.
         """
-        if format not in FORMATS:
-            raise ValueError(f"format must be a known name: got {format!r}. {closest(format, FORMATS)}")
         import pyarrow
 
         table = pyarrow.concat_tables([_read_part(part) for part in self._parts()], promote_options="permissive")
@@ -103,18 +101,7 @@ class Run:
         # A column without any value so far, such as diverged_step, has no type of its own.
         numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
         table = table.cast(pyarrow.schema(numbers))
-        if format == "pandas":
-            return table.to_pandas()
-        if format == "arrow":
-            return table
-        try:
-            import polars  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise ImportError(
-                "format 'polars' needs the package polars, which is not installed. Install it with `pip install "
-                "polars`, or ask for 'pandas' or 'arrow'."
-            ) from error
-        return polars.from_arrow(table)
+        return as_format(table, format)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block.
@@ -158,12 +145,7 @@ class Run:
         Returns:
             Its path. Null is empty, NaN is ``nan``; numbers read back as the same bits.
         """
-        import pyarrow.csv
-
-        buffer = io.BytesIO()
-        pyarrow.csv.write_csv(self.metrics("arrow"), buffer)
-        write_file(Path(path), buffer.getvalue())
-        return Path(path)
+        return write_csv(self.metrics("arrow"), path)
 
     def __repr__(self) -> str:
         tasks = len(list((self.path / "metrics").glob("part-*-end.parquet")))
@@ -365,6 +347,54 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def as_format(table: pyarrow.Table, format: str) -> Any:
+    """A table of another library.
+
+    Args:
+        table: what to convert.
+        format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
+
+    Returns:
+        A table of that library.
+
+    Raises:
+        ValueError: if the format is unknown.
+        ImportError: if polars is asked for and not installed.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be a known name: got {format!r}. {closest(format, FORMATS)}")
+    if format == "pandas":
+        return table.to_pandas()
+    if format == "arrow":
+        return table
+    try:
+        import polars  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "format 'polars' needs the package polars, which is not installed. Install it with `pip install "
+            "polars`, or ask for 'pandas' or 'arrow'."
+        ) from error
+    return polars.from_arrow(table)
+
+
+def write_csv(table: pyarrow.Table, path: str | os.PathLike) -> Path:
+    """Writes a table as one CSV file, replacing what was there.
+
+    Args:
+        table: what to write.
+        path: the file.
+
+    Returns:
+        Its path.
+    """
+    import pyarrow.csv
+
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(table, buffer)
+    write_file(Path(path), buffer.getvalue())
+    return Path(path)
 
 
 def _table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:

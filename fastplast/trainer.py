@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fastplast import probes, seeding
-from fastplast.config import Experiment
-from fastplast.data import load
+from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment
+from fastplast.data import Dataset, load
 from fastplast.engines import (
     Accumulators,
     Engine,
@@ -96,12 +96,13 @@ class Stopped:
 Event = TaskStarted | EpochDone | TaskDone | Stopped
 
 
-def prepare(experiment: Experiment, network: ModuleFactory | None = None) -> Setup:
+def prepare(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Setup:
     """Loads data, builds the group and chooses the engine.
 
     Args:
         experiment: what to run.
         network: a factory of modules, in place of a built-in network.
+        dataset: images in memory, in place of those that the experiment names.
 
     Returns:
         The setup, at its initial state.
@@ -112,7 +113,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None) -> Set
     e = experiment.resolved()
     torch.set_num_threads(e.threads or available_cores())
     device = choose_device(e)
-    dataset = load(e.dataset, e.data_dir)
+    dataset = dataset or load(e.dataset, e.data_dir)
     members = e.members()
     problem = build_problem(e, dataset, tuple(member.seed for member in members))
     if network is None:
@@ -261,7 +262,8 @@ def describe(setup: Setup) -> dict[str, Column]:
             value = getattr(e, name)
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
-    return columns | {name: [value] * len(members) for name, value in shared.items() if value is not None}
+    columns |= {name: [value] * len(members) for name, value in shared.items() if value is not None}
+    return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
 
 
 def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, seconds: float) -> EpochDone:

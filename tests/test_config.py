@@ -190,6 +190,33 @@ def test_members_are_rates_times_strengths_times_seeds_with_seeds_fastest() -> N
     assert Experiment(seeds=(5, 3)).members() == (Member(5, 1e-3, "none", 0.0), Member(3, 1e-3, "none", 0.0))
 
 
+def test_a_list_of_members_stands_in_place_of_their_product() -> None:
+    members = (Member(3, 0.1, "l2", 0.5), Member(3, 0.2, "none", 0.0, beta1=0.5))
+    e = Experiment(member_list=members)
+    assert e.members() == members
+    values = json.loads(json.dumps(e.resolved().to_dict()))
+    assert "seeds" not in values
+    assert Experiment.from_dict(values) == e.resolved()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"member_list": []}, "member_list must hold at least one member: got none."),
+        ({"member_list": [Member(0, 0.1, "none", 0.0)] * 2}, "member_list must not repeat a member."),
+        ({"member_list": [Member(0, 0.1, "none", 0.3)]}, "--strength needs a --method"),
+        ({"member_list": [Member(0, -0.1, "none", 0.0)]}, "--learning-rate must be positive numbers"),
+        ({"member_list": [Member(-1, 0.1, "none", 0.0)]}, "member_list must have seeds that are whole numbers"),
+        ({"member_list": [{"seed": 0}]}, "member_list needs seed, learning_rate, method, strength of each member"),
+        ({"member_list": [{"sed": 0}]}, "member_list has an unknown key: got 'sed'. Did you mean 'seed'?"),
+        ({"member_list": [Member(0, 0.1, "none", 0.0)], "seeds": 3}, "member_list stands in place of --seeds"),
+        ({"member_list": 3}, "member_list must be a list: got 3."),
+    ],
+)
+def test_a_bad_list_of_members_is_refused(values: dict[str, object], text: str) -> None:
+    refused(text, **values)
+
+
 def test_the_last_batch_of_an_epoch_counts_as_an_update() -> None:
     assert [Experiment(examples=n, batch_size=4).steps_per_epoch() for n in (4, 5, 8, 9)] == [1, 2, 2, 3]
 
@@ -260,6 +287,8 @@ def test_absent_flags_are_absent() -> None:
 def test_every_field_has_a_flag_that_sets_it() -> None:
     words = {"seeds": "3,5", "learning_rate": "0.1,0.2", "strength": "0.5", "widths": "8,4", "channels": "8"}
     for f in fields(Experiment):
+        if f.name == "member_list":
+            continue
         if f.name == "change_first_task":
             assert parsed("--no-change-first-task") == {f.name: False}
             continue

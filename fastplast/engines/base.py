@@ -9,7 +9,7 @@ import torch
 from fastplast_kernels.update import Hyperparameters
 from torch import Tensor
 
-from fastplast.config import Experiment, Member
+from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment, Member
 from fastplast.methods import Pull, build_pull
 from fastplast.networks import AnyNetwork
 from fastplast.networks.layout import Layout
@@ -148,12 +148,13 @@ def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Memb
     def table(*values: float) -> Tensor:
         return torch.tensor(values, dtype=torch.float64)
 
-    shared = [
-        table(*[float(getattr(experiment, name))] * len(members))
-        for name in ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
-    ]
+    def own(member: Member, name: str) -> float:
+        value = getattr(member, name)
+        return float(getattr(experiment, name) if value is None else value)
+
+    optimizer = {name: table(*(own(member, name) for member in members)) for name in MEMBER_HYPERPARAMETERS}
     rate = table(*(member.learning_rate for member in members))
-    hyper = Hyperparameters(rate, *shared, table(*(member.strength for member in members)))
+    hyper = Hyperparameters(learning_rate=rate, **optimizer, strength=table(*(member.strength for member in members)))
     return Group(members, network, experiment.optimizer, experiment.decoupled, experiment.reduction, hyper)
 
 

@@ -17,6 +17,7 @@ from fastplast.plots.columns import Axis, place
 from fastplast.plots.settings import Setting, phrase, settings_of
 from fastplast.stats import mean_interval
 from fastplast.store import WHENS, Run
+from fastplast.sweeps.directory import Sweep, open_results
 
 if TYPE_CHECKING:
     import numpy
@@ -46,7 +47,7 @@ class _Data:
 
 
 def plot(
-    runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike],
+    runs: Run | Sweep | str | os.PathLike | Sequence[Run | Sweep | str | os.PathLike],
     columns: Sequence[str] = ("error", "hessian_srank"),
     out: str | os.PathLike | None = None,
     formats: Sequence[str] = FORMATS,
@@ -58,7 +59,7 @@ def plot(
     mean, and its members as thin lines. A member is left out from the task in which it diverged.
 
     Args:
-        runs: a run, or several: readers or paths.
+        runs: a run or a sweep, or several: readers or paths.
         columns: a panel each: names of metrics, or ``name@start``, ``name@end`` where a metric is measured at both.
         out: a directory, or a file whose ending is a format; ``figures/`` of the first run if None.
         formats: of the files: ``"png"``, ``"pdf"``, ``"svg"``.
@@ -74,7 +75,7 @@ def plot(
         >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
         [PosixPath('runs/none/figures/error-loss.png'), ...]
     """
-    opened = [run if isinstance(run, Run) else Run(run) for run in _listed(runs)]
+    opened = [run if isinstance(run, (Run, Sweep)) else open_results(run) for run in _listed(runs)]
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
         if not values:
@@ -99,10 +100,10 @@ def plot(
 
 
 def _listed(runs: Any) -> list[Any]:
-    return [runs] if isinstance(runs, (Run, str, os.PathLike)) else list(runs)
+    return [runs] if isinstance(runs, (Run, Sweep, str, os.PathLike)) else list(runs)
 
 
-def _paths(first: Run, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
+def _paths(first: Run | Sweep, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
     directory = first.path / "figures" if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
@@ -113,7 +114,7 @@ def _paths(first: Run, columns: list[str], out: str | os.PathLike | None, format
     return [directory / f"{stem}.{name}" for name in formats]
 
 
-def _read(runs: Sequence[Run]) -> _Data:
+def _read(runs: Sequence[Run | Sweep]) -> _Data:
     import pandas
 
     tables = [run.metrics().assign(run=i) for i, run in enumerate(runs)]

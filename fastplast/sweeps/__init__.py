@@ -1,0 +1,21 @@
+"""Sweeps: a grid becomes members, members become groups, groups become shards, and shards are runs."""
+
+from fastplast.sweeps.directory import Sweep, open_results
+from fastplast.sweeps.execute import execute, sweep
+from fastplast.sweeps.grid import Grid, expand, grid_of, read_grid
+from fastplast.sweeps.plan import Plan, Shard, make_plan, parse_slice
+
+__all__ = [
+    "Grid",
+    "Plan",
+    "Shard",
+    "Sweep",
+    "execute",
+    "expand",
+    "grid_of",
+    "make_plan",
+    "open_results",
+    "parse_slice",
+    "read_grid",
+    "sweep",
+]

@@ -1,0 +1,226 @@
+"""A sweep on disk, for reading: its shards are ordinary runs, and reading a sweep is reading all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastplast.checkpoint import StoreError
+from fastplast.config import Experiment
+from fastplast.store import Run, as_format, write_csv
+from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+SHARDS = "shards"
+
+
+class Sweep:
+    """All shards of one or several sweep directories as one table; every property and method reads the files anew.
+
+    Directories may come from several machines. A member that several shards hold is read once, from the shard that got
+    furthest; members are numbered by their hyperparameters and seed, whatever shards they lie in.
+
+    Attributes:
+        paths: the sweep directories.
+
+    Raises:
+        FileNotFoundError: if a path is no sweep directory.
+    """
+
+    def __init__(self, *paths: str | os.PathLike) -> None:
+        self.paths = tuple(Path(path) for path in paths)
+        for path in self.paths:
+            if not is_sweep(path):
+                raise FileNotFoundError(f"path must be a sweep directory, with {SHARDS}/ in it: got {path}.")
+
+    @property
+    def path(self) -> Path:
+        """The first of the directories, where figures go."""
+        return self.paths[0]
+
+    @property
+    def shards(self) -> tuple[Run, ...]:
+        """The runs that the sweep is made of, by name; unfinished ones among them."""
+        found = [path for root in self.paths for path in shard_paths(root)]
+        return tuple(Run(path) for path in sorted(found, key=lambda path: (path.name, str(path))))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every shard is finished."""
+        return all(shard.is_finished for shard in self.shards)
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """Where the first shard was trained."""
+        return self._started()[0].env
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Metric to definition."""
+        return {name: text for shard in self.shards for name, text in shard.definitions.items()}
+
+    @property
+    def members(self) -> pandas.DataFrame:
+        """One row per member: its number, seed and hyperparameters."""
+        table = self.metrics("arrow")
+        described = table.select(table.column_names[: table.column_names.index("task")]).to_pandas()
+        return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
+
+    def metrics(self, format: str = "pandas") -> Any:
+        """Everything measured so far, as ``Run.metrics`` has it, of all shards.
+
+        Args:
+            format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
+
+        Returns:
+            A table of that library: one row per member, task and probe time, the same for any division into shards.
+
+        Raises:
+            ValueError: if the format is unknown.
+            StoreError: if no shard has been measured yet.
+        """
+        import pyarrow
+
+        tables = []
+        for shard, numbers in self._chosen():
+            table = shard.metrics("arrow")
+            chosen = set(numbers)
+            tables.append(table.filter(pyarrow.array([member in chosen for member in table["member"].to_pylist()])))
+        shard_of = [pyarrow.array([i] * len(table)) for i, table in enumerate(tables)]
+        tables = [table.append_column("shard", column) for table, column in zip(tables, shard_of)]
+        return as_format(_numbered(_joined(tables)), format)
+
+    def timings(self) -> pandas.DataFrame:
+        """Seconds and rates of all shards, with the name of the shard."""
+        import pandas
+
+        return pandas.concat([shard.timings().assign(shard=shard.path.name) for shard in self.shards])
+
+    def export_csv(self, path: str | os.PathLike) -> Path:
+        """Writes all metrics as one CSV file, replacing what was there; see ``Run.export_csv``."""
+        return write_csv(self.metrics("arrow"), path)
+
+    def _started(self) -> list[Run]:
+        shards = [shard for shard in self.shards if _progress(shard)]
+        if not shards:
+            raise StoreError(f"{self.path} holds no metrics yet: no task of any shard has been measured.")
+        return shards
+
+    def _chosen(self) -> list[tuple[Run, list[int]]]:
+        """Shards with the numbers of the members that are read from them."""
+        shards = sorted(self._started(), key=_progress, reverse=True)  # stable: of equals, the first by name
+        taken: set[tuple] = set()
+        chosen = []
+        for shard in shards:
+            # Of members that differ in how long they run and in what is measured, the one that got furthest.
+            keys = [(_curve(cell.group), cell.member) for cell in cells_of(shard)]
+            numbers = [i for i, key in enumerate(keys) if key not in taken]
+            taken.update(keys)
+            if numbers:
+                chosen.append((shard, numbers))
+        return chosen
+
+    def __repr__(self) -> str:
+        shards = self.shards
+        done = sum(shard.is_finished for shard in shards)
+        return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
+
+
+def is_sweep(path: str | os.PathLike) -> bool:
+    """Whether a path is a sweep directory."""
+    return (Path(path) / SHARDS).is_dir()
+
+
+def open_results(*paths: str | os.PathLike) -> Run | Sweep:
+    """Opens a run, or sweeps, for reading.
+
+    Args:
+        paths: one run directory, or sweep directories.
+
+    Returns:
+        A run if the path is one, else the sweep of all paths.
+    """
+    return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
+
+
+def shard_paths(root: Path) -> list[Path]:
+    """The shards of a sweep directory that have been begun."""
+    return sorted(config.parent for config in (root / SHARDS).glob("*/config.json"))
+
+
+def cells_of(shard: Run) -> list[Cell]:
+    """The members of a shard, in the order of their numbers.
+
+    Args:
+        shard: its run.
+
+    Returns:
+        Cells, as a grid that holds them would have.
+    """
+    experiment = Experiment.from_dict(shard.config, str(shard.path / "config.json"))
+    group = as_group(experiment)
+    return [Cell(group, member) for member in experiment.members()]
+
+
+def keys_of(shard: Run) -> list[str]:
+    """``key_of`` every member of a shard."""
+    return [key_of(cell) for cell in cells_of(shard)]
+
+
+def _curve(group: Experiment) -> str:
+    """Digest of what moves the curves of a group."""
+    fields = Experiment.__dataclass_fields__
+    probes = {name: field.default for name, field in fields.items() if field.metadata["group"] == "probes"}
+    return group_digest(dataclasses.replace(group, tasks=1, **probes))
+
+
+def _progress(shard: Run) -> int:
+    return len(list((shard.path / "metrics").glob("part-*.parquet")))
+
+
+def _joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+    """Tables of different networks as one: what describes a member, then task and when, then what was measured."""
+    import pyarrow
+
+    # A column without a value in one shard takes the type that it has in another.
+    tables = [_forgetful(table) for table in tables]
+    table = pyarrow.concat_tables(tables, promote_options="permissive")
+    numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
+    table = table.cast(pyarrow.schema(numbers))
+    described: dict[str, None] = {}
+    measured: dict[str, None] = {}
+    for part in tables:
+        split = part.column_names.index("task")
+        described |= dict.fromkeys(part.column_names[:split])
+        measured |= dict.fromkeys(part.column_names[split:])
+    return table.select([*described, *measured])
+
+
+def _forgetful(table: pyarrow.Table) -> pyarrow.Table:
+    import pyarrow
+
+    for i, (name, column) in enumerate(zip(table.column_names, table.columns)):
+        if column.null_count == len(column):
+            table = table.set_column(i, name, pyarrow.nulls(len(column)))
+    return table
+
+
+def _numbered(table: pyarrow.Table) -> pyarrow.Table:
+    """Numbers members by what describes them, and sorts as a run's table is."""
+    import pyarrow
+
+    names = table.column_names[: table.column_names.index("task")]
+    by = [name for name in names if name not in ("member", "seed", "engine", "data_source")] + ["seed"]
+    who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
+    who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
+    number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}
+    places = zip(table["shard"].to_pylist(), table["member"].to_pylist())
+    numbers = pyarrow.array([number[place] for place in places], pyarrow.int64())
+    table = table.set_column(table.column_names.index("member"), "member", numbers).drop_columns(["shard"])
+    return table.sort_by([("task", "ascending"), ("when", "descending"), ("member", "ascending")])

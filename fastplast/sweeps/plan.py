@@ -1,0 +1,207 @@
+"""The plan of a sweep: which members are there, which are missing, and the shards in which they will be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastplast.config import ConfigError, Experiment, Member
+from fastplast.data import Dataset, load
+from fastplast.store import Run
+from fastplast.sweeps.directory import SHARDS, keys_of, shard_paths
+from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
+from fastplast.sweeps.memory import bytes_per_member, free_bytes
+from fastplast.trainer import Setup, prepare
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Members of one group that are trained as one batch, as one run.
+
+    Attributes:
+        experiment: with the members one by one, and ``out``.
+        is_begun: whether its run exists and is to be resumed.
+    """
+
+    experiment: Experiment
+    is_begun: bool
+
+    @property
+    def path(self) -> Path:
+        """Its run directory."""
+        return Path(self.experiment.out or ".")
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """A group as the plan sees it.
+
+    Attributes:
+        experiment: what its members share.
+        setup: ready to run, with one member.
+        members: how many the slice has.
+        missing: how many of them have no shard yet.
+        member_bytes: memory that each takes.
+        capacity: members that fit at once.
+    """
+
+    experiment: Experiment
+    setup: Setup
+    members: int
+    missing: int
+    member_bytes: int
+    capacity: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Attributes:
+        directory: of the sweep.
+        members: of the whole grid.
+        mine: members of this slice.
+        finished: members of this slice in finished shards.
+        groups: of this slice.
+        shards: to resume and to train, in this order.
+        budget: bytes that a shard may take.
+        datasets: what was loaded, by name.
+    """
+
+    directory: Path
+    members: int
+    mine: int
+    finished: int
+    groups: tuple[GroupPlan, ...]
+    shards: tuple[Shard, ...]
+    budget: int
+    datasets: dict[str, Dataset]
+
+
+def parse_slice(text: str) -> tuple[int, int]:
+    """Reads ``--shard i/n``.
+
+    Args:
+        text: for example ``0/3``.
+
+    Returns:
+        i and n.
+
+    Raises:
+        ConfigError: if it is not two numbers with 0 <= i < n.
+    """
+    first, _, second = text.partition("/")
+    if not (first.isdigit() and second.isdigit() and int(first) < int(second)):
+        raise ConfigError(f"--shard must be i/n with 0 <= i < n: got {text}. Say for example 0/3, 1/3 and 2/3.")
+    return int(first), int(second)
+
+
+def make_plan(
+    grid: Grid,
+    directory: str | os.PathLike,
+    *,
+    part: tuple[int, int] = (0, 1),
+    memory: float | None = None,
+    batch: int | None = None,
+) -> Plan:
+    """Plans a sweep, checking everything that can be checked before anything runs. Writes nothing.
+
+    A slice takes every n-th member, so that each has its share of every setting. What a shard of the directory has,
+    finished or not, is not planned again; an unfinished one is resumed by the slice that its first member is in.
+
+    Args:
+        grid: crosses.
+        directory: of the sweep.
+        part: i and n of the slice.
+        memory: GiB that a shard may take; what is free if None.
+        batch: most members of a shard; as many as fit if None.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: if the grid is bad, or a member or the batch asked for does not fit.
+    """
+    directory, machine = Path(directory), machine_of(grid)
+    for name, value in (("--memory", memory), ("--batch", batch)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} must be positive: got {value}.")
+    if directory.exists() and not (directory / SHARDS).is_dir() and any(directory.iterdir()):
+        raise ConfigError(f"--out must be a sweep, or a new or empty directory: got {directory}. Choose another --out.")
+    cells = expand(grid)
+    keys = [key_of(cell) for cell in cells]
+    own = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
+    begun, held, finished = _begun(directory, set(keys), own)
+    shards, groups, datasets = [Shard(experiment, True) for experiment in begun], [], {}
+    by_group: dict[str, list[tuple[str, Cell]]] = {}
+    for key, cell in zip(keys, cells):
+        if key in own:
+            by_group.setdefault(group_digest(cell.group), []).append((key, cell))
+    budget = 0
+    for listed in by_group.values():
+        group = dataclasses.replace(listed[0][1].group, **machine)
+        missing = [cell.member for key, cell in listed if key not in held]
+        planned, budget = _plan_group(group, [cell.member for _, cell in listed], len(missing), datasets, memory, batch)
+        groups.append(planned)
+        shards += [_shard(group, members, directory) for members in _split(missing, planned.capacity)]
+    return Plan(directory, len(cells), len(own), len(own & finished), tuple(groups), tuple(shards), budget, datasets)
+
+
+def _begun(directory: Path, wanted: set[str], own: set[str]) -> tuple[list[Experiment], set[str], set[str]]:
+    """Shards of the directory: those this slice must resume, the members they all hold, and the finished of these."""
+    resume, held, finished = [], set(), set()
+    for path in shard_paths(directory):
+        run = Run(path)
+        keys = keys_of(run)
+        held.update(keys)
+        if run.is_finished:
+            finished.update(keys)
+        elif next((key in own for key in keys if key in wanted), False):
+            experiment = Experiment.from_dict(run.config, str(path / "config.json"))
+            resume.append(dataclasses.replace(experiment, out=str(path)))
+    return resume, held, finished
+
+
+def _plan_group(
+    group: Experiment,
+    members: list[Member],
+    missing: int,
+    datasets: dict[str, Dataset],
+    memory: float | None,
+    batch: int | None,
+) -> tuple[GroupPlan, int]:
+    if group.dataset not in datasets:
+        datasets[group.dataset] = load(group.dataset, group.data_dir)
+    dataset = datasets[group.dataset]
+    setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), dataset=dataset)
+    each = bytes_per_member(setup)
+    budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
+    capacity = (budget - dataset.images.nbytes) // each
+    for count, what in ((1, "one member"), (min(batch or 1, len(members)), f"--batch {batch}")):
+        if capacity < count:
+            need = (each * count + dataset.images.nbytes) / 2**30
+            raise ConfigError(
+                f"{what} of {setup.group.network.name} must fit in memory: it takes {need:,.2f} GiB of "
+                f"{budget / 2**30:,.2f}. Use a smaller network or batch, or a machine with more memory."
+            )
+    capacity = min(capacity, batch or capacity)
+    return GroupPlan(group, setup, len(members), missing, each, capacity), budget
+
+
+def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:
+    """As few parts as fit, of even size, each with its share of every setting."""
+    parts = math.ceil(len(members) / capacity)
+    return (members[i::parts] for i in range(parts))
+
+
+def _shard(group: Experiment, members: list[Member], directory: Path) -> Shard:
+    content: dict[str, Any] = {"group": group_digest(group), "members": [member.to_dict() for member in members]}
+    name = f"{group.network}-{group.activation}-{digest(content)}"
+    return Shard(
+        dataclasses.replace(group, member_list=tuple(members), out=str(directory / SHARDS / name)), is_begun=False
+    )

@@ -1,0 +1,166 @@
+"""A grid becomes members; a bad one is refused before anything runs, with its line."""
+
+import re
+
+import pytest
+
+from fastplast.config import ConfigError, Member
+from fastplast.sweeps.grid import MOST_MEMBERS, expand, grid_of, key_of, read_grid
+
+FOUR = """\
+benchmark = "mnist_shuffle"
+activation = ["relu", "tanh"]
+seeds = 2
+
+[[cross]]
+method = "none"
+
+[[cross]]
+method = ["l2", "wasserstein"]
+strength = [0.1, 0.0]
+learning-rate = 1e-2
+"""
+YAML = """\
+benchmark: mnist_shuffle
+activation: [relu, tanh]
+seeds: 2
+cross:
+  - method: none
+  - method: [l2, wasserstein]
+    strength: [0.1, 0.0]
+    learning-rate: 1e-2
+"""
+
+
+def refused(tmp_path, text: str, message: str, ending: str = "toml") -> None:
+    path = tmp_path / f"g.{ending}"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message.replace("FILE", str(path)))):
+        expand(read_grid(path))
+
+
+def members(grid) -> list[Member]:
+    return [cell.member for cell in expand(grid)]
+
+
+def test_values_are_crossed_with_seeds_fastest():
+    found = members(grid_of({"learning_rate": [0.1, 0.2], "seeds": [7, 3]}))
+    assert [(m.learning_rate, m.seed) for m in found] == [(0.1, 7), (0.1, 3), (0.2, 7), (0.2, 3)]
+
+
+def test_a_method_without_a_strength_is_not_crossed_with_strengths():
+    found = members(grid_of({"method": ["none", "l2"], "strength": [0.1, 0.01, 0], "seeds": 1}))
+    assert [(m.method, m.strength) for m in found] == [("none", 0.0), ("l2", 0.1), ("l2", 0.01), ("l2", 0.0)]
+
+
+def test_the_papers_grid_has_its_members():
+    grid = {"activation": ["relu", "leaky_relu", "tanh", "identity"], "learning_rate": [1e-2, 1e-3, 1e-4], "seeds": 10}
+    grid |= {"method": ["none", "l2", "regenerative", "wasserstein"], "strength": [1, 0.1, 0.01, 0.001, 0.0001]}
+    cells = expand(grid_of(grid))
+    assert len(cells) == 4 * 3 * 10 * (1 + 3 * 5)
+    assert len({cell.group for cell in cells}) == 4
+
+
+@pytest.mark.parametrize("name", ["beta1", "beta2", "epsilon", "weight_decay", "learning_rate"])
+def test_hyperparameters_of_the_optimizer_share_a_group(name):
+    cells = expand(grid_of({name: [0.5, 0.25], "seeds": 1}))
+    assert len({cell.group for cell in cells}) == 1
+    assert [getattr(cell.member, name) for cell in cells] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("activation", ["relu", "tanh"]), ("epochs", [1, 2]), ("widths", [[8, 4], [4]]), ("benchmark",
+     ["mnist_shuffle", "mnist_permute"]), ("change_first_task", [True, False]), ("optimizer", ["adam", "sgd"])],
+)  # fmt: skip
+def test_whatever_else_differs_makes_a_group(name, values):
+    assert len({cell.group for cell in expand(grid_of({name: values, "seeds": 2}))}) == 2
+
+
+def test_one_list_of_widths_is_one_value():
+    assert len(expand(grid_of({"widths": [8, 4], "seeds": 1}))) == 1
+
+
+def test_a_value_at_its_default_is_the_same_member():
+    plain, spelt = (expand(grid_of(g | {"seeds": 1})) for g in ({}, {"beta1": 0.9, "method": "none", "examples": 1280}))
+    assert [key_of(c) for c in plain] == [key_of(c) for c in spelt]
+    other = expand(grid_of({"seeds": 1, "tasks": 3}))
+    assert key_of(other[0]) != key_of(plain[0])
+
+
+def test_a_machine_does_not_make_another_member():
+    plain, moved = (expand(grid_of(g | {"seeds": 1})) for g in ({}, {"engine": "vmap", "threads": 3, "device": "cpu"}))
+    assert key_of(plain[0]) == key_of(moved[0])
+
+
+def test_a_union_of_crosses_holds_each_member_once():
+    one = {"method": ["none", "l2"], "strength": [0.1], "seeds": 2}
+    assert len(expand(grid_of([one, one | {"strength": [0.1, 0.2]}]))) == 2 + 2 * 2
+
+
+@pytest.mark.parametrize(("ending", "text"), [("toml", FOUR), ("yaml", YAML), ("yml", YAML)])
+def test_a_file_is_a_union_of_crosses(tmp_path, ending, text):
+    (tmp_path / f"g.{ending}").write_text(text)
+    cells = expand(read_grid(tmp_path / f"g.{ending}"))
+    assert len(cells) == 2 * 2 * (1 + 4)
+    assert {cell.member.learning_rate for cell in cells} == {1e-2, 1e-3}
+
+
+def test_a_flag_wins_over_every_cross_of_the_file(tmp_path):
+    (tmp_path / "g.toml").write_text(FOUR)
+    cells = expand(read_grid(tmp_path / "g.toml", {"learning_rate": [0.5], "seeds": 1}))
+    assert {(cell.member.learning_rate, cell.member.seed) for cell in cells} == {(0.5, 0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('seeds = 2\nactivaton = "relu"\n', "FILE, line 2: grid has an unknown key: got 'activaton'. Did you mean"),
+        ('\n[[cross]]\nmethod = "l2"\n[[cross]]\nmethods = "l2"\n', "FILE, line 5: grid has an unknown key: got 'met"),
+        ('[[cross]]\nmethod = "none"\nstrength = [1, 0.1]\n', "FILE, line 3: --strength needs a --method that takes"),
+        ('seeds = 1\n[[cross]]\nmethod = ["none", "l2"]\n', "FILE, line 3: --method l2 needs a --strength"),
+        ("seeds = 2\nlearning-rate = []\n", "FILE, line 2: --learning-rate must have at least one value"),
+        ("seeds = 2\nlearning-rate = [0.1, 0.1]\n", "FILE, line 2: --learning-rate must not repeat a value"),
+        ('seeds = 2\n\nactivation = ["relu", "rely"]\n', "FILE, line 3: --activation must be a known name: got 'rely'"),
+        ("momentum = 0.9\n", "FILE, line 1: --momentum belongs to --optimizer sgd"),
+        ("epochs = [1, 0]\n", "FILE, line 1: --epochs must be a whole number of at least 1: got 0"),
+        ('[[cross]]\nengine = "cpu"\n', "FILE, line 2: engine is of the whole sweep. Put it above the crosses."),
+        ('engine = ["cpu", "vmap"]\n', "FILE, line 1: --engine must be one value for the whole grid"),
+        ("seeds = [1, 1]\n", "FILE, line 1: --seeds must not repeat a seed"),
+        ("seeds = 1\nseeds = 2\n", "FILE: --grid must be TOML: Cannot overwrite a value (at line 2"),
+        ("seeds = \n", "FILE: --grid must be TOML: Invalid value (at line 1"),
+        ("cross = 3\n", "FILE, line 1: cross must be a list of crosses: got 3."),
+        ("[optimizer]\nbeta1 = 0.5\n", "FILE, line 1: --optimizer must be a value or a list of values: got a table."),
+        ("beta1 = 0.5\nbeta-1 = 0.5\n", "FILE, line 2: grid has an unknown key: got 'beta_1'"),
+        ("batch-size = 16\nbatch_size = 16\n", "FILE, line 2: batch_size must be given once"),
+        ("seeds = 2000000\n", f"a grid must have at most {MOST_MEMBERS:,} members: got 2,000,000"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line(tmp_path, text, message):
+    refused(tmp_path, text, message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: 2\nactivaton: relu\n", "FILE, line 2: grid has an unknown key: got 'activaton'."),
+        (
+            "cross:\n  - method: l2\n    strength: 1\n  - method: l3\n    strength: 1\n",
+            "FILE, line 4: --method must be",
+        ),
+        ("seeds: [1\nlearning: 3", "FILE, line 2: --grid must be YAML"),
+        ("seeds: 1\nseeds: 2\n", "FILE, line 2: seeds must be given once."),
+        ("- 1\n", "FILE, line 1: --grid must hold fields: got list."),
+    ],
+)
+def test_a_bad_yaml_file_is_refused_with_its_line(tmp_path, text, message):
+    refused(tmp_path, text, message, "yaml")
+
+
+def test_files_that_are_no_grids_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--grid must end in \.toml, \.yaml, \.yml: got g\.json"):
+        read_grid("g.json")
+    with pytest.raises(ConfigError, match="--grid must be a readable file"):
+        read_grid(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match="grid must hold at least one cross: got none"):
+        grid_of([])
