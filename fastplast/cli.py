@@ -316,7 +316,10 @@ def _plot(options: dict[str, Any]) -> int:
 def _list(options: dict[str, Any]) -> int:
     what = options["what"]
     if what == "benchmarks":
-        rows = {k: f"{v['dataset']}, {v['change']}, {v['tasks']} tasks, {v['network']}" for k, v in BENCHMARKS.items()}
+        rows = {
+            k: f"{v['dataset'] or 'any dataset'}, {v['change']}, {v['tasks']} tasks, {v['network']}"
+            for k, v in BENCHMARKS.items()
+        }
     elif what == "networks":
         from fastplast.networks import NETWORKS
 

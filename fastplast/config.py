@@ -17,13 +17,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "identity")
+ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
+ACTIVATIONS = (*ELEMENTWISE, "crelu")
+CLASS_ORDERS = ("repeat", "redraw")
+DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32")
 DEVICES = ("auto", "cpu", "cuda")
+HEAD_RESETS = ("none", "zero", "reinit")
 ENGINES = ("auto", "vmap", "cpu", "cuda")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 LABEL_SHUFFLES = ("example", "class", "iid")
 METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
-NETWORK_NAMES = ("mlp", "mlp13", "cnn")
+NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PIXEL_RANGES = ("unit", "symmetric", "standardized")
 REDUCTIONS = ("mean", "sum")
@@ -32,7 +36,9 @@ SRANK_TIMES = ("start", "both", "off")
 SUBSETS = ("per-seed", "fixed")
 WEIGHT_DECAY_MODES = ("auto", "coupled", "decoupled")
 
-# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's.
+# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. The last three are the changes
+# by themselves, on any dataset: what a benchmark of another dataset than its own is called in the results.
+_PAIRS = {"change": "class_pairs", "network": "convnet", "examples": 1200, "test_examples": 200, "batch_size": 100}
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
     "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
@@ -40,7 +46,13 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     "fashion_permute": {"dataset": "fashion_mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
     "cifar_shuffle": {"dataset": "cifar10", "change": "label_shuffle", "tasks": 50, "network": "cnn"},
     "cifar_permute": {"dataset": "cifar10", "change": "pixel_permute", "tasks": 50, "network": "cnn"},
+    "continual_imagenet": {"dataset": "imagenet32", "tasks": 500, "subset": "fixed", **_PAIRS},
+    "label_shuffle": {"dataset": None, "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "pixel_permute": {"dataset": None, "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "class_pairs": {"dataset": None, "tasks": 500, **_PAIRS},
 }
+# What a benchmark's preset decides as soon as an experiment is made, where it does not say it itself.
+_PRESET = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
 
 
 class ConfigError(ValueError):
@@ -111,17 +123,24 @@ class Experiment:
     """
 
     benchmark: str = _option("mnist_shuffle", "the problem: dataset and change", "problem", tuple(BENCHMARKS))
+    dataset: str = _option(None, f"{', '.join(DATASET_NAMES)}, a folder with one folder of images per class, or an "
+                           ".npz of images and labels (default: the benchmark's)", "problem")  # fmt: skip
     tasks: int | None = _option(None, "tasks in sequence (default: the benchmark's)", "problem")
     epochs: int = _option(200, "passes over a task's examples", "problem")
-    examples: int = _option(1280, "examples of a task", "problem")
-    batch_size: int = _option(16, "examples of an update", "problem")
+    examples: int = _option(None, "examples of a task (default: 1280, or the benchmark's)", "problem")
+    test_examples: int = _option(None, "examples of a task kept for its test error (default: 0, 200 of class pairs)",
+                                 "problem")  # fmt: skip
+    batch_size: int = _option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
+    class_order: str = _option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
+                               "problem", CLASS_ORDERS)  # fmt: skip
     label_shuffle: str = _option(
         "example", "permute labels over examples, permute class names, or redraw uniformly", "problem", LABEL_SHUFFLES
     )
     change_first_task: bool = _option(True, "shuffle or permute task 0 too", "problem")
     pixel_range: str = _option("unit", "inputs in [0, 1], in [-1, 1], or zero mean and unit variance per channel",
                                "problem", PIXEL_RANGES)  # fmt: skip
-    subset: str = _option("per-seed", "each seed draws its examples, or all take those of seed 0", "problem", SUBSETS)
+    subset: str = _option(None, "each seed draws its examples, or all take those of seed 0; of class pairs, the first "
+                          "of each class (default: per-seed, or the benchmark's)", "problem", SUBSETS)  # fmt: skip
     data_dir: str | None = _option(None, "where datasets lie (default: $FASTPLAST_DATA or the platform's)", "problem")
 
     seeds: int | tuple[int, ...] = _option(10, "a count, or the seeds themselves: 30, or 3,7,11", "members")
@@ -137,6 +156,10 @@ class Experiment:
     channels: tuple[int, ...] | None = _option(None, "channels of the convolutions of the cnn", "network")
     activation: str = _option("relu", "of every hidden layer", "network", ACTIVATIONS)
     leaky_slope: float = _option(0.01, "negative slope of leaky_relu", "network")
+    layer_norm: bool = _option(False, "layer normalisation before every hidden activation", "network")
+    dropout: float = _option(0.0, "fraction of every hidden layer's activations dropped in training", "network")
+    head_reset: str = _option("none", "at a task's start the last layer is set to zero, or drawn anew", "network",
+                              HEAD_RESETS)  # fmt: skip
     init: str = _option("glorot_uniform", "initialisation of weights", "network", INITS)
 
     optimizer: str = _option("adam", "update rule", "optimizer", OPTIMIZERS)
@@ -168,7 +191,11 @@ class Experiment:
                 object.__setattr__(self, name, tuple(value))
             elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seeds":
                 object.__setattr__(self, name, (value,))
-        for name in ("data_dir", "out"):
+        preset = BENCHMARKS.get(self.benchmark, {}) if isinstance(self.benchmark, str) else {}
+        for name, usual in _PRESET.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, preset.get(name, usual))
+        for name in ("data_dir", "out", "dataset"):
             if isinstance(value := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(value))
         if self.member_list is not None:
@@ -176,17 +203,18 @@ class Experiment:
         validate(self)
 
     def resolved(self) -> Experiment:
-        """The same experiment with every field that the benchmark decides filled in."""
+        """The same experiment with every field that the benchmark decides filled in.
+
+        On another dataset than the benchmark's own, it is called by what changes: ``class_pairs`` of ``cifar10`` is no
+        ``continual_imagenet``.
+        """
         preset = BENCHMARKS[self.benchmark]
         changes: dict[str, Any] = {n: preset[n] for n in ("tasks", "network") if getattr(self, n) is None}
-        if self.strength is None:
+        if self.dataset != preset["dataset"]:
+            changes["benchmark"] = preset["change"]
+        if self.strength is None and self.member_list is None:
             changes["strength"] = (0.0,)
         return dataclasses.replace(self, **changes)
-
-    @property
-    def dataset(self) -> str:
-        """Name of the dataset."""
-        return BENCHMARKS[self.benchmark]["dataset"]
 
     @property
     def change(self) -> str:
@@ -279,14 +307,15 @@ _RULES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
         "must be a whole number of at least 1",
         lambda v: _whole(v) and v >= 1,
     ),
-    (("seed_start",), "must be a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    (("change_first_task",), "must be true or false", lambda v: isinstance(v, bool)),
+    (("seed_start", "test_examples"), "must be a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    (("change_first_task", "layer_norm"), "must be true or false", lambda v: isinstance(v, bool)),
     (("data_dir", "out"), "must be a path", lambda v: isinstance(v, str) and v != ""),
     (("learning_rate",), "must be positive numbers", lambda v: _numbers(v) and all(x > 0 for x in v)),
     (("strength",), "must be numbers of at least 0", lambda v: _numbers(v) and all(x >= 0 for x in v)),
     (("widths", "channels"), "must be whole numbers of at least 1",
      lambda v: isinstance(v, tuple) and len(v) > 0 and all(_whole(x) and x >= 1 for x in v)),
-    (("leaky_slope", "momentum", "beta1", "beta2"), "must be in [0, 1)", lambda v: _number(v) and 0 <= v < 1),
+    (("leaky_slope", "momentum", "beta1", "beta2", "dropout"), "must be in [0, 1)",
+     lambda v: _number(v) and 0 <= v < 1),
     (("weight_decay",), "must be a number of at least 0", lambda v: _number(v) and v >= 0),
     (("epsilon", "checkpoint_minutes"), "must be a positive number", lambda v: _number(v) and v > 0),
 )  # fmt: skip
@@ -397,10 +426,7 @@ def _validate_seeds(e: Experiment) -> None:
 
 def _validate_combinations(e: Experiment) -> None:
     network = e.network or BENCHMARKS[e.benchmark]["network"]
-    if e.batch_size > e.examples:
-        raise ConfigError(
-            f"--batch-size must not exceed --examples: got {e.batch_size} > {e.examples}. Lower --batch-size."
-        )
+    _validate_problem(e)
     if e.method == "none" and e.strength is not None and any(e.strength):
         raise ConfigError(
             f"--strength needs a --method: got --strength {e.strength} with --method none. Choose a method or drop it."
@@ -411,7 +437,7 @@ def _validate_combinations(e: Experiment) -> None:
         values = getattr(e, name)
         if values is not None and len(set(values)) < len(values):
             raise ConfigError(f"{flag(name)} must not repeat a value: got {values}.")
-    if e.channels is not None and network != "cnn":
+    if e.channels is not None and network not in ("cnn", "convnet"):
         raise ConfigError(f"--channels belongs to --network cnn: got --network {network}. Drop one of them.")
     if e.momentum and e.optimizer != "sgd":
         raise ConfigError(f"--momentum belongs to --optimizer sgd: got --optimizer {e.optimizer}. Use --beta1 instead.")
@@ -419,3 +445,29 @@ def _validate_combinations(e: Experiment) -> None:
         raise ConfigError("--engine cpu cannot train on --device cuda. Use --engine vmap or --device cpu.")
     if e.device == "cpu" and e.engine == "cuda":
         raise ConfigError("--engine cuda cannot train on --device cpu. Use --engine auto or --device cuda.")
+
+
+def _validate_problem(e: Experiment) -> None:
+    if e.batch_size > e.examples:
+        raise ConfigError(
+            f"--batch-size must not exceed --examples: got {e.batch_size} > {e.examples}. Lower --batch-size."
+        )
+    if e.dataset is None:
+        raise ConfigError(f"--benchmark {e.benchmark} needs a --dataset: got none. {closest('', DATASET_NAMES)}")
+    if not isinstance(e.dataset, str) or not (e.dataset in DATASET_NAMES or is_path(e.dataset)):
+        raise ConfigError(
+            f"--dataset must be a known name or a path: got {e.dataset!r}. {closest(str(e.dataset), DATASET_NAMES)} "
+            "A path has a slash in it, or ends in .npz."
+        )
+    if e.change != "class_pairs":
+        if e.test_examples:
+            raise ConfigError(f"--test-examples belongs to class pairs: got --benchmark {e.benchmark}. Drop it.")
+        return
+    for name in ("examples", "test_examples"):
+        if getattr(e, name) % 2:
+            raise ConfigError(f"{flag(name)} must be even, for two classes of as many: got {getattr(e, name)}.")
+
+
+def is_path(dataset: str) -> bool:
+    """Whether a dataset is a place of the user's and no name."""
+    return "/" in dataset or os.sep in dataset or dataset.endswith(".npz")

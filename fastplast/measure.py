@@ -15,7 +15,7 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import Curvature, Tail, measure, measure_block
 from fastplast.engines.base import Group, GroupState
 from fastplast.methods import Pull
-from fastplast.networks import AnyNetwork, Dense, ModuleNetwork
+from fastplast.networks import AnyNetwork, Dense, ModuleNetwork, Network
 from fastplast.problems import Task
 
 Column = Sequence[float | int | bool | str | None]
@@ -130,12 +130,13 @@ def measure_group(
     for member in range(len(group.members)):
         found = probes.evaluate(group.network, state.params[member], task, member)
         row = {"loss": found.loss, "error": found.error}
+        row |= probes.test_columns(group.network, state.params[member], task, member)
         if with_probes:
             row |= probes.data_columns(found)
         if with_probes and with_weights:
             row |= probes.weight_columns(state.params[member], state.init[member], group.layout)
         rows.append(row)
-        if with_hessian and not isinstance(group.network, ModuleNetwork):
+        if with_hessian and group.network.has_closed_tail:
             tails.append(_tail_inputs(group.network, found, task, member))
             if len(tails) == _MEMBERS_AT_ONCE or member == len(group.members) - 1:
                 clock = time.perf_counter()
@@ -144,6 +145,11 @@ def measure_group(
                 curvature.append(measure(tail, method=method, hint=None if expected is None else expected[members]))
                 seconds["hessian"] += time.perf_counter() - clock
                 tails = []
+        elif with_hessian and not isinstance(group.network, ModuleNetwork):
+            clock = time.perf_counter()
+            inputs = _tail_inputs(group.network, found, task, member)
+            curvature.append(_measure_tail(group.network, state.params[member], task.labels[member], inputs))
+            seconds["hessian"] += time.perf_counter() - clock
     if with_hessian and isinstance(group.network, ModuleNetwork):
         clock = time.perf_counter()
         curvature.append(_measure_module(group.network, state, task))
@@ -187,6 +193,19 @@ def tail_of(network: AnyNetwork, params: Tensor, labels: Tensor, inputs: list[Te
         activation=network.activation,
         negative_slope=network.slope,  # type: ignore[union-attr]
     )
+
+
+def _measure_tail(network: Network, row: Tensor, labels: Tensor, inputs: Tensor) -> Curvature:
+    """The Hessian block of a tail without a closed form, of one member, by Hessian-vector products."""
+    slots = [network.layout[name] for name in block_names(network)]
+    inputs = inputs.double()
+
+    def loss(block: Tensor) -> Tensor:
+        pieces = block.split([slot.count for slot in slots])
+        parameters = {slot.name: piece.reshape(slot.shape) for slot, piece in zip(slots, pieces)}
+        return functional.cross_entropy(network.run(network.layers[-2:], parameters, inputs)[0], labels)
+
+    return measure_block([loss], torch.cat([row[slot.slice].double() for slot in slots]).unsqueeze(0))
 
 
 def _measure_module(network: ModuleNetwork, state: GroupState, task: Task) -> Curvature:

@@ -24,6 +24,8 @@ DORMANT_THRESHOLD = 0.1  # tau of ReDo (Sokar et al. 2023)
 DEFINITIONS: dict[str, str] = {
     "loss": "mean cross-entropy over all examples of the task, regulariser left out",
     "error": "fraction of all examples of the task that are misclassified; at task end this is J_K of the paper",
+    "test_loss": "mean cross-entropy over the task's test examples, which are never trained on",
+    "test_error": "fraction of the task's test examples that are misclassified",
     "penalty": "the regulariser's penalty, strength included",
     "online_loss": "mean over the task's updates of the batch loss before the update",
     "online_error": "mean over the task's updates of the misclassified fraction of the batch before the update",
@@ -121,6 +123,25 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
         magnitudes[name] = h.abs().mean((0, *space))
     error = (logits.argmax(1) != labels).double().mean() if bool(logits.isfinite().all()) else torch.tensor(torch.nan)
     return Evaluation(float(loss), float(error), features, magnitudes)
+
+
+def test_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> dict[str, float]:
+    """Metrics on a task's test examples.
+
+    Args:
+        network: of the group.
+        row: `[P]` float32 parameters of the member.
+        task: whose test examples.
+        member: its position in the task's tables.
+
+    Returns:
+        Column to value; empty where a task has no test examples.
+    """
+    test = task.test
+    if test is None:
+        return {}
+    found = evaluate(network, row, test, member)
+    return {"test_loss": found.loss, "test_error": found.error}
 
 
 def data_columns(evaluation: Evaluation) -> dict[str, float]:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-PURPOSES = ("subset", "init", "labels", "pixels", "order", "module")
+PURPOSES = ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
 
 
 def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) -> NDArray[np.uint64]:
@@ -25,7 +25,7 @@ def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) ->
         purpose: one of ``PURPOSES``.
         count: how many words.
         task: number of the task; for ``init``, number of the parameter tensor.
-        epoch: number of the epoch.
+        epoch: number of the epoch; for ``head``, number of the parameter tensor.
 
     Returns:
         `[count]` independent uniform 64-bit words.
@@ -38,6 +38,20 @@ def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) ->
     name = f"fastplast/1/{seed}/{purpose}/{task}/{epoch}"
     key = int.from_bytes(blake2b(name.encode(), digest_size=16).digest(), "little")
     return np.random.Philox(key=key).random_raw(count)
+
+
+def key_words(seed: int, purpose: str) -> tuple[int, int]:
+    """A 64-bit key of a member, for generators that run inside an engine.
+
+    Args:
+        seed: of the member.
+        purpose: one of ``PURPOSES``.
+
+    Returns:
+        Its low and its high 32 bits.
+    """
+    word = int(words(seed, purpose, 1)[0])
+    return word & 0xFFFFFFFF, word >> 32
 
 
 def permutation(seed: int, purpose: str, length: int, task: int = 0, epoch: int = 0) -> NDArray[np.int64]:

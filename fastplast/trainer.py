@@ -29,6 +29,7 @@ from fastplast.engines import (
     new_state,
 )
 from fastplast.measure import Column, Measurement, check_block, due, measure_group
+from fastplast.methods.head_reset import reset_head
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem, make_task
 from fastplast.store import RunWriter
@@ -157,6 +158,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
         first = position["epoch"] if index == position["task"] else 0
         measured, hessian_seconds = 0.0, {}
         if first == 0:
+            reset_head(e.head_reset, state.params, state.diverged < 0, group.network, group.seeds, index)
             at_start.copy_(state.params)
             sums = Accumulators.zeros(len(group.members))
             start = _measure(setup, task, pull, "start", expected[0])
@@ -216,7 +218,7 @@ def _measure(setup: Setup, task: Task, pull, when: str, expected: Tensor) -> Mea
         pull,
         with_probes=due(task.index, e.probe_every),
         with_hessian=hessian and due(task.index, e.srank_every),
-        with_weights=when == "end" or task.index == 0,
+        with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
         method=e.srank_method,
         expected=expected,
     )

@@ -23,6 +23,8 @@ from fastplast.seeding import orders
 
 SHAPES = {"mnist": (1, 6, 6), "fashion_mnist": (1, 6, 6), "cifar10": (3, 7, 6)}
 SIZES = {"mlp": {"widths": (14, 12, 9)}, "mlp13": {"widths": (10,) * 12}, "cnn": {"widths": (9, 8), "channels": (4, 5)}}
+SIZES["convnet"] = {"widths": (9, 8), "channels": (4, 5, 3)}
+SMALLEST = (3, 24, 24)  # image from which the convolutions of convnet leave a pixel
 MODULES = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.01), "tanh": nn.Tanh, "identity": nn.Identity}
 
 
@@ -46,11 +48,15 @@ def ordinary_module(
     activation: str,
     widths: tuple[int, ...],
     channels: tuple[int, ...] | None = None,
+    pooled: bool = False,
 ) -> nn.Sequential:
     """A network on `[B, I]` as anyone would write it, initialised by PyTorch."""
     stages: list[nn.Module] = [nn.Unflatten(1, shape)]
-    for before, after in pairwise((shape[0], *(channels or ()))):
-        stages += [nn.Conv2d(before, after, 3, stride=2, padding=1), MODULES[activation]()]
+    for i, (before, after) in enumerate(pairwise((shape[0], *(channels or ())))):
+        if pooled:
+            stages += [nn.Conv2d(before, after, 3 if i else 5), MODULES[activation](), nn.MaxPool2d(2)]
+        else:
+            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1), MODULES[activation]()]
     stages.append(nn.Flatten())
     inputs = nn.Sequential(*stages)(torch.zeros(1, prod(shape))).shape[1]
     for before, after in pairwise((inputs, *widths)):
@@ -91,7 +97,10 @@ class Trial:
         """A member by itself, at its initial parameters."""
         if module is None:
             e, data = self.experiment, self.dataset
-            module = ordinary_module(data.shape, data.num_classes, e.activation, e.widths or (), e.channels)
+            pooled = e.network == "convnet"
+            module = ordinary_module(
+                data.shape, self.problem.num_classes, e.activation, e.widths or (), e.channels, pooled
+            )
         for parameter, slot in zip(module.parameters(), self.group.layout.slots, strict=True):
             parameter.data = self.state.init[member, slot.slice].reshape(parameter.shape).clone()
         return Ordinary(self, member, module)
@@ -159,7 +168,8 @@ def small_trial(
     experiment = Experiment(**{"examples": 40, "batch_size": 16, "seeds": 3} | fields).resolved()  # type: ignore[arg-type]
     if experiment.widths is None:
         experiment = Experiment(**experiment.to_dict() | SIZES[experiment.network or "mlp"])
-    dataset = dataset or small_dataset(shape=SHAPES[experiment.dataset])
+    shape = SMALLEST if experiment.network == "convnet" else SHAPES[experiment.dataset]
+    dataset = dataset or small_dataset(shape=shape)
     members = members or experiment.members()
     problem = build_problem(experiment, dataset, tuple(m.seed for m in members))
     if module is None:

@@ -9,7 +9,7 @@ import torch
 from assertions import assert_close, assert_same_bits
 from torch import Tensor, nn
 
-from fastplast.config import ACTIVATIONS, METHOD_NAMES, NETWORK_NAMES, OPTIMIZERS, ConfigError, Experiment, Member
+from fastplast.config import ELEMENTWISE, METHOD_NAMES, NETWORK_NAMES, OPTIMIZERS, ConfigError, Experiment, Member
 from fastplast.engines import Accumulators, GroupState, available_cores, choose_device, vmap
 
 # network, activation, optimizer, momentum, weight decay, method, reduction
@@ -26,6 +26,10 @@ CASES = [
     ("cnn", "leaky_relu", "adam", 0.0, "none", "wasserstein", "mean"),
     ("cnn", "tanh", "sgd", 0.5, "coupled", "regenerative", "sum"),
     ("cnn", "identity", "adamw", 0.0, "decoupled", "l2", "mean"),
+    ("convnet", "relu", "sgd", 0.9, "none", "none", "mean"),
+    ("convnet", "leaky_relu", "adamw", 0.0, "none", "l2", "mean"),
+    ("convnet", "tanh", "adam", 0.0, "coupled", "wasserstein", "sum"),
+    ("convnet", "identity", "adam", 0.0, "none", "regenerative", "mean"),
 ]
 RATES = {"adam": (1e-3, 3e-4, 3e-3), "adamw": (1e-3, 3e-4, 3e-3), "sgd": (0.03, 0.01, 0.1)}
 STRENGTHS = {"mean": (1.0, 10.0, 0.3), "sum": (1e-2, 3e-2, 1e-3)}
@@ -51,11 +55,11 @@ def assert_same_sums(name: str, a: Accumulators, b: Accumulators, rows: list[int
 
 
 def test_the_cases_cover_every_pair_that_matters() -> None:
-    assert {c[:2] for c in CASES} == set(product(NETWORK_NAMES, ACTIVATIONS))
+    assert {c[:2] for c in CASES} == set(product(NETWORK_NAMES, ELEMENTWISE))
     assert {(c[2], c[5]) for c in CASES} == set(product(OPTIMIZERS, METHOD_NAMES))
     assert {(c[0], c[2]) for c in CASES} == set(product(NETWORK_NAMES, OPTIMIZERS))
     assert {(c[0], c[5]) for c in CASES} == set(product(NETWORK_NAMES, METHOD_NAMES))
-    assert {(c[1], c[2]) for c in CASES} == set(product(ACTIVATIONS, OPTIMIZERS))
+    assert {(c[1], c[2]) for c in CASES} == set(product(ELEMENTWISE, OPTIMIZERS))
     assert {(c[2], c[4]) for c in CASES} == set(product(OPTIMIZERS, ("none", "coupled", "decoupled")))
     assert {c[5:] for c in CASES} == set(product(METHOD_NAMES, ("mean", "sum")))
 
@@ -65,7 +69,7 @@ def test_fifty_updates_of_three_members_equal_three_ordinary_trainings(case, mak
     network, activation, optimizer, momentum, decay, method, reduction = case
     trial = make_trial(
         fit(method, RATES[optimizer], (0.0,) * 3 if method == "none" else STRENGTHS[reduction]),
-        benchmark="cifar_permute" if network == "cnn" else "mnist_permute",
+        benchmark="cifar_permute" if network in ("cnn", "convnet") else "mnist_permute",
         network=network,
         activation=activation,
         optimizer=optimizer,
@@ -156,7 +160,7 @@ def test_a_diverging_member_is_frozen_just_before_the_bad_update(
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 def test_a_diverging_member_leaves_the_others_bits_alone(activation: str, optimizer: str, make_trial) -> None:
     healthy = make_trial(fit("l2", (1e-3,) * 3), optimizer=optimizer, activation=activation)
     hurt = make_trial(fit("l2", (1e-3, 1e30, 1e-3)), optimizer=optimizer, activation=activation)

@@ -7,12 +7,13 @@ import torch
 from assertions import assert_close, assert_same_bits
 from torch import Tensor, nn
 
-from fastplast.config import ACTIVATIONS, INITS, NETWORK_NAMES, ConfigError, Experiment
+from fastplast.config import ELEMENTWISE, INITS, NETWORK_NAMES, ConfigError, Experiment
 from fastplast.networks import NETWORKS, Dense, Layout, ModuleNetwork, Network, build_network
 from fastplast.networks.activations import gain
 from fastplast.seeding import words
 
 SMALL = {"mlp": ((1, 6, 6), (9, 8, 7), None), "mlp13": ((1, 6, 6), (7,) * 12, None), "cnn": ((3, 9, 8), (7, 6), (4, 5))}
+SMALL["convnet"] = ((3, 25, 24), (7, 6), (4, 5, 3))
 
 
 def small(name: str, **fields: object) -> Network:
@@ -86,11 +87,11 @@ def test_parameter_counts_are_those_of_the_papers_networks() -> None:
     assert sum(isinstance(layer, Dense) for layer in deep.layers) == 13
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 @pytest.mark.parametrize("name", NETWORK_NAMES)
 def test_forward_equals_an_ordinary_module(name: str, activation: str, make_ordinary_module) -> None:
     network, (shape, widths, channels) = small(name, activation=activation, init="torch_default"), SMALL[name]
-    module = make_ordinary_module(shape, 4, activation, widths, channels)
+    module = make_ordinary_module(shape, 4, activation, widths, channels, name == "convnet")
     row, x = network.initial_parameters([5])[0], torch.randn(6, math.prod(shape))
     for parameter, value in zip(module.parameters(), network.layout.views(row).values(), strict=True):
         parameter.data = value.clone()
@@ -117,7 +118,7 @@ def fans(weight: Tensor) -> tuple[int, int]:
     return weight.shape[1] * receptive, weight.shape[0] * receptive
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 @pytest.mark.parametrize("init", INITS)
 def test_initial_weights_have_the_bounds_and_variance_of_their_distribution(init: str, activation: str) -> None:
     shape, widths = (3, 8, 8), (50, 40)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastplast import probes
-from fastplast.config import ACTIVATIONS, NETWORK_NAMES
+from fastplast.config import ELEMENTWISE, NETWORK_NAMES
 from fastplast.engines import Accumulators
 from fastplast.probes import Evaluation, data_columns, evaluate, update_columns, weight_columns
 
@@ -37,10 +37,11 @@ def srank(matrix: np.ndarray) -> float:
     return float(1 + np.argmax(np.cumsum(s) / s.sum() > 0.99))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 @pytest.mark.parametrize("name", NETWORK_NAMES)
 def test_evaluation_equals_a_float64_module_on_all_examples(name: str, activation: str, make_trial) -> None:
-    family = "cifar" if name == "cnn" else "mnist"
+    convolutional = name in ("cnn", "convnet")
+    family = "cifar" if convolutional else "mnist"
     trial = moved(make_trial(benchmark=f"{family}_permute", network=name, activation=activation))
     for member, task in ((0, trial.task(1)), (2, trial.task(3))):
         found = evaluate(trial.group.network, trial.state.params[member], task, member)
@@ -53,7 +54,7 @@ def test_evaluation_equals_a_float64_module_on_all_examples(name: str, activatio
             outputs.append(stage(outputs[-1]).detach())
         hidden = [outputs[i + 2] for i, s in enumerate(module[:-1]) if isinstance(s, (nn.Conv2d, nn.Linear))]
         # Convolutions run in float32, dense layers in float64.
-        near = {"dtype": torch.float32, "length": 36, "factor": 16.0} if name == "cnn" else {**FP64, "length": 36}
+        near = {"dtype": torch.float32, "length": 36, "factor": 16.0} if convolutional else {**FP64, "length": 36}
         assert_close("loss", found.loss, functional.cross_entropy(outputs[-1], task.labels[member]), **near)
         assert found.error == float((outputs[-1].argmax(1) != task.labels[member]).double().mean())
         assert [*found.features] == [*found.magnitudes] == [*trial.group.network.feature_names]

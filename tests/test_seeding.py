@@ -38,7 +38,7 @@ def test_known_answers_of_the_seed_contract() -> None:
         [[5, 0, 1], [4, 2, 6], [3, -1, -1]],
         [[5, 3, 6], [0, 1, 2], [4, -1, -1]],
     ]
-    assert PURPOSES == ("subset", "init", "labels", "pixels", "order", "module")
+    assert PURPOSES == ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
 
 
 def test_streams_differ_by_every_part_of_the_name() -> None:

@@ -64,12 +64,13 @@ class _RestrictedUnpickler(pickle.Unpickler):
         return ALLOWED[module_name, global_name]
 
 
-def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(content: bytes, most: int = 255) -> tuple[np.ndarray, np.ndarray]:
     """Reads one pickled batch.
 
     Args:
         content: the bytes of `data_batch_1` and its like: a pickled dict with `data`, a uint8 array `[R, C*H*W]`, and
             `labels`, a list of R whole numbers. Keys may be bytes (the official files, by Python 2) or text.
+        most: the largest label.
 
     Returns:
         The pixels, uint8 `[R, C*H*W]`, and the labels, int64 `[R]`.
@@ -89,9 +90,9 @@ def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"not a CIFAR-10 batch: expected the keys data and labels, found {found}")
     pixels = _pixels(fields["data"])
     labels = fields["labels"]
-    is_list = isinstance(labels, list) and all(type(label) is int and 0 <= label < 256 for label in labels)
+    is_list = isinstance(labels, list) and all(type(label) is int and 0 <= label <= most for label in labels)
     if not is_list or len(labels) != len(pixels):
-        raise ValueError(f"expected a list of {len(pixels):,} labels in 0..255, one for each image")
+        raise ValueError(f"expected a list of {len(pixels):,} labels in 0..{most}, one for each image")
     return pixels, np.array(labels, dtype=np.int64)
 
 

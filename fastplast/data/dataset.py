@@ -6,39 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fastplast.config import is_path
+from fastplast.data.arrays import Dataset, load_own
 from fastplast.data.embedded import embedded_path, load_embedded
+from fastplast.data.imagenet import load_imagenet32
 from fastplast.data.local import data_dir, find, read
-from fastplast.data.spec import DATASETS, SPLITS, DataError, Shape, Spec, choose, spec_of
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images and labels of one split, in official order (or, of an embedded subset, in ascending official order).
-
-    Attributes:
-        name: the dataset's name, a key of `DATASETS`.
-        images: uint8 `[R, C*H*W]`, channels first, flattened, 0 to 255.
-        labels: int64 `[R]`, 0 to `num_classes` - 1.
-        shape: (C, H, W).
-        num_classes: number of classes.
-        source: where it is from, such as "embedded (1,280 of 60,000 training images)" or "full (IDX files in <path>)".
-        path: the folder or archive it was read from; None for an embedded subset.
-        checksum: SHA-256 of the pixel bytes and then the labels, one byte each, in order.
-    """
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    shape: Shape
-    num_classes: int
-    source: str
-    path: Path | None
-    checksum: str
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether this is the subset inside the package and not the full split."""
-        return self.path is None
+from fastplast.data.spec import DATASETS, SPLITS, DataError, Spec, choose, spec_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +46,7 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     incomplete or of other data are an error: they are never passed over.
 
     Args:
-        name: "mnist", "fashion_mnist" or "cifar10".
+        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", or a path with images of the user's (`own.load_own`).
         directory: a data directory, or the folder, file or archive with the data; None takes FASTPLAST_DATA, else the
             platform's data directory.
         split: "train" or "test".
@@ -86,6 +59,10 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
         DataError: what was found is damaged or not the dataset, `directory` does not exist, or nothing was found and
             there is no embedded subset.
     """
+    if is_path(name):
+        return load_own(name)
+    if name == "imagenet32":
+        return load_imagenet32(directory)
     spec = spec_of(name)
     choose("split", split, SPLITS)
     root = data_dir(directory)

@@ -73,6 +73,8 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
             return CpuEngine(group, state, experiment.threads or available_cores())
         if experiment.engine == "cpu":
             raise ConfigError(f"--engine cpu cannot serve this experiment: {reason}. Use --engine vmap or auto.")
+        if device.type == "cpu":
+            return VmapEngine(group, state, device, f"Engine vmap, not the faster cpu: {reason}.")
     return VmapEngine(group, state, device)
 
 

@@ -11,6 +11,7 @@ from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from torch import Tensor
 
+from fastplast.config import ELEMENTWISE
 from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
 from fastplast.networks import Conv, ModuleNetwork, Network
 from fastplast.problems import Task
@@ -30,6 +31,14 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it trains on the CPU, not on {device.type}"
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    if group.network.activation not in ELEMENTWISE:
+        return f"it has no kernel for {group.network.activation}"
+    if any(layer.norm for layer in group.network.layers):
+        return "it has no kernel for layer normalisation"
+    if group.network.dropout:
+        return "it has no kernel for dropout"
+    if group.network.name == "convnet":
+        return "it has no kernel for max pooling"
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from fastplast_kernels.dropout.reference import dropout_mask
 from fastplast_kernels.update import update
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -27,23 +28,26 @@ class VmapEngine:
         group: what to train.
         state: of the group, for its initial parameters.
         device: where.
+        notice: why this engine was chosen, if that is to be told.
     """
 
     name = "vmap"
-    notice = None
 
-    def __init__(self, group: Group, state: GroupState, device: torch.device) -> None:
-        self.group, self.device = group, device
+    def __init__(self, group: Group, state: GroupState, device: torch.device, notice: str | None = None) -> None:
+        self.group, self.device, self.notice = group, device, notice
         self.pull = pull_of(group, state)
         self.hyper = group.hyper.to(device)
         network = group.network
 
-        def loss(row: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            logits = network.logits(row, x)
+        def loss(row: Tensor, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
+            logits = network.logits(row, x, list(masks)) if masks else network.logits(row, x)  # pyright: ignore
             return functional.cross_entropy(logits, y), logits
 
         random = "different" if isinstance(network, ModuleNetwork) else "error"
         self._gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random)
+        self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
+        if self._dropout:
+            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds], device=device)
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
@@ -61,10 +65,21 @@ class VmapEngine:
             if int(positions[0, -1]) < 0:
                 positions = positions[:, : int((positions[0] >= 0).sum())]
             y = labels.gather(1, positions)
-            grads, (loss, logits) = self._gradients(state.params, task.inputs(positions), y)
+            masks = self._masks(state.steps, positions.shape[1])
+            grads, (loss, logits) = self._gradients(state.params, task.inputs(positions), y, *masks)
             error = (logits.argmax(2) != y).double().mean(1)
             self._apply(state, grads, loss.double(), error, sums)
         return Accumulators(state.steps - before, *sums)
+
+    def _masks(self, steps: Tensor, batch: int) -> list[Tensor]:
+        """Factors of dropout, `[M, B, *shape]` for each hidden layer: a function of seed, update, layer and place."""
+        network = self.group.network
+        if not self._dropout or isinstance(network, ModuleNetwork):
+            return []
+        return [
+            dropout_mask(self._keys, steps, layer, (batch, *shape), self._dropout)
+            for layer, shape in enumerate(network.mask_shapes())
+        ]
 
     @contextmanager
     def _randomness(self, state: GroupState, task: Task) -> Iterator[None]:

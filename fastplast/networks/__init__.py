@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastplast.config import ConfigError, Experiment
+from fastplast.networks.activations import widening
 from fastplast.networks.builtin import Network, cnn, mlp
 from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.module import ModuleFactory, ModuleNetwork
@@ -25,6 +26,12 @@ NETWORKS: dict[str, Preset] = {
     "mlp": Preset((128, 64, 32), (), "784-128-64-32-10 perceptron (paper, appendix B.1)"),
     "mlp13": Preset((128,) * 10 + (64, 32), (), "13 dense layers: ten of 128, then 64-32-10 (after appendix F)"),
     "cnn": Preset((64, 32), (16, 32, 64), "three 3x3 convolutions of stride 2, then 64-32-10 (appendix B.3)"),
+    "convnet": Preset(
+        (128, 128),
+        (32, 64, 128),
+        "convolutions of 5x5, 3x3, 3x3, each with 2x2 max pooling, then "
+        "128-128-2 (Continual ImageNet, Dohare et al. 2024)",
+    ),
 }
 
 
@@ -45,16 +52,29 @@ def build_network(experiment: Experiment, shape: tuple[int, int, int], num_class
     name = experiment.network or "mlp"
     preset = NETWORKS[name]
     widths = experiment.widths or preset.widths
-    if name == "cnn":
-        if min(shape[1:]) < 2:
+    wide, norm = widening(experiment.activation), experiment.layer_norm
+    if preset.channels:
+        channels, pooled = experiment.channels or preset.channels, name == "convnet"
+        least = _least_side(len(channels)) if pooled else 2
+        if min(shape[1:]) < least:
             raise ConfigError(
-                f"--network cnn needs images of at least 2 x 2 pixels: got inputs of shape {shape} from "
+                f"--network {name} needs images of at least {least} x {least} pixels: got inputs of shape {shape} from "
                 f"--benchmark {experiment.benchmark}. Use --network mlp or a benchmark of images."
             )
-        layers = cnn(shape, num_classes, widths, experiment.channels or preset.channels)
+        layers = cnn(shape, num_classes, widths, channels, wide, norm, pooled)
     else:
-        layers = mlp(shape, num_classes, widths)
-    return Network(name, layers, experiment.activation, experiment.leaky_slope, experiment.init, shape)
+        layers = mlp(shape, num_classes, widths, wide, norm)
+    return Network(
+        name, layers, experiment.activation, experiment.leaky_slope, experiment.init, shape, experiment.dropout
+    )
+
+
+def _least_side(convolutions: int) -> int:
+    """Of an image from which the convolutions of ``convnet`` leave a pixel."""
+    side = 1
+    for i in reversed(range(convolutions)):
+        side = 2 * side + (4 if i == 0 else 2)
+    return side
 
 
 __all__ = [

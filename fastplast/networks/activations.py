@@ -16,7 +16,13 @@ ACTIVATION_FUNCTIONS: dict[str, Activation] = {
     "leaky_relu": lambda z, slope: functional.leaky_relu(z, slope),
     "tanh": lambda z, slope: torch.tanh(z),
     "identity": lambda z, slope: z,
+    "crelu": lambda z, slope: torch.cat((torch.relu(z), torch.relu(-z)), 1),
 }
+
+
+def widening(activation: str) -> int:
+    """Outputs per unit: two of ``crelu``, which keeps both halves (Shang et al. 2016), one of the others."""
+    return 2 if activation == "crelu" else 1
 
 
 def gain(activation: str, slope: float) -> float:
@@ -29,5 +35,10 @@ def gain(activation: str, slope: float) -> float:
     Returns:
         The gain.
     """
-    gains = {"relu": math.sqrt(2.0), "leaky_relu": math.sqrt(2.0 / (1.0 + slope**2)), "tanh": 5.0 / 3.0}
+    gains = {
+        "relu": math.sqrt(2.0),
+        "leaky_relu": math.sqrt(2.0 / (1.0 + slope**2)),
+        "tanh": 5.0 / 3.0,
+        "crelu": math.sqrt(2.0),
+    }
     return gains.get(activation, 1.0)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fastplast.networks.activations import ACTIVATION_FUNCTIONS
-from fastplast.networks.init import initial_parameters
-from fastplast.networks.layout import Layout
+from fastplast.config import ELEMENTWISE
+from fastplast.networks.activations import ACTIVATION_FUNCTIONS, widening
+from fastplast.networks.init import head_parameters, initial_parameters
+from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.spec import Conv, Dense, Layer, layout_of
 
 
@@ -27,6 +28,7 @@ class Network:
         slope: negative slope of ``leaky_relu``.
         init: name of the initialisation.
         shape: (channels, height, width) of the input.
+        dropout: fraction of the hidden activations that is dropped in training.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Network:
     slope: float
     init: str
     shape: tuple[int, int, int]
+    dropout: float = 0.0
 
     @cached_property
     def layout(self) -> Layout:
@@ -57,34 +60,83 @@ class Network:
         """
         return initial_parameters(self.layers, self.layout, seeds, self.init, self.activation, self.slope)
 
-    def logits(self, row: Tensor, x: Tensor) -> Tensor:
+    def head_parameters(self, slot: Slot, seeds: list[int], task: int) -> Tensor:
+        """The last layer's weights or biases, drawn anew for a task.
+
+        Args:
+            slot: which of the two.
+            seeds: one per member.
+            task: number of the task.
+
+        Returns:
+            `[M, count]` float32.
+        """
+        return head_parameters(self.layers[-1], slot, seeds, self.init, task)
+
+    @property
+    def has_closed_tail(self) -> bool:
+        """Whether the Hessian of the last two layers has the closed form: one output per unit, no normalisation."""
+        return self.activation in ELEMENTWISE and not self.layers[-2].norm
+
+    def mask_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the activations of one example that dropout masks, in the order of the hidden layers."""
+        wide = widening(self.activation)
+        shapes = [layer.output_shape if isinstance(layer, Conv) else (layer.outputs,) for layer in self.layers]
+        return [(wide * shape[0], *shape[1:]) for shape, layer in zip(shapes, self.layers) if layer.activated]
+
+    def logits(self, row: Tensor, x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
         """Logits of one member, as ``forward`` without the features.
 
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs.
+            masks: of dropout, `[B, *shape]` for each of ``mask_shapes``; None for none.
 
         Returns:
             `[B, C]`.
         """
-        return self.forward(row, x)[0]
+        return self.forward(row, x, masks=masks)[0]
 
-    def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None, masks: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Runs one member; vmap over the first argument, or both, runs many.
 
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs, channels first and flattened.
             dense_dtype: arithmetic of the dense layers; that of the inputs if None.
+            masks: factors of dropout on every hidden layer's activations, after any pooling; None for none.
 
         Returns:
             Logits `[B, C]` and the post-activation features of every hidden layer: `[B, O]`, for a convolution
             `[B, O, height, width]`.
         """
-        parameters = self.layout.views(row)
+        return self.run(self.layers, self.layout.views(row), x, dense_dtype, masks)
+
+    def run(
+        self,
+        layers: tuple[Layer, ...],
+        parameters: dict[str, Tensor],
+        x: Tensor,
+        dense_dtype: torch.dtype | None = None,
+        masks: list[Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Runs some of the layers; see ``forward``.
+
+        Args:
+            layers: in order.
+            parameters: of one member, by name.
+            x: what enters the first of them.
+            dense_dtype: arithmetic of the dense layers; that of the inputs if None.
+            masks: of dropout, from the first of these layers on; None for none.
+
+        Returns:
+            Outputs and the post-activation features of every hidden layer.
+        """
         activate = ACTIVATION_FUNCTIONS[self.activation]
         features: list[Tensor] = []
-        for layer in self.layers:
+        for layer in layers:
             weight, bias = parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
             if isinstance(layer, Conv):
                 x = x.reshape(x.shape[0], layer.in_channels, layer.height, layer.width)
@@ -92,39 +144,86 @@ class Network:
             else:
                 dtype = dense_dtype or x.dtype
                 x = functional.linear(x.flatten(1).to(dtype), weight.to(dtype), bias.to(dtype))
+            if layer.norm:
+                scale, shift = parameters[f"{layer.name}.norm_scale"], parameters[f"{layer.name}.norm_shift"]
+                x = functional.group_norm(x, 1, scale.to(x.dtype), shift.to(x.dtype))
             if layer.activated:
                 x = activate(x, self.slope)
                 features.append(x)
+                if isinstance(layer, Conv) and layer.pool > 1:
+                    x = functional.max_pool2d(x, layer.pool)
+                if masks is not None:
+                    x = x * masks[len(features) - 1]
         return x, features
 
 
-def dense_layers(inputs: int, widths: tuple[int, ...], num_classes: int) -> tuple[Dense, ...]:
-    """Dense layers from `inputs` over hidden `widths` to `num_classes`, named fc1, fc2, ..."""
-    sizes = (inputs, *widths, num_classes)
-    last = len(sizes) - 1
-    return tuple(Dense(f"fc{i}", sizes[i - 1], sizes[i], activated=i < last) for i in range(1, last + 1))
+def dense_layers(
+    inputs: int, widths: tuple[int, ...], num_classes: int, wide: int = 1, norm: bool = False
+) -> tuple[Dense, ...]:
+    """Dense layers from `inputs` over hidden `widths` to `num_classes`, named fc1, fc2, ...
+
+    Args:
+        inputs: of the first.
+        widths: units of the hidden layers.
+        num_classes: C.
+        wide: outputs per unit of the activation.
+        norm: whether hidden layers are normalised.
+
+    Returns:
+        The layers.
+    """
+    sizes, last = (inputs, *(wide * width for width in widths)), len(widths)
+    hidden = [Dense(f"fc{i + 1}", sizes[i], width, norm=norm) for i, width in enumerate(widths)]
+    return (*hidden, Dense(f"fc{last + 1}", sizes[last], num_classes, activated=False))
 
 
-def conv_layers(shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple[Conv, ...]:
-    """Convolutions of 3x3, stride 2, padding 1 on an image of `shape`, named conv1, conv2, ..."""
+def conv_layers(
+    shape: tuple[int, int, int], channels: tuple[int, ...], wide: int = 1, norm: bool = False, pooled: bool = False
+) -> tuple[Conv, ...]:
+    """Convolutions on an image of `shape`, named conv1, conv2, ...
+
+    Of 3x3, stride 2, padding 1; or, `pooled`, as in Continual ImageNet: of 5x5, then 3x3, without padding, each
+    followed by max pooling of 2.
+
+    Args:
+        shape: (channels, height, width).
+        channels: units of each.
+        wide: outputs per unit of the activation.
+        norm: whether they are normalised.
+        pooled: which of the two.
+
+    Returns:
+        The layers.
+    """
     layers: list[Conv] = []
     for i, outputs in enumerate(channels, 1):
-        layers.append(Conv(f"conv{i}", shape[0], outputs, shape[1], shape[2]))
-        shape = layers[-1].output_shape
+        kind = {"kernel": 5 if i == 1 else 3, "stride": 1, "padding": 0, "pool": 2} if pooled else {}
+        layers.append(Conv(f"conv{i}", shape[0], outputs, shape[1], shape[2], norm=norm, **kind))  # pyright: ignore
+        shape = (wide * outputs, *layers[-1].output_shape[1:])
     return tuple(layers)
 
 
-def mlp(shape: tuple[int, int, int], num_classes: int, widths: tuple[int, ...]) -> tuple[Layer, ...]:
+def mlp(
+    shape: tuple[int, int, int], num_classes: int, widths: tuple[int, ...], wide: int = 1, norm: bool = False
+) -> tuple[Layer, ...]:
     """Layers of a multilayer perceptron (paper, appendix B.1: 784-128-64-32-10)."""
-    return dense_layers(prod(shape), widths, num_classes)
+    return dense_layers(prod(shape), widths, num_classes, wide, norm)
 
 
 def cnn(
-    shape: tuple[int, int, int], num_classes: int, widths: tuple[int, ...], channels: tuple[int, ...]
+    shape: tuple[int, int, int],
+    num_classes: int,
+    widths: tuple[int, ...],
+    channels: tuple[int, ...],
+    wide: int = 1,
+    norm: bool = False,
+    pooled: bool = False,
 ) -> tuple[Layer, ...]:
     """Layers of a convolutional network (paper, appendix B.3: 16, 32, 64 channels, then 64-32-10).
 
-    Kernel 3, stride 2 and padding 1 are not in the paper; they are what its authors' later code uses.
+    Kernel 3, stride 2 and padding 1 are not in the paper; they are what its authors' later code uses. `pooled` is the
+    network of Continual ImageNet (Dohare et al. 2024): 32, 64, 128 channels, then 128-128-2.
     """
-    convolutions = conv_layers(shape, channels)
-    return (*convolutions, *dense_layers(prod(convolutions[-1].output_shape), widths, num_classes))
+    convolutions = conv_layers(shape, channels, wide, norm, pooled)
+    inputs = wide * prod(convolutions[-1].output_shape)
+    return (*convolutions, *dense_layers(inputs, widths, num_classes, wide, norm))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastplast import seeding
 from fastplast.networks.activations import gain
-from fastplast.networks.layout import Layout
+from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.spec import Layer
 
 
@@ -76,13 +76,41 @@ def initial_parameters(
             spread = weight_spread(init, layer, activation, slope)
             weight = layout[f"{layer.name}.weight"]
             arena[m, weight.slice] = _draw(spread, seed, weight.count, 2 * number)
+            if layer.norm:
+                arena[m, layout[f"{layer.name}.norm_scale"].slice] = 1.0
             if init == "torch_default":
                 bias = layout[f"{layer.name}.bias"]
                 arena[m, bias.slice] = _draw(Spread("uniform", spread.size), seed, bias.count, 2 * number + 1)
     return torch.from_numpy(arena)
 
 
+def head_parameters(layer: Layer, slot: Slot, seeds: list[int], init: str, task: int) -> Tensor:
+    """Draws the last layer's weights, or its biases, anew for a task.
+
+    Args:
+        layer: the last.
+        slot: of its weight or its bias.
+        seeds: one per member.
+        init: name of the initialisation.
+        task: number of the task.
+
+    Returns:
+        `[M, count]` float32.
+    """
+    spread = weight_spread(init, layer, "identity", 0.0)
+    fresh = np.zeros((len(seeds), slot.count), dtype=np.float32)
+    if slot.is_weight or init == "torch_default":
+        for row, seed in zip(fresh, seeds):
+            row[:] = _scaled(spread if slot.is_weight else Spread("uniform", spread.size), seed, slot.count, "head",
+                             task, int(not slot.is_weight))  # fmt: skip
+    return torch.from_numpy(fresh)
+
+
 def _draw(spread: Spread, seed: int, count: int, number: int) -> np.ndarray:
+    return _scaled(spread, seed, count, "init", number, 0)
+
+
+def _scaled(spread: Spread, seed: int, count: int, purpose: str, task: int, epoch: int) -> np.ndarray:
     if spread.kind == "normal":
-        return spread.size * seeding.normal(seed, "init", count, task=number)
-    return spread.size * (2.0 * seeding.uniform(seed, "init", count, task=number) - 1.0)
+        return spread.size * seeding.normal(seed, purpose, count, task, epoch)
+    return spread.size * (2.0 * seeding.uniform(seed, purpose, count, task, epoch) - 1.0)

@@ -35,6 +35,7 @@ class ModuleNetwork:
 
     activation = "own"
     feature_names = ("last",)
+    has_closed_tail = False
 
     def __init__(self, factory: ModuleFactory, shape: tuple[int, int, int], num_classes: int) -> None:
         if isinstance(factory, nn.Module):

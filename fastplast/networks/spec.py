@@ -15,6 +15,7 @@ class Dense:
     inputs: int
     outputs: int
     activated: bool = True
+    norm: bool = False
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -34,7 +35,11 @@ class Dense:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of a `[in_channels, height, width]` input, weight `[O, in_channels, kernel, kernel]`."""
+    """A convolution of a `[in_channels, height, width]` input, weight `[O, in_channels, kernel, kernel]`.
+
+    ``pool`` is the side and stride of the max pooling that follows the activation; 1 is none. With ``norm`` the layer's
+    outputs are normalised before the activation: over its units, of a convolution over channels and space.
+    """
 
     name: str
     in_channels: int
@@ -45,6 +50,8 @@ class Conv:
     stride: int = 2
     padding: int = 1
     activated: bool = True
+    norm: bool = False
+    pool: int = 1
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -63,10 +70,10 @@ class Conv:
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
-        """`[O, height, width]` of the output."""
+        """`[O, height, width]` of the output, after the pooling."""
 
         def size(length: int) -> int:
-            return (length + 2 * self.padding - self.kernel) // self.stride + 1
+            return ((length + 2 * self.padding - self.kernel) // self.stride + 1) // self.pool
 
         return (self.outputs, size(self.height), size(self.width))
 
@@ -75,7 +82,7 @@ Layer = Dense | Conv
 
 
 def layout_of(layers: tuple[Layer, ...]) -> Layout:
-    """The arena layout of a stack of layers: weight then bias, in order.
+    """The arena layout of a stack of layers: weight then bias, then scale and shift of a normalised layer.
 
     Args:
         layers: the network's layers.
@@ -87,4 +94,7 @@ def layout_of(layers: tuple[Layer, ...]) -> Layout:
     for layer in layers:
         shapes[f"{layer.name}.weight"] = layer.weight_shape
         shapes[f"{layer.name}.bias"] = (layer.outputs,)
+        if layer.norm:
+            shapes[f"{layer.name}.norm_scale"] = (layer.outputs,)
+            shapes[f"{layer.name}.norm_shift"] = (layer.outputs,)
     return Layout.pack(shapes, weights={f"{layer.name}.weight" for layer in layers})

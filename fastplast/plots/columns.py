@@ -24,6 +24,8 @@ class Axis(NamedTuple):
 COLUMNS: dict[str, Axis] = {
     "error": Axis("end", "error", "misclassified fraction"),
     "loss": Axis("end", "loss", "nats"),
+    "test_error": Axis("end", "test error", "misclassified fraction"),
+    "test_loss": Axis("end", "test loss", "nats"),
     "penalty": Axis("end", "penalty", "nats"),
     "online_error": Axis("end", "online error", "misclassified fraction"),
     "online_loss": Axis("end", "online loss", "nats"),

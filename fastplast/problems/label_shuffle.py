@@ -10,7 +10,7 @@ from fastplast import seeding
 from fastplast.problems.problem import Problem
 
 
-def label_shuffle(problem: Problem, index: int) -> tuple[Tensor, None]:
+def label_shuffle(problem: Problem, index: int) -> dict[str, Tensor]:
     """New labels for the same images.
 
     ``example``: the label vector is permuted over the examples, whatever their class (the paper, after Kumar et al.
@@ -22,7 +22,7 @@ def label_shuffle(problem: Problem, index: int) -> tuple[Tensor, None]:
         index: number of the task.
 
     Returns:
-        Labels `[M, N]`, and None: pixels stay.
+        ``labels``, `[M, N]`.
     """
     kind, classes = problem.experiment.label_shuffle, problem.num_classes
     labels = problem.labels.numpy().copy()
@@ -33,4 +33,4 @@ def label_shuffle(problem: Problem, index: int) -> tuple[Tensor, None]:
             row[:] = seeding.permutation(seed, "labels", classes, index)[row]
         else:
             row[:] = (seeding.words(seed, "labels", len(row), index) % np.uint64(classes)).astype(np.int64)
-    return torch.from_numpy(labels), None
+    return {"labels": torch.from_numpy(labels)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset
+from fastplast.problems.class_pairs import rows_by_class
 from fastplast.problems.task import Task
 
 
@@ -22,13 +23,14 @@ class Problem:
     Attributes:
         experiment: resolved.
         seeds: one per member.
-        images: `[R, I]` uint8.
+        images: `[R, I]` uint8 or float32.
         rows: `[M, N]` int64, the examples of each member.
         labels: `[M, N]` int64, their labels in the dataset.
         scale: `[I]` float32: input = pixel * scale + shift.
         shift: `[I]` float32.
         shape: (channels, height, width).
-        num_classes: C.
+        num_classes: C of a task.
+        classes: of class pairs, the images of each class of the dataset.
     """
 
     experiment: Experiment
@@ -40,6 +42,7 @@ class Problem:
     shift: Tensor
     shape: tuple[int, int, int]
     num_classes: int
+    classes: tuple[np.ndarray, ...] = ()
 
 
 def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
@@ -58,6 +61,8 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     Raises:
         ConfigError: if the dataset has too few images.
     """
+    if experiment.change == "class_pairs":
+        return _build_pairs(experiment, dataset, seeds)
     have, want = len(dataset.labels), experiment.examples
     if want > have:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
@@ -82,8 +87,16 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     )
 
 
+def _build_pairs(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
+    classes = rows_by_class(experiment, dataset)
+    scale, shift = pixel_map(experiment.pixel_range, dataset)
+    nothing = torch.zeros(len(seeds), experiment.examples, dtype=torch.int64)
+    images = torch.from_numpy(dataset.images)
+    return Problem(experiment, seeds, images, nothing, nothing, scale, shift, dataset.shape, 2, classes)
+
+
 def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The affine map from bytes to inputs.
+    """The affine map from pixels to inputs; pixels that are floating point numbers are inputs as they are.
 
     Args:
         pixel_range: ``unit`` to [0, 1], ``symmetric`` to [-1, 1], ``standardized`` to mean 0 and variance 1 over the
@@ -92,8 +105,17 @@ def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
     Returns:
         scale and shift, `[I]` float32.
+
+    Raises:
+        ConfigError: if the range is one of bytes and the pixels are none.
     """
     channels, size = dataset.shape[0], prod(dataset.shape[1:])
+    is_float = dataset.images.dtype != np.uint8
+    if is_float and pixel_range == "symmetric":
+        raise ConfigError(
+            f"--pixel-range symmetric needs images of bytes: got {dataset.images.dtype} from {dataset.source}. Use "
+            "unit, which takes them as they are, or standardized."
+        )
     if pixel_range == "standardized":
         pixels = dataset.images.reshape(-1, channels, size)
         mean = pixels.mean(axis=(0, 2), dtype=np.float64)
@@ -102,7 +124,7 @@ def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
         scale, shift = 1.0 / std, -mean / std
     else:
         low, high = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}[pixel_range]
-        scale, shift = np.full(channels, (high - low) / 255.0), np.full(channels, low)
+        scale, shift = np.full(channels, (high - low) / (1.0 if is_float else 255.0)), np.full(channels, low)
     return tuple(torch.from_numpy(np.repeat(v, size).astype(np.float32)) for v in (scale, shift))  # type: ignore[return-value]
 
 
@@ -118,15 +140,14 @@ def make_task(problem: Problem, index: int) -> Task:
     """
     from fastplast.problems import CHANGES
 
-    labels, pixels = problem.labels, None
-    if index > 0 or problem.experiment.change_first_task:
-        labels, pixels = CHANGES[problem.experiment.change].apply(problem, index)
+    e, changed = problem.experiment, {}
+    if index > 0 or e.change_first_task or e.change == "class_pairs":
+        changed = CHANGES[e.change].apply(problem, index)
+    unchanged = {"rows": problem.rows, "labels": problem.labels, "pixels": None}
     return Task(
+        **(unchanged | changed),  # pyright: ignore[reportArgumentType]
         index=index,
         images=problem.images,
-        rows=problem.rows,
-        labels=labels,
-        pixels=pixels,
         scale=problem.scale,
         shift=problem.shift,
         shape=problem.shape,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -23,6 +23,8 @@ class Task:
         shift: `[I]` float32.
         shape: (channels, height, width) of an image.
         num_classes: C.
+        test_rows: `[M, T]` int64, examples that are never trained on; None where there are none.
+        test_labels: `[M, T]` int64, their labels.
     """
 
     index: int
@@ -34,6 +36,15 @@ class Task:
     shift: Tensor
     shape: tuple[int, int, int]
     num_classes: int
+    test_rows: Tensor | None = None
+    test_labels: Tensor | None = None
+
+    @property
+    def test(self) -> Task | None:
+        """The same task with its test examples, or None where it has none."""
+        if self.test_rows is None or self.test_labels is None:
+            return None
+        return replace(self, rows=self.test_rows, labels=self.test_labels, test_rows=None, test_labels=None)
 
     @property
     def num_members(self) -> int:

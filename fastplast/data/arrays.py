@@ -1,0 +1,157 @@
+"""Labelled images in memory, and a user's own: arrays, an ``.npz`` of them, or a folder with a folder per class."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from fastplast.data.formats import Shape, checksum
+from fastplast.data.spec import DataError
+
+_NAMES = (("images", "labels"), ("x_train", "y_train"), ("x", "y"), ("data", "labels"))
+_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels of one split, in official order (or, of an embedded subset, in ascending official order).
+
+    Attributes:
+        name: the dataset's name, a key of `DATASETS`.
+        images: uint8 `[R, C*H*W]`, channels first, flattened, 0 to 255; or float32, inputs as they are.
+        labels: int64 `[R]`, 0 to `num_classes` - 1.
+        shape: (C, H, W).
+        num_classes: number of classes.
+        source: where it is from, such as "embedded (1,280 of 60,000 training images)" or "full (IDX files in <path>)".
+        path: the folder or archive it was read from; None for an embedded subset.
+        checksum: SHA-256 of the pixel bytes and then the labels, one byte each, in order.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    shape: Shape
+    num_classes: int
+    source: str
+    path: Path | None
+    checksum: str
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the subset inside the package and not the full split."""
+        return self.path is None
+
+
+def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", source: str = "arrays") -> Dataset:
+    """A dataset from arrays, for ``fastplast.train(experiment, dataset=...)``.
+
+    Args:
+        images: uint8 or float32 `[R, H, W]`, `[R, C, H, W]` or `[R, H, W, C]` with 1 or 3 channels; floating point
+            numbers are inputs as they are.
+        labels: whole numbers `[R]`; the classes are those that occur, in ascending order.
+        name: what results call it.
+        source: where it is from, in words.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataError: if shapes or types do not fit together, or an image holds NaN or infinity.
+
+    Example:
+        >>> import numpy as np
+        >>> from_arrays(np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 1, 0])).shape
+        (1, 8, 8)
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype == np.float64:
+        images = images.astype(np.float32)
+    if images.dtype not in (np.uint8, np.float32) or images.ndim not in (3, 4):
+        raise DataError(
+            f"images must be uint8 or float32 of shape [R, H, W], [R, C, H, W] or [R, H, W, C]: got {images.dtype} of "
+            f"{list(images.shape)} from {source}."
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or not len(labels):
+        raise DataError(
+            f"labels must be whole numbers, one for each of {len(images)} images: got {labels.dtype} of "
+            f"{list(labels.shape)} from {source}."
+        )
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.dtype == np.float32 and not np.isfinite(images).all():
+        raise DataError(f"images must be finite: got NaN or infinity from {source}.")
+    classes, numbers = np.unique(labels, return_inverse=True)
+    channels, height, width = images.shape[1:]
+    flat = np.ascontiguousarray(images.reshape(len(images), prod(images.shape[1:])))
+    digest = checksum(flat.view(np.uint8), numbers)
+    numbers = numbers.astype(np.int64)
+    return Dataset(name, flat, numbers, (channels, height, width), len(classes), source, Path(source), digest)
+
+
+def load_own(path: str | os.PathLike[str]) -> Dataset:
+    """A dataset of the user's: an ``.npz`` without pickles, or a folder that has a folder of images for each class.
+
+    Args:
+        path: of an ``.npz`` with ``images`` and ``labels`` (or ``x_train`` and ``y_train``, ``x`` and ``y``), or of the
+            folder; its classes are its folders in alphabetical order.
+
+    Returns:
+        The dataset, called by the path.
+
+    Raises:
+        DataError: if there is nothing there, or what is there is no such thing.
+    """
+    place = Path(path).expanduser()
+    if place.is_file() and place.suffix == ".npz":
+        return _from_npz(place, str(path))
+    if place.is_dir():
+        return _from_folder(place, str(path))
+    raise DataError(f"--dataset must be a folder of images by class or an .npz: got {path}, which is no such thing.")
+
+
+def _from_npz(path: Path, name: str) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for images, labels in _NAMES:
+                if images in archive and labels in archive:
+                    return from_arrays(archive[images], archive[labels].reshape(-1), name, str(path))
+            found = ", ".join(archive.files) or "nothing"
+    except DataError:
+        raise
+    except Exception as error:  # as for the archives in formats.decode_npz
+        raise DataError(f"{path} must be a readable .npz without pickles: {error}.") from error
+    names = " or ".join(f"{a} and {b}" for a, b in _NAMES)
+    raise DataError(f"{path} must hold {names}: got {found}.")
+
+
+def _from_folder(root: Path, name: str) -> Dataset:
+    from PIL import Image
+
+    pixels: list[np.ndarray] = []
+    labels: list[int] = []
+    classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    for number, folder in enumerate(classes):
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)
+        if not files:
+            raise DataError(f"{folder} must hold images ({', '.join(_ENDINGS)}): got none.")
+        for file in files:
+            try:
+                with Image.open(file) as image:
+                    pixels.append(np.asarray(image if image.mode == "L" else image.convert("RGB")))
+            except (OSError, SyntaxError, ValueError) as error:
+                raise DataError(f"{file} must be a readable image: {error}.") from error
+            if pixels[-1].shape != pixels[0].shape:
+                raise DataError(
+                    f"images must have one size and all be grey or all in colour: got {list(pixels[-1].shape)} in "
+                    f"{file}, after {list(pixels[0].shape)}. Convert them first."
+                )
+            labels.append(number)
+    if not labels:
+        raise DataError(f"{root} must have a folder of images for each class: got none.")
+    return from_arrays(np.stack(pixels), np.array(labels), name, str(root))

@@ -1,0 +1,98 @@
+"""Tasks that are pairs of classes, each to be told apart: the protocol of Continual ImageNet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastplast import seeding
+from fastplast.config import ConfigError, Experiment
+from fastplast.data import Dataset
+
+if TYPE_CHECKING:
+    from fastplast.problems.problem import Problem
+
+
+def class_pairs(problem: Problem, index: int) -> dict[str, Tensor]:
+    """Two classes that a member has not seen yet, their images for training and for testing.
+
+    Each member takes the classes in an order of its own, two by two. Once all have come, the same pairs come again in
+    the same order (``class_order="repeat"``, as Dohare et al. 2024 do), or the classes are ordered anew (``redraw``).
+    Of each class the first images train and the next ones test: in the order of the dataset, the same for all members
+    (``subset="fixed"``, as Dohare et al. do), or in an order drawn by each member's seed (``per-seed``).
+
+    Args:
+        problem: the sequence.
+        index: number of the task.
+
+    Returns:
+        ``rows`` and ``labels`` `[M, N]`, ``test_rows`` and ``test_labels`` `[M, T]`; labels are 0 and 1.
+    """
+    e = problem.experiment
+    train, test = e.examples // 2, e.test_examples // 2
+    rows, test_rows = [], []
+    for seed in problem.seeds:
+        images = [_images(e, problem.classes[c], seed, c) for c in pair(seed, len(problem.classes), index, e)]
+        rows.append(np.concatenate([own[:train] for own in images]))
+        test_rows.append(np.concatenate([own[train : train + test] for own in images]))
+    found = {"rows": torch.from_numpy(np.stack(rows)), "labels": _labels(len(rows), train)}
+    if test:
+        found |= {"test_rows": torch.from_numpy(np.stack(test_rows)), "test_labels": _labels(len(rows), test)}
+    return found
+
+
+def pair(seed: int, classes: int, index: int, experiment: Experiment) -> tuple[int, int]:
+    """The two classes of a task.
+
+    Args:
+        seed: of the member.
+        classes: C of the dataset.
+        index: number of the task.
+        experiment: its ``class_order``.
+
+    Returns:
+        The class of label 0 and the class of label 1.
+    """
+    turn, place = divmod(index, classes // 2)
+    order = seeding.permutation(seed, "classes", classes, turn if experiment.class_order == "redraw" else 0)
+    return int(order[2 * place]), int(order[2 * place + 1])
+
+
+def rows_by_class(experiment: Experiment, dataset: Dataset) -> tuple[np.ndarray, ...]:
+    """The images of each class, in the order of the dataset.
+
+    Args:
+        experiment: resolved.
+        dataset: the images.
+
+    Returns:
+        One int64 vector per class.
+
+    Raises:
+        ConfigError: if there are fewer than two classes, or a class has too few images.
+    """
+    classes = tuple(np.flatnonzero(dataset.labels == c).astype(np.int64) for c in range(dataset.num_classes))
+    if len(classes) < 2:
+        raise ConfigError(f"--benchmark {experiment.benchmark} needs at least two classes: got {len(classes)}.")
+    fewest = min(map(len, classes))
+    want = (experiment.examples + experiment.test_examples) // 2
+    if want > fewest:
+        mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
+        raise ConfigError(
+            f"--examples and --test-examples must not exceed the images of two classes of {dataset.name}: got "
+            f"{experiment.examples} + {experiment.test_examples} of {2 * fewest} ({dataset.source}). Lower them.{mend}"
+        )
+    return classes
+
+
+def _images(experiment: Experiment, images: np.ndarray, seed: int, number: int) -> np.ndarray:
+    if experiment.subset == "fixed":
+        return images
+    return images[seeding.permutation(seed, "subset", len(images), number)]
+
+
+def _labels(members: int, each: int) -> Tensor:
+    return torch.arange(2).repeat_interleave(each).repeat(members, 1)
