@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = (80, 90, 100)
-MODULES = ("fastplast_kernels.wasserstein.gpu", "fastplast_kernels.update.gpu")
+MODULES = (
+    "fastplast_kernels.wasserstein.gpu",
+    "fastplast_kernels.wasserstein.binned",
+    "fastplast_kernels.update.gpu",
+)
 
 _SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)

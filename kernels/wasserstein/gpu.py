@@ -199,6 +199,20 @@ def insert_kernel(
 
 
 @triton.jit
+def new_map(map_ptr, histogram_ptr, num_buckets, length, NUM_CELLS: tl.constexpr, BLOCK: tl.constexpr):
+    """Makes the map of a row from its histogram, which it zeroes."""
+    scale = num_buckets.to(tl.float32) / length.to(tl.float32)
+    below = 0
+    tl.store(map_ptr, 0.0)
+    for start in range(0, NUM_CELLS, BLOCK):
+        here = start + tl.arange(0, BLOCK)
+        count = tl.load(histogram_ptr + here)
+        tl.store(histogram_ptr + here, 0)
+        tl.store(map_ptr + here + 1, (below + tl.cumsum(count, 0)).to(tl.float32) * scale)
+        below += tl.sum(count, 0)
+
+
+@triton.jit
 def scan_kernel(
     layers_ptr, count_ptr, base_ptr, spill_base_ptr, spill_count_ptr, spilled_ptr, map_ptr, histogram_ptr,
     refresh_ptr, ranked_ptr, num_layers, member_buckets,
@@ -235,17 +249,7 @@ def scan_kernel(
     tl.store(spilled_ptr + row, spilled)
     tl.store(spill_count_ptr + row, 0)
     if tl.load(refresh_ptr + row) != 0:
-        map_ptr += row * (NUM_CELLS + 1)
-        histogram_ptr += row * NUM_CELLS
-        scale = num_buckets.to(tl.float32) / length.to(tl.float32)
-        below = 0
-        tl.store(map_ptr, 0.0)
-        for start in range(0, NUM_CELLS, BLOCK):
-            here = start + tl.arange(0, BLOCK)
-            count = tl.load(histogram_ptr + here)
-            tl.store(histogram_ptr + here, 0)
-            tl.store(map_ptr + here + 1, (below + tl.cumsum(count, 0)).to(tl.float32) * scale)
-            below += tl.sum(count, 0)
+        new_map(map_ptr + row * (NUM_CELLS + 1), histogram_ptr + row * NUM_CELLS, num_buckets, length, NUM_CELLS, BLOCK)
         tl.store(refresh_ptr + row, 0)
     else:
         tl.store(refresh_ptr + row, ((total == length) & (fullest > FULL)).to(tl.int32))
@@ -351,6 +355,7 @@ def pull_kernel(w_ptr, q_ptr, factor_ptr, gradient_ptr, partial_ptr, length, BLO
 
 POINTERS = {
     **dict.fromkeys(("w_ptr", "init_ptr", "q_ptr", "map_ptr", "factor_ptr", "gradient_ptr", "partial_ptr"), "*fp32"),
+    **{"value_ptr": "*fp32", "bound_ptr": "*fp32", "prefix_ptr": "*fp64"},
     **dict.fromkeys(("layers_ptr", "slab_ptr", "spill_ptr"), "*i64"),
     **dict.fromkeys(("tiles_ptr", "histogram_ptr", "count_ptr", "base_ptr", "refresh_ptr", "ranked_ptr"), "*i32"),
     **dict.fromkeys(("spill_base_ptr", "spill_bucket_ptr", "spill_count_ptr", "spilled_ptr"), "*i32"),
@@ -362,7 +367,8 @@ CONSTANTS = {
 }  # fmt: skip
 
 
-def _configuration(kernel: Any, num_warps: int = 4) -> Configuration:
+def configuration(kernel: Any, num_warps: int = 4) -> Configuration:
+    """How a kernel of this package is launched, from the names of its arguments."""
     types = POINTERS | dict.fromkeys((*STRIDES, "length"), "i32")
     names = kernel.arg_names
     return Configuration(
@@ -376,9 +382,9 @@ def _configuration(kernel: Any, num_warps: int = 4) -> Configuration:
 
 
 CONFIGURATIONS = {
-    "wasserstein/histogram": _configuration(histogram_kernel),
-    "wasserstein/insert": _configuration(insert_kernel),
-    "wasserstein/scan": _configuration(scan_kernel),
-    "wasserstein/rank": _configuration(rank_kernel, num_warps=1),
-    "wasserstein/pull": _configuration(pull_kernel),
+    "wasserstein/histogram": configuration(histogram_kernel),
+    "wasserstein/insert": configuration(insert_kernel),
+    "wasserstein/scan": configuration(scan_kernel),
+    "wasserstein/rank": configuration(rank_kernel, num_warps=1),
+    "wasserstein/pull": configuration(pull_kernel),
 }
