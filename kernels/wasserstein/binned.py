@@ -82,6 +82,7 @@ def value_kernel(
     for start in range(0, num_bins, BLOCK):
         here = start + tl.arange(0, BLOCK)
         count = tl.load(count_ptr + first + here, mask=here < num_bins, other=0)
+        tl.debug_barrier()  # a thread may zero what another has yet to read
         tl.store(count_ptr + first + here, 0, mask=here < num_bins)
         last = total + tl.cumsum(count, 0) - 1
         full = count > 0

@@ -207,6 +207,7 @@ def new_map(map_ptr, histogram_ptr, num_buckets, length, NUM_CELLS: tl.constexpr
     for start in range(0, NUM_CELLS, BLOCK):
         here = start + tl.arange(0, BLOCK)
         count = tl.load(histogram_ptr + here)
+        tl.debug_barrier()  # a thread may zero what another has yet to read
         tl.store(histogram_ptr + here, 0)
         tl.store(map_ptr + here + 1, (below + tl.cumsum(count, 0)).to(tl.float32) * scale)
         below += tl.sum(count, 0)
@@ -233,11 +234,13 @@ def scan_kernel(
     total = 0
     spilled = 0
     fullest = 0
+    refresh = tl.load(refresh_ptr + row)
     for start in range(0, num_buckets, BLOCK):
         here = start + tl.arange(0, BLOCK)
         inside = here < num_buckets
         count = tl.load(count_ptr + here, mask=inside, other=0)
         excess = tl.maximum(count - CAPACITY, 0)
+        tl.debug_barrier()  # a thread may zero what another has yet to read
         tl.store(count_ptr + here, 0, mask=inside)
         tl.store(base_ptr + here, total + tl.cumsum(count, 0) - count, mask=inside)
         tl.store(spill_base_ptr + here, spilled + tl.cumsum(excess, 0) - excess, mask=inside)
@@ -248,7 +251,8 @@ def scan_kernel(
     tl.store(ranked_ptr + row, (total == length).to(tl.int32))
     tl.store(spilled_ptr + row, spilled)
     tl.store(spill_count_ptr + row, 0)
-    if tl.load(refresh_ptr + row) != 0:
+    tl.debug_barrier()  # every thread has read `refresh`
+    if refresh != 0:
         new_map(map_ptr + row * (NUM_CELLS + 1), histogram_ptr + row * NUM_CELLS, num_buckets, length, NUM_CELLS, BLOCK)
         tl.store(refresh_ptr + row, 0)
     else:
