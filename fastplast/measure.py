@@ -137,7 +137,7 @@ def measure_group(
             row |= probes.weight_columns(state.params[member], state.init[member], group.layout)
         rows.append(row)
         if with_hessian and group.network.has_closed_tail:
-            tails.append(_tail_inputs(group.network, found, task, member))
+            tails.append(last_hidden_features(group.network, found, task, member))
             if len(tails) == _MEMBERS_AT_ONCE or member == len(group.members) - 1:
                 clock = time.perf_counter()
                 members = slice(member + 1 - len(tails), member + 1)
@@ -147,7 +147,7 @@ def measure_group(
                 tails = []
         elif with_hessian and not isinstance(group.network, ModuleNetwork):
             clock = time.perf_counter()
-            inputs = _tail_inputs(group.network, found, task, member)
+            inputs = last_hidden_features(group.network, found, task, member)
             curvature.append(_measure_tail(group.network, state.params[member], task.labels[member], inputs))
             seconds["hessian"] += time.perf_counter() - clock
     if with_hessian and isinstance(group.network, ModuleNetwork):
@@ -164,7 +164,18 @@ def measure_group(
     return Measurement(columns, eigenvalues, seconds, member_seconds)
 
 
-def _tail_inputs(network: AnyNetwork, found: probes.Evaluation, task: Task, member: int) -> Tensor:
+def last_hidden_features(network: AnyNetwork, found: probes.Evaluation, task: Task, member: int) -> Tensor:
+    """What enters a member's last two layers.
+
+    Args:
+        network: a built-in network.
+        found: the member's evaluation.
+        task: on whose examples.
+        member: its index.
+
+    Returns:
+        `[N, I]`.
+    """
     hidden = [layer.name for layer in network.layers if isinstance(layer, Dense)][:-2]  # type: ignore[union-attr]
     return found.features[hidden[-1]] if hidden else probes.member_inputs(task, member)
 

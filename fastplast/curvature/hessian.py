@@ -22,7 +22,7 @@ from torch import Tensor
 from fastplast.curvature.coordinates import Coordinates, coordinates
 from fastplast.curvature.tail import Tail
 
-CHUNK_BYTES = 2**25  # of outer products held at a time; fixed, so that sums are grouped alike for everybody
+CHUNK_BYTES = 2**23  # of outer products held at a time; fixed, so that sums are grouped alike for everybody
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ as after labels were shuffled under a confident network, its own eigenvalues wil
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor
 from fastplast.curvature.certificate import Certificate, Compression, certify, coupling_norms
 from fastplast.curvature.coordinates import Coordinates
 from fastplast.curvature.hessian import Residual
+from fastplast.curvature.srank import stable_rank
 
 WORTHWHILE = 0.66  # of D: a larger part costs a third of all eigenvalues or more, and may fail
+_SPENT = 0.5  # of the time of all eigenvalues: what attempts may cost together
 _WORTHWHILE_BENT = 0.4  # where units have second derivatives, whose many small eigenvalues seldom let bounds close
-_FIRST = 0.03  # of the sum of singular values may be coupled to the rest in the first attempt
 _TARGET = 0.0025  # of the stable rank, the width aimed at in the next attempts
 _ATTEMPTS = 3
 
@@ -40,23 +42,23 @@ def truncated_certificate(
     Returns:
         The last certificate and the eigenvalues `[k]` of the part; None if no part is worth an attempt.
     """
-    local = _localise(hessian, at)
-    incoming, dimension = len(local.order), len(hessian)
-    always = dimension - incoming
-    negatives = (-residual.eigenvalues[residual.eigenvalues < 0]).sort(descending=True).values
-    # Dropping all but the first n coordinates leaves a coupling of at most these sums.
-    sums, squares = _from_the_end(local.norms), _from_the_end(local.norms.square())
-    total = torch.maximum(local.size, residual.eigenvalues.abs().sum() + hessian.trace().abs())
     if residual.bend is not None:
         most = min(most, _WORTHWHILE_BENT)
-    count = int((sums > _FIRST / 2 * total).sum())
+    rotation, norms, order = _directions(hessian, at)
+    incoming, dimension = len(order), len(hessian)
+    negatives = (-residual.eigenvalues[residual.eigenvalues < 0]).sort(descending=True).values
+    squares = _from_the_end(norms.square())  # at least |B|_F^2 without all but the first n coordinates
+    count = int((squares > _guess(hessian, norms, threshold)).sum())
+    if count + dimension - incoming > most * dimension:
+        return None
+    local = _localise(hessian, rotation, order, most)
     best, spent = None, 0.0
     for _ in range(_ATTEMPTS):
-        share = (count + always) / dimension
-        if share > most or (best and spent + share**3 > most**3):
-            break
+        share = (count + dimension - incoming) / dimension
         spent += share**3
-        known = _compression(hessian, local, count, residual, negatives)
+        if share > most or (best and spent > _SPENT):
+            break
+        known = _compression(local, count, residual, negatives)
         found = certify(known, threshold)
         best = (found, known.ritz)
         if bool(found.closed) or count == incoming:
@@ -67,6 +69,18 @@ def truncated_certificate(
         uncertain = found.nuclear_hi - found.nuclear_lo
         count = max(int((squares * (uncertain / squares[count]) > wanted).sum()), count + 1)
     return best
+
+
+def _guess(hessian: Tensor, norms: Tensor, threshold: float) -> Tensor:
+    """Square of the coupling at which the bounds are likely to close, before any eigenvalue is known.
+
+    The interval of singular values is about |B|_F^2 / s wide, s the value at the threshold, and each s
+    is worth one count. Row norms, which fall more slowly than singular values, stand in for these.
+    """
+    norms = torch.cat((norms, torch.linalg.vector_norm(hessian[len(norms) :], dim=1)))
+    norms = norms.sort(descending=True).values
+    rank = (0.85 * stable_rank(norms, threshold)).long()
+    return _TARGET * rank * norms[rank].square()
 
 
 def residual_certificate(residual: Residual, gauss_newton_trace: float, dimension: int, threshold: float) -> tuple:
@@ -92,56 +106,70 @@ def residual_certificate(residual: Residual, gauss_newton_trace: float, dimensio
 
 @dataclass(frozen=True)
 class _Local:
-    """Incoming coordinates rotated within each unit; outgoing coordinates as they were.
+    """The Hessian with its incoming coordinates rotated within each unit, those of large row norm first.
 
     Attributes:
+        matrix: `[L, D]`, the first rows: outgoing coordinates as they were, then incoming ones in ``order``.
+        diagonal: `[D]`, of the whole.
         rotation: `[K, r, r]`, columns are the local directions.
-        rows: `[K r, D]`, rows of the Hessian in local directions, columns not yet rotated.
-        order: `[K r]`, coordinates by descending row norm.
-        norms: `[K r]`, row norms in that order.
+        order: `[K r]`, incoming coordinates by descending row norm.
         size: Frobenius norm of the Hessian.
     """
 
+    matrix: Tensor
+    diagonal: Tensor
     rotation: Tensor
-    rows: Tensor
     order: Tensor
-    norms: Tensor
     size: Tensor
 
 
-def _localise(hessian: Tensor, at: Coordinates) -> _Local:
+def _directions(hessian: Tensor, at: Coordinates) -> tuple[Tensor, Tensor, Tensor]:
+    """Each unit's directions by the norm of their rows: rotation `[K, r, r]`, norms `[K r]` descending, their order."""
     _, active, _, inputs, _ = at.sizes
     rows = hessian[: active * inputs].unflatten(0, (active, inputs))
     squares, rotation = torch.linalg.eigh(rows @ rows.transpose(1, 2))
-    rows = (rotation.transpose(1, 2) @ rows).flatten(0, 1)
     norms, order = squares.clamp(min=0).sqrt().flatten().sort(descending=True)
-    return _Local(rotation, rows, order, norms, torch.linalg.vector_norm(hessian))
+    return rotation, norms, order
 
 
-def _compression(hessian: Tensor, local: _Local, count: int, residual: Residual, negatives: Tensor) -> Compression:
-    """The compression to the first local coordinates and all that are not local."""
-    active, inputs, _ = local.rotation.shape
-    incoming = active * inputs
-    kept, dropped = local.order[:count], local.order[count:]
-    rows = torch.cat((local.rows[kept], hessian[incoming:]))
-    left = rows[:, :incoming].unflatten(1, (active, inputs)).transpose(0, 1) @ local.rotation
-    rows[:, :incoming] = left.transpose(0, 1).flatten(1)
-    part = torch.cat((rows[:, kept], rows[:, incoming:]), 1)
+def _localise(hessian: Tensor, rotation: Tensor, order: Tensor, most: float) -> _Local:
+    """Rotates the Hessian into the directions of the units; of its rows as many are made as may be kept."""
+    active, inputs, _ = rotation.shape
+    dimension, incoming = len(hessian), active * inputs
+    outgoing = dimension - incoming
+    kept = order[: max(0, math.ceil(most * dimension) - outgoing)]
+    rows = hessian[:incoming].unflatten(0, (active, inputs))
+    left = rotation.transpose(1, 2)
+    rows = (left @ rows).flatten(0, 1)
+    both = torch.bmm(left, rows[:, :incoming].unflatten(1, (active, inputs)).permute(1, 2, 0)).flatten(0, 1)
+    matrix = hessian.new_empty(outgoing + len(kept), dimension)
+    matrix[:outgoing, :outgoing] = hessian[incoming:, incoming:]
+    matrix[:outgoing, outgoing:] = rows[:, incoming:].index_select(0, order).T
+    matrix[outgoing:, :outgoing] = matrix[:outgoing, outgoing:].T[: len(kept)]
+    matrix[outgoing:, outgoing:] = both.index_select(0, kept).index_select(1, order)
+    diagonal = torch.cat((hessian.diagonal()[incoming:], both.diagonal()[order]))
+    return _Local(matrix, diagonal, rotation, order, torch.linalg.vector_norm(hessian))
+
+
+def _compression(local: _Local, count: int, residual: Residual, negatives: Tensor) -> Compression:
+    """The compression to all outgoing and the first of the incoming coordinates."""
+    dimension = len(local.diagonal)
+    kept = dimension - len(local.order) + count
+    part, coupling = local.matrix[:kept, :kept], local.matrix[:kept, kept:]
     part = (part + part.T) / 2
-    nuclear, norm, largest = coupling_norms(rows[:, dropped].T)
-    ritz = torch.linalg.eigvalsh(part)
+    nuclear, norm, largest = coupling_norms(coupling.T)
     square = local.size.square()
     rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
     return Compression(
-        ritz=ritz,
+        ritz=torch.linalg.eigvalsh(part),
         coupling_nuclear=nuclear,
         coupling_norm=norm,
         coupling_largest=largest,
-        rest_trace=hessian.trace() - part.trace(),
+        rest_trace=local.diagonal[kept:].sum(),
         rest_norm=(rest.clamp(min=0) + 1e-13 * square).sqrt(),
-        rest_negative=_dropped_negative(residual, local.rotation, dropped),
+        rest_negative=_dropped_negative(residual, local.rotation, local.order[count:]),
         negatives=negatives,
-        dimension=len(hessian),
+        dimension=dimension,
     )
 
 

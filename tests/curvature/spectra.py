@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from fastplast.curvature.certificate import Compression, coupling_norms
+from fastplast.curvature.synthetic import conjugate, spectra
+
+__all__ = ["F64", "compress", "conjugate", "families", "orthogonal", "rank_on_paper"]
 
 F64 = torch.float64
 
@@ -14,57 +17,9 @@ def orthogonal(size: int, generator: torch.Generator) -> Tensor:
     return torch.linalg.qr(torch.randn(size, size, dtype=F64, generator=generator)).Q
 
 
-def conjugate(values: Tensor, generator: torch.Generator) -> Tensor:
-    """A symmetric matrix with these eigenvalues."""
-    basis = orthogonal(len(values), generator)
-    matrix = (basis * values) @ basis.T
-    return (matrix + matrix.T) / 2
-
-
 def families(size: int) -> dict[str, tuple[Tensor, int]]:
     """Spectra with the stable rank that follows from their definition on paper."""
-    index = torch.arange(size, dtype=F64)
-    ones = torch.ones(size, dtype=F64)
-
-    def exponential(tau: float) -> Tensor:
-        return torch.exp(-index / tau)
-
-    def spikes(share: float) -> Tensor:
-        return torch.cat((ones[:9], ones[9:] * 9 * share / (1 - share) / (size - 9)))
-
-    def held(offset: float) -> Tensor:
-        share = 0.99 * (1 + offset)
-        return torch.cat((ones[:20] * share / 20, ones[20:] * (1 - share) / (size - 20)))
-
-    signs = 1 - 2 * (index % 2)
-    low = torch.where(index < 40, exponential(9.0), 0.0)
-    copies = torch.repeat_interleave(torch.exp(-torch.arange(size, dtype=F64) / 2), 23)[:size]
-    clusters = torch.exp(-(index // 12)) * (1 + 1e-8 * torch.sin(index))
-    papyan = torch.cat((ones[:9] * 50, ones[9:99], ones[99:size] * 1e-3)) if size > 99 else ones
-    made = {
-        "identity": ones,
-        "rank 1": torch.where(index == 0, 3.0, 0.0),
-        "exponential 3": exponential(3.0),
-        "exponential 30": exponential(30.0),
-        "power 1": 1 / (index + 1),
-        "power 1.5": (index + 1) ** -1.5,
-        "spikes below the threshold": spikes(0.005),
-        "spikes above the threshold": spikes(0.015),
-        "outliers, bump and bulk": papyan,
-        "plus and minus": exponential(25.0) * signs,
-        "trace zero": torch.repeat_interleave(exponential(15.0), 2)[:size] * signs,
-        "23 copies": copies,
-        "clusters": clusters,
-        "clusters of both signs": clusters * signs,
-        "rank 40": low,
-        "rank 40 over a floor": low + 1e-9,
-        "tiny": exponential(20.0) * 1e-20,
-        "huge": exponential(20.0) * 1e15 * signs,
-        "just above the threshold": held(1e-6),
-        "just below the threshold": held(-1e-6),
-        "zero": 0 * ones,
-    }
-    return {name: (values, rank_on_paper(values)) for name, values in made.items()}
+    return {name: (values, rank_on_paper(values)) for name, values in spectra(size).items()}
 
 
 def rank_on_paper(values: Tensor) -> int:

@@ -169,7 +169,7 @@ def test_wide_tails_are_compressed(monkeypatch):
 def test_memory_limit_makes_members_wait_or_names_itself():
     tail = make_tail("tanh", members=5)
     torch.set_num_threads(2)
-    just_one = 2**27 + 2**17  # four chunks, and a small matrix
+    just_one = 2**25 + 2**17  # four chunks, and a small matrix
     assert measure(tail, memory_limit=just_one).srank.tolist() == measure(tail).srank.tolist()
     with pytest.raises(
         ValueError, match=r"memory_limit is too small for a Hessian of dimension 3\d: got 1000 bytes, needs"
