@@ -176,6 +176,7 @@ class Experiment:
         "auto", "the cheapest that certifies, or all eigenvalues, or one certified route", "probes", SRANK_METHODS
     )
     srank_every: int = _option(1, "tasks between two measurements of the Hessian", "probes")
+    epoch_curves: bool = _option(False, "also store loss, error and update norms of every epoch", "probes")
     probe_every: int = _option(1, "tasks between two measurements of weights and features", "probes")
 
     engine: str = _option("auto", "who trains", "machine", ENGINES)
@@ -308,7 +309,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
         lambda v: _whole(v) and v >= 1,
     ),
     (("seed_start", "test_examples"), "must be a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    (("change_first_task", "layer_norm"), "must be true or false", lambda v: isinstance(v, bool)),
+    (("change_first_task", "layer_norm", "epoch_curves"), "must be true or false", lambda v: isinstance(v, bool)),
     (("data_dir", "out"), "must be a path", lambda v: isinstance(v, str) and v != ""),
     (("learning_rate",), "must be positive numbers", lambda v: _numbers(v) and all(x > 0 for x in v)),
     (("strength",), "must be numbers of at least 0", lambda v: _numbers(v) and all(x >= 0 for x in v)),

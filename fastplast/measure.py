@@ -13,6 +13,7 @@ from torch.nn import functional
 from fastplast import probes
 from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import Curvature, Tail, measure, measure_block
+from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.engines.base import Group, GroupState
 from fastplast.methods import Pull
 from fastplast.networks import AnyNetwork, Dense, ModuleNetwork, Network
@@ -21,6 +22,7 @@ from fastplast.problems import Task
 Column = Sequence[float | int | bool | str | None]
 
 MAX_BLOCK = 6000  # parameters of a dense Hessian: 0.3 GB a member in float64
+MAX_CLOSED_BLOCK = 20_000  # where the closed form leaves out what is silent, and a route that certifies may be taken
 _MEMBERS_AT_ONCE = 16  # bounds the memory of tails and Hessians
 
 
@@ -86,12 +88,22 @@ def check_block(network: AnyNetwork, experiment: Experiment) -> None:
     """
     if experiment.srank == "off":
         return
-    size = sum(network.layout[name].count for name in block_names(network))
-    if size > MAX_BLOCK:
+    size = _block_size(network)
+    most = MAX_CLOSED_BLOCK if network.has_closed_tail and experiment.srank_method != "exact" else MAX_BLOCK
+    if size > most:
         raise ConfigError(
-            f"--srank {experiment.srank} needs a Hessian block of at most {MAX_BLOCK:,} parameters: the last two "
+            f"--srank {experiment.srank} needs a Hessian block of at most {most:,} parameters: the last two "
             f"layers of {network.name} have {size:,}. Use --srank off or narrower --widths."
         )
+
+
+def _block_size(network: AnyNetwork) -> int:
+    return sum(network.layout[name].count for name in block_names(network))
+
+
+def _memory_limit(network: AnyNetwork) -> int:
+    """Bytes for the matrices of the Hessians being worked on: at least enough for one."""
+    return max(MEMORY_LIMIT, 4 * 8 * _block_size(network) ** 2)
 
 
 def measure_group(
@@ -142,7 +154,8 @@ def measure_group(
                 clock = time.perf_counter()
                 members = slice(member + 1 - len(tails), member + 1)
                 tail = tail_of(group.network, state.params[members], task.labels[members], tails)
-                curvature.append(measure(tail, method=method, hint=None if expected is None else expected[members]))
+                hint = None if expected is None else expected[members]
+                curvature.append(measure(tail, method=method, hint=hint, memory_limit=_memory_limit(group.network)))
                 seconds["hessian"] += time.perf_counter() - clock
                 tails = []
         elif with_hessian and not isinstance(group.network, ModuleNetwork):

@@ -223,10 +223,7 @@ def update_columns(sums: Accumulators, state: GroupState, at_start: Tensor, layo
         displacement.append(torch.stack([moved.abs().sum() / layout.count, torch.linalg.vector_norm(moved)]))
     displacement_l1, displacement_l2 = torch.stack(displacement, dim=1)
     columns = {
-        "online_loss": sums.loss / sums.steps,
-        "online_error": sums.error / sums.steps,
-        "update_l1_mean": sums.update_l1 / sums.steps,
-        "update_l2_mean": sums.update_l2 / sums.steps,
+        **sums.means(),
         "displacement_l1": displacement_l1,
         "displacement_l2": displacement_l2,
     }

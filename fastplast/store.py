@@ -2,9 +2,9 @@
 
 ``config.json`` (resolved, itself a valid ``--config``), ``env.json`` (command, commit, versions, hardware, times),
 ``metrics/part-<task>-<start|end>.parquet`` (one row per member, every hyperparameter as a column),
-``metrics/definitions.json``, ``spectra/task-<task>-<start|end>.npz``, ``checkpoint/``, ``timings.jsonl`` (what is not
-reproducible bit for bit), ``figures/``. The same values make the same bytes: a resumed run rewrites its files as they
-were.
+``metrics/definitions.json``, ``epochs/part-<task>.parquet`` on request, ``spectra/task-<task>-<start|end>.npz``,
+``checkpoint/``, ``timings.jsonl`` (what is not reproducible bit for bit), ``figures/``. The same values make the same
+bytes: a resumed run rewrites its files as they were.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fastplast import checkpoint
 from fastplast.checkpoint import SCHEMA_VERSION, StoreError, append_line, environment, json_bytes, read_json, write_file
 from fastplast.config import closest
+from fastplast.tables import as_format, check_format, read_part, write_csv
 
 if TYPE_CHECKING:
     import numpy
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHENS = ("start", "end")
-FORMATS = ("pandas", "polars", "arrow")
 
 
 class Run:
@@ -78,7 +78,7 @@ class Run:
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters, as the first part of the metrics has them."""
-        table = _read_part(self._parts()[0])
+        table = read_part(self._parts()[0])
         return table.select(table.column_names[: table.column_names.index("task")]).sort_by("member").to_pandas()
 
     def metrics(self, format: str = "pandas") -> Any:
@@ -94,9 +94,10 @@ class Run:
             ValueError: if the format is unknown.
             ImportError: if polars is asked for and not installed.
         """
+        check_format(format)
         import pyarrow
 
-        table = pyarrow.concat_tables([_read_part(part) for part in self._parts()], promote_options="permissive")
+        table = pyarrow.concat_tables([read_part(part) for part in self._parts()], promote_options="permissive")
         table = table.sort_by([("task", "ascending"), ("when", "descending"), ("member", "ascending")])
         # A column without any value so far, such as diverged_step, has no type of its own.
         numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
@@ -124,6 +125,25 @@ class Run:
             raise StoreError(f"{path} is not there. Spectra of this run: {there}.")
         with numpy.load(path, allow_pickle=False) as arrays:
             return numpy.split(arrays["eigenvalues"], arrays["offsets"][1:-1])
+
+    def epochs(self, format: str = "pandas") -> Any:
+        """Curves within tasks, of a run with ``epoch_curves``: one row per member, task and epoch.
+
+        Args:
+            format: as of ``metrics``.
+
+        Returns:
+            A table of that library, sorted by task, epoch, member; a task is there once it has ended.
+
+        Raises:
+            StoreError: if there are none.
+        """
+        import pyarrow
+
+        parts = sorted((self.path / "epochs").glob("part-*.parquet"))
+        if not parts:
+            raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
+        return as_format(pyarrow.concat_tables([read_part(part) for part in parts]), format)
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates: one row per record, in the order of writing; after a resume a task may occur again."""
@@ -221,7 +241,12 @@ class RunWriter:
             env = run.env
             env["resumes"].append(environment(command))
             write_file(run.path / "env.json", json_bytes(env))
-            for folder in ("", "metrics", "spectra"):  # what a kill left behind; figures may have another writer
+            for folder in (
+                "",
+                "metrics",
+                "spectra",
+                "epochs",
+            ):  # what a kill left behind; figures may have another writer
                 for left in (run.path / folder).glob(".*.tmp"):
                     left.unlink()
         except BaseException:
@@ -287,6 +312,20 @@ class RunWriter:
         pyarrow.parquet.write_table(_table(task, when, columns), buffer, compression="zstd")
         write_file(self.run.path / "metrics" / f"part-{_place(task, when)}.parquet", buffer.getvalue())
 
+    def write_epochs(self, task: int, columns: Mapping[str, Any]) -> None:
+        """Writes the curves of a task, replacing what was there.
+
+        Args:
+            task: number of the task, from 0.
+            columns: name to values, one per epoch and member.
+        """
+        import pyarrow
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer, compression="zstd")
+        write_file(self.run.path / "epochs" / f"part-{task:05d}.parquet", buffer.getvalue())
+
     def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:
         """Writes the eigenvalues of every member as fp32: ``eigenvalues``, concatenated, and ``offsets`` `[M + 1]`.
 
@@ -349,54 +388,6 @@ class RunWriter:
         self.close()
 
 
-def as_format(table: pyarrow.Table, format: str) -> Any:
-    """A table of another library.
-
-    Args:
-        table: what to convert.
-        format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
-
-    Returns:
-        A table of that library.
-
-    Raises:
-        ValueError: if the format is unknown.
-        ImportError: if polars is asked for and not installed.
-    """
-    if format not in FORMATS:
-        raise ValueError(f"format must be a known name: got {format!r}. {closest(format, FORMATS)}")
-    if format == "pandas":
-        return table.to_pandas()
-    if format == "arrow":
-        return table
-    try:
-        import polars  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(
-            "format 'polars' needs the package polars, which is not installed. Install it with `pip install "
-            "polars`, or ask for 'pandas' or 'arrow'."
-        ) from error
-    return polars.from_arrow(table)
-
-
-def write_csv(table: pyarrow.Table, path: str | os.PathLike) -> Path:
-    """Writes a table as one CSV file, replacing what was there.
-
-    Args:
-        table: what to write.
-        path: the file.
-
-    Returns:
-        Its path.
-    """
-    import pyarrow.csv
-
-    buffer = io.BytesIO()
-    pyarrow.csv.write_csv(table, buffer)
-    write_file(Path(path), buffer.getvalue())
-    return Path(path)
-
-
 def _table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
     # What describes the member, then task and when, then what was measured.
     import pyarrow
@@ -421,14 +412,6 @@ def _table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
     arrays |= {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
     split = names.index("updates")
     return pyarrow.table({name: arrays[name] for name in (*names[:split], "task", "when", *names[split:])})
-
-
-def _read_part(path: Path) -> pyarrow.Table:
-    from pyarrow import parquet
-
-    # Not read_table: it takes a folder named like "lr=0.1" above the file for a column.
-    with parquet.ParquetFile(path) as file:
-        return file.read()
 
 
 def _place(task: int, when: str) -> str:

@@ -37,7 +37,7 @@ from fastplast.store import RunWriter
 
 @dataclass
 class Setup:
-    """An experiment ready to run."""
+    """An experiment ready to run; ``curve`` is `[epochs, metrics, M]` of the task so far, where it is asked for."""
 
     experiment: Experiment
     source: str
@@ -46,6 +46,7 @@ class Setup:
     group: Group
     state: GroupState
     engine: Engine
+    curve: Tensor | None = None
 
     @property
     def updates(self) -> int:
@@ -127,7 +128,8 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
     for name, tensor in state.tensors().items():
         setattr(state, name, tensor.to(device))
     engine = choose_engine(e, group, state, device)
-    return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine)
+    curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
+    return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine, curve)
 
 
 def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -172,6 +174,8 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
             order = seeding.orders(group.seeds, e.examples, e.batch_size, index, epoch)
             done = setup.engine.run(state, task, torch.from_numpy(order))
             sums.add(done)
+            if setup.curve is not None:
+                setup.curve[epoch] = torch.stack(list(done.means().values())).cpu()
             yield _epoch_event(setup, index, epoch, done, time.perf_counter() - clock)
             if epoch + 1 < e.epochs:
                 asked = stop()
@@ -187,6 +191,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
         hessian_seconds["hessian_seconds_end"] = end.member_seconds
         columns = probes.update_columns(sums, state, at_start, group.layout)
         _write(setup, writer, index, "end", end, {k: v.tolist() for k, v in columns.items()})
+        _write_curve(setup, writer, index)
         _save(setup, writer, {"task": index + 1, "epoch": 0}, at_start, sums, expected)
         saved = time.monotonic()
         measured += sum(end.seconds.values())
@@ -241,6 +246,16 @@ def _write(
         writer.write_spectra(task, when, measured.eigenvalues)
 
 
+def _write_curve(setup: Setup, writer: RunWriter, task: int) -> None:
+    if setup.curve is None:
+        return
+    epochs, _, members = setup.curve.shape
+    who = {name: list(values) * epochs for name, values in list(describe(setup).items())[:5]}
+    when = {"task": [task] * epochs * members, "epoch": [epoch for epoch in range(epochs) for _ in range(members)]}
+    names = Accumulators.zeros(1).means()
+    writer.write_epochs(task, who | when | {n: setup.curve[:, i].flatten().tolist() for i, n in enumerate(names)})
+
+
 def describe(setup: Setup) -> dict[str, Column]:
     """Who each member is: every hyperparameter as a column.
 
@@ -282,6 +297,8 @@ def _save(
     tensors = {f"state.{k}": v for k, v in setup.state.tensors().items()}
     tensors |= {f"sums.{k}": v for k, v in sums.tensors().items()}
     tensors |= {"task_start.params": at_start, "hessian.expected": expected}
+    if setup.curve is not None:
+        tensors["curve"] = setup.curve
     writer.save_checkpoint(tensors, position)
 
 
@@ -302,5 +319,7 @@ def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], Tensor, A
         tensor.copy_(tensors[f"state.{name}"])
     for name, tensor in sums.tensors().items():
         tensor.copy_(tensors[f"sums.{name}"])
+    if setup.curve is not None:
+        setup.curve.copy_(tensors["curve"])
     expected = tensors["hessian.expected"].clone()
     return position, tensors["task_start.params"].to(state.params.device, copy=True), sums, expected

@@ -237,6 +237,20 @@ def test_resuming_with_another_configuration_names_the_difference(tmp_path):
         proceed(tmp_path / "b", tasks=7)
 
 
+def test_curves_of_epochs_are_stored_on_request_and_outlive_a_kill(finished, tmp_path):
+    with pytest.raises(OSError, match="holds no curves of epochs"):
+        finished.epochs()
+    whole = fp.train(small(tmp_path / "a", epoch_curves=True)).epochs()
+    assert len(whole) == 2 * 3 * 2
+    metrics = finished.metrics().query("when == 'end'").reset_index(drop=True)
+    means = whole.groupby(["task", "member"]).online_loss.mean().reset_index(drop=True)
+    np.testing.assert_allclose(means, metrics.online_loss, rtol=1e-12)
+    _, events = start(small(tmp_path / "b", epoch_curves=True, checkpoint_minutes=1e-9))
+    drain(events, 4)
+    events.close()
+    pd.testing.assert_frame_equal(fp.resume(tmp_path / "b").epochs(), whole, check_exact=True)
+
+
 def test_an_existing_run_is_never_written_into(finished):
     with pytest.raises(FileExistsError, match="resume"):
         fp.train(small(finished.path))

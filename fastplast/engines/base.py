@@ -101,6 +101,15 @@ class Accumulators:
         """Name to tensor, for checkpoints."""
         return dict(vars(self))
 
+    def means(self) -> dict[str, Tensor]:
+        """Metric to mean over the updates, `[M]` float64; NaN for members that made none."""
+        return {
+            "online_loss": self.loss / self.steps,
+            "online_error": self.error / self.steps,
+            "update_l1_mean": self.update_l1 / self.steps,
+            "update_l2_mean": self.update_l2 / self.steps,
+        }
+
     def add(self, other: Accumulators) -> None:
         """Adds the sums of another call."""
         for name, total in self.tensors().items():

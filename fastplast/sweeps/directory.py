@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
-from fastplast.store import Run, as_format, write_csv
+from fastplast.store import Run
 from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
+from fastplast.tables import as_format, write_csv
 
 if TYPE_CHECKING:
     import pandas

@@ -1,6 +1,7 @@
 """A grid becomes members; a bad one is refused before anything runs, with its line."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +165,9 @@ def test_files_that_are_no_grids_are_refused(tmp_path):
         read_grid(tmp_path / "absent.toml")
     with pytest.raises(ConfigError, match="grid must hold at least one cross: got none"):
         grid_of([])
+
+
+@pytest.mark.parametrize(("name", "members"), [("paper.toml", 4 * 3 * 30 + 3 * 3 * 5 * 3 * 10), ("appendix.toml", 150 + 30 + 30 + 70 + 60),
+                                               ("class_pairs.yaml", 2 * 10 * (3 + 3 * 2))])  # fmt: skip
+def test_the_grids_of_the_paper_expand(name, members):
+    assert len(expand(read_grid(Path(__file__).parents[2] / "docs" / "grids" / name))) == members
