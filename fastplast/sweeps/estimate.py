@@ -15,7 +15,7 @@ from fastplast.problems import make_task
 from fastplast.sweeps.plan import GroupPlan, Plan
 from fastplast.trainer import Setup, prepare
 
-_SAMPLE = 32  # members that a rate is measured with
+_SAMPLE = 8  # members that a rate is measured with
 
 
 def describe(plan: Plan) -> str:

@@ -167,7 +167,13 @@ def test_files_that_are_no_grids_are_refused(tmp_path):
         grid_of([])
 
 
-@pytest.mark.parametrize(("name", "members"), [("paper.toml", 4 * 3 * 30 + 3 * 3 * 5 * 3 * 10), ("appendix.toml", 150 + 30 + 30 + 70 + 60),
-                                               ("class_pairs.yaml", 2 * 10 * (3 + 3 * 2))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("paper.toml", 4 * 3 * 30 + 3 * 3 * 5 * 3 * 10),
+        ("appendix.toml", 150 + 30 + 30 + 70 + 60),
+        ("class_pairs.yaml", 2 * 10 * (3 + 3 * 2)),
+    ],
+)
 def test_the_grids_of_the_paper_expand(name, members):
     assert len(expand(read_grid(Path(__file__).parents[2] / "docs" / "grids" / name))) == members
