@@ -100,5 +100,6 @@ def _measuring(setup: Setup) -> float:
     e, clock = setup.experiment, time.perf_counter()
     pull = pull_of(setup.group, setup.state)
     task = make_task(setup.problem, 0)
-    measure_group(setup.group, setup.state, task, pull, with_probes=True, with_hessian=e.srank != "off")
+    hessian = e.srank != "off"
+    measure_group(setup.group, setup.state, task, pull, with_probes=True, with_hessian=hessian, method=e.srank_method)
     return 2 * (time.perf_counter() - clock) * (e.tasks or 0) / e.probe_every
