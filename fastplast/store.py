@@ -21,12 +21,22 @@ from typing import TYPE_CHECKING, Any
 from fastplast import checkpoint
 from fastplast.checkpoint import SCHEMA_VERSION, StoreError, append_line, environment, json_bytes, read_json, write_file
 from fastplast.config import closest
-from fastplast.tables import as_format, check_format, read_part, write_csv
+from fastplast.tables import (
+    ORDER,
+    as_format,
+    check_format,
+    joined,
+    measured,
+    on_host,
+    read_part,
+    table_of,
+    write_csv,
+    write_part,
+)
 
 if TYPE_CHECKING:
     import numpy
     import pandas
-    import pyarrow
     from torch import Tensor
 
 WHENS = ("start", "end")
@@ -95,14 +105,7 @@ class Run:
             ImportError: if polars is asked for and not installed.
         """
         check_format(format)
-        import pyarrow
-
-        table = pyarrow.concat_tables([read_part(part) for part in self._parts()], promote_options="permissive")
-        table = table.sort_by([("task", "ascending"), ("when", "descending"), ("member", "ascending")])
-        # A column without any value so far, such as diverged_step, has no type of its own.
-        numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
-        table = table.cast(pyarrow.schema(numbers))
-        return as_format(table, format)
+        return as_format(joined([read_part(part) for part in self._parts()]).sort_by(ORDER), format)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block.
@@ -138,12 +141,10 @@ class Run:
         Raises:
             StoreError: if there are none.
         """
-        import pyarrow
-
         parts = sorted((self.path / "epochs").glob("part-*.parquet"))
         if not parts:
             raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
-        return as_format(pyarrow.concat_tables([read_part(part) for part in parts]), format)
+        return as_format(joined([read_part(part) for part in parts]), format)
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates: one row per record, in the order of writing; after a resume a task may occur again."""
@@ -306,11 +307,8 @@ class RunWriter:
             columns: name to `[M]` values, None where there is none; first ``member``, ``seed`` and the
                 hyperparameters, then ``updates`` and what was measured. ``task`` and ``when`` are put between the two.
         """
-        import pyarrow.parquet
-
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(_table(task, when, columns), buffer, compression="zstd")
-        write_file(self.run.path / "metrics" / f"part-{_place(task, when)}.parquet", buffer.getvalue())
+        path = self.run.path / "metrics" / f"part-{_place(task, when)}.parquet"
+        write_part(measured(task, when, columns), path)
 
     def write_epochs(self, task: int, columns: Mapping[str, Any]) -> None:
         """Writes the curves of a task, replacing what was there.
@@ -319,12 +317,7 @@ class RunWriter:
             task: number of the task, from 0.
             columns: name to values, one per epoch and member.
         """
-        import pyarrow
-        import pyarrow.parquet
-
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer, compression="zstd")
-        write_file(self.run.path / "epochs" / f"part-{task:05d}.parquet", buffer.getvalue())
+        write_part(table_of(columns), self.run.path / "epochs" / f"part-{task:05d}.parquet")
 
     def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:
         """Writes the eigenvalues of every member as fp32: ``eigenvalues``, concatenated, and ``offsets`` `[M + 1]`.
@@ -337,7 +330,7 @@ class RunWriter:
         import numpy
 
         with numpy.errstate(over="ignore"):  # a member about to diverge: infinite in fp32
-            rows = [numpy.asarray(_on_host(row), dtype=numpy.float32).reshape(-1) for row in eigenvalues]
+            rows = [numpy.asarray(on_host(row), dtype=numpy.float32).reshape(-1) for row in eigenvalues]
         offsets = numpy.cumsum([0, *map(len, rows)], dtype=numpy.int64)
         buffer = io.BytesIO()
         numpy.savez(buffer, eigenvalues=numpy.concatenate([*rows, numpy.empty(0, numpy.float32)]), offsets=offsets)
@@ -388,32 +381,6 @@ class RunWriter:
         self.close()
 
 
-def _table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
-    # What describes the member, then task and when, then what was measured.
-    import pyarrow
-
-    names = [name for name in columns if name not in ("task", "when")]
-    if "updates" not in names or "member" not in names[: names.index("updates")]:
-        raise ValueError(
-            f"columns must have member, hyperparameters, updates, and then what was measured: got {', '.join(names)}."
-        )
-    arrays = {}
-    for name in names:
-        try:
-            arrays[name] = pyarrow.array(_on_host(columns[name]))
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-            raise ValueError(f"columns[{name!r}] must be `[M]` numbers, texts or booleans: {error}.") from error
-        if len(arrays[name]) != len(columns["member"]):
-            raise ValueError(
-                f"columns[{name!r}] must have a value for each of {len(columns['member'])} members: got "
-                f"{len(arrays[name])}."
-            )
-    rows = len(columns["member"])
-    arrays |= {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
-    split = names.index("updates")
-    return pyarrow.table({name: arrays[name] for name in (*names[:split], "task", "when", *names[split:])})
-
-
 def _place(task: int, when: str) -> str:
     if when not in WHENS:
         raise ValueError(f"when must be a known name: got {when!r}. {closest(when, WHENS)}")
@@ -425,7 +392,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, inner in value.items():
         flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {prefix + name: inner}
     return flat
-
-
-def _on_host(values: Any) -> Any:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = ("pandas", "polars", "arrow")
+ORDER = [("task", "ascending"), ("when", "descending"), ("member", "ascending")]
 
 
 def read_part(path: Path) -> pyarrow.Table:
@@ -23,6 +25,103 @@ def read_part(path: Path) -> pyarrow.Table:
     # Not read_table: it takes a folder named like "lr=0.1" above the file for a column.
     with parquet.ParquetFile(path) as file:
         return file.read()
+
+
+def write_part(table: pyarrow.Table, path: Path) -> None:
+    """Writes a Parquet file of a run, replacing what was there; the same table makes the same bytes."""
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    write_file(path, buffer.getvalue())
+
+
+def table_of(columns: Mapping[str, Any]) -> pyarrow.Table:
+    """A table of columns of one length."""
+    import pyarrow
+
+    return pyarrow.table(dict(columns))
+
+
+def measured(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
+    """The table of one probe time: what describes the member, then task and when, then what was measured.
+
+    Args:
+        task: number of the task.
+        when: ``"start"`` or ``"end"``.
+        columns: name to `[M]` values; see ``RunWriter.write_metrics``.
+
+    Returns:
+        One row per member.
+
+    Raises:
+        ValueError: if columns are missing or do not fit together.
+    """
+    import pyarrow
+
+    names = [name for name in columns if name not in ("task", "when")]
+    if "updates" not in names or "member" not in names[: names.index("updates")]:
+        raise ValueError(
+            f"columns must have member, hyperparameters, updates, and then what was measured: got {', '.join(names)}."
+        )
+    arrays = {}
+    for name in names:
+        try:
+            arrays[name] = pyarrow.array(on_host(columns[name]))
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+            raise ValueError(f"columns[{name!r}] must be `[M]` numbers, texts or booleans: {error}.") from error
+        if len(arrays[name]) != len(columns["member"]):
+            raise ValueError(
+                f"columns[{name!r}] must have a value for each of {len(columns['member'])} members: got "
+                f"{len(arrays[name])}."
+            )
+    rows = len(columns["member"])
+    arrays |= {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
+    split = names.index("updates")
+    return pyarrow.table({name: arrays[name] for name in (*names[:split], "task", "when", *names[split:])})
+
+
+def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+    """Tables one below the other; what one of them lacks is null there.
+
+    Args:
+        tables: at least one; columns of one name have types that fit each other.
+
+    Returns:
+        Their rows in order.
+    """
+    import pyarrow
+
+    table = pyarrow.concat_tables(tables, promote_options="permissive")
+    # A column without any value so far, such as diverged_step, has no type of its own.
+    numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
+    return table.cast(pyarrow.schema(numbers))
+
+
+def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Table:
+    """Metrics of several runs as those of one.
+
+    Args:
+        shards: the metrics of each run, and the numbers of the members that are taken from it.
+
+    Returns:
+        What describes a member, then task and when, then what was measured. Members are numbered anew, by what
+        describes them.
+    """
+    import pyarrow
+
+    tables = []
+    for i, (table, numbers) in enumerate(shards):
+        chosen = set(numbers)
+        table = table.filter(pyarrow.array([member in chosen for member in table["member"].to_pylist()]))
+        tables.append(_forgetful(table.append_column("shard", pyarrow.array([i] * len(table)))))
+    described: dict[str, None] = {}
+    measured: dict[str, None] = {}
+    for part in tables:
+        split = part.column_names.index("task")
+        described |= dict.fromkeys(part.column_names[:split])
+        measured |= dict.fromkeys(part.column_names[split:])
+    return _numbered(joined(tables).select([*described, *measured]))
 
 
 def check_format(format: str) -> None:
@@ -83,3 +182,33 @@ def write_csv(table: pyarrow.Table, path: str | os.PathLike) -> Path:
     pyarrow.csv.write_csv(table, buffer)
     write_file(Path(path), buffer.getvalue())
     return Path(path)
+
+
+def _forgetful(table: pyarrow.Table) -> pyarrow.Table:
+    """The table, its columns without a value having no type: in another table they may have one."""
+    import pyarrow
+
+    for i, (name, column) in enumerate(zip(table.column_names, table.columns)):
+        if column.null_count == len(column):
+            table = table.set_column(i, name, pyarrow.nulls(len(column)))
+    return table
+
+
+def _numbered(table: pyarrow.Table) -> pyarrow.Table:
+    """Numbers members by what describes them, and sorts as a run's table is."""
+    import pyarrow
+
+    names = table.column_names[: table.column_names.index("task")]
+    by = [name for name in names if name not in ("member", "seed", "engine", "data_source")] + ["seed"]
+    who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
+    who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
+    number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}
+    places = zip(table["shard"].to_pylist(), table["member"].to_pylist())
+    numbers = pyarrow.array([number[place] for place in places], pyarrow.int64())
+    table = table.set_column(table.column_names.index("member"), "member", numbers).drop_columns(["shard"])
+    return table.sort_by(ORDER)
+
+
+def on_host(values: Any) -> Any:
+    """A tensor as a NumPy array, and anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values

@@ -55,8 +55,11 @@ def test_fastplast_reaches_kernels_only_through_its_doors(path):
         assert "fastplast_kernels" not in roots(path)
 
 
-def test_config_needs_the_standard_library_only():
-    assert roots(ROOT / "fastplast/config.py") <= set(sys.stdlib_module_names) | {"__future__"}
+def test_config_and_its_rules_need_the_standard_library_only():
+    names = imported(ROOT / "fastplast/config.py") | imported(ROOT / "fastplast/rules.py")
+    ours = {name for name in names if name.split(".")[0] == "fastplast"}
+    assert {name.split(".")[0] for name in names - ours} <= set(sys.stdlib_module_names) | {"__future__"}
+    assert all(".".join(name.split(".")[:2]) in ("fastplast.config", "fastplast.rules") for name in ours)
 
 
 @pytest.mark.parametrize("path", files("fastplast"), ids=lambda p: str(p.relative_to(ROOT)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
 from fastplast.store import Run
 from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
-from fastplast.tables import as_format, write_csv
+from fastplast.tables import as_format, check_format, merged, write_csv
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
 
 SHARDS = "shards"
 
@@ -86,16 +84,8 @@ class Sweep:
             ValueError: if the format is unknown.
             StoreError: if no shard has been measured yet.
         """
-        import pyarrow
-
-        tables = []
-        for shard, numbers in self._chosen():
-            table = shard.metrics("arrow")
-            chosen = set(numbers)
-            tables.append(table.filter(pyarrow.array([member in chosen for member in table["member"].to_pylist()])))
-        shard_of = [pyarrow.array([i] * len(table)) for i, table in enumerate(tables)]
-        tables = [table.append_column("shard", column) for table, column in zip(tables, shard_of)]
-        return as_format(_numbered(_joined(tables)), format)
+        check_format(format)
+        return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self._chosen()]), format)
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates of all shards, with the name of the shard."""
@@ -183,45 +173,3 @@ def _curve(group: Experiment) -> str:
 
 def _progress(shard: Run) -> int:
     return len(list((shard.path / "metrics").glob("part-*.parquet")))
-
-
-def _joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
-    """Tables of different networks as one: what describes a member, then task and when, then what was measured."""
-    import pyarrow
-
-    # A column without a value in one shard takes the type that it has in another.
-    tables = [_forgetful(table) for table in tables]
-    table = pyarrow.concat_tables(tables, promote_options="permissive")
-    numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
-    table = table.cast(pyarrow.schema(numbers))
-    described: dict[str, None] = {}
-    measured: dict[str, None] = {}
-    for part in tables:
-        split = part.column_names.index("task")
-        described |= dict.fromkeys(part.column_names[:split])
-        measured |= dict.fromkeys(part.column_names[split:])
-    return table.select([*described, *measured])
-
-
-def _forgetful(table: pyarrow.Table) -> pyarrow.Table:
-    import pyarrow
-
-    for i, (name, column) in enumerate(zip(table.column_names, table.columns)):
-        if column.null_count == len(column):
-            table = table.set_column(i, name, pyarrow.nulls(len(column)))
-    return table
-
-
-def _numbered(table: pyarrow.Table) -> pyarrow.Table:
-    """Numbers members by what describes them, and sorts as a run's table is."""
-    import pyarrow
-
-    names = table.column_names[: table.column_names.index("task")]
-    by = [name for name in names if name not in ("member", "seed", "engine", "data_source")] + ["seed"]
-    who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
-    who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
-    number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}
-    places = zip(table["shard"].to_pylist(), table["member"].to_pylist())
-    numbers = pyarrow.array([number[place] for place in places], pyarrow.int64())
-    table = table.set_column(table.column_names.index("member"), "member", numbers).drop_columns(["shard"])
-    return table.sort_by([("task", "ascending"), ("when", "descending"), ("member", "ascending")])
