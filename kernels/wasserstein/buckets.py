@@ -174,33 +174,6 @@ def deal(buckets: Buckets, sorted_init: Tensor, q: Tensor) -> None:
     )  # fmt: skip
 
 
-def penalty_and_gradient(w: Tensor, sorted_init: Tensor, reduction: str = "mean") -> tuple[Tensor, Tensor, Tensor]:
-    """The regulariser of rows by themselves, from a cold start: six launches and the sum.
-
-    Args:
-        w: `[M, n]` float32, contiguous.
-        sorted_init: `[M, n]` float32, contiguous, ascending in every row.
-        reduction: ``mean`` (c = 1/n) or ``sum`` (c = 1).
-
-    Returns:
-        Penalty c sum (w - q)^2 `[M]`, its gradient 2 c (w - q) `[M, n]`, and `[M]` bool, whether the row is finite.
-        Penalty and gradient of a row that is not are NaN.
-    """
-    members, length = w.shape
-    buckets = allocate(members, length, [(0, length)], w.device)
-    q = torch.full_like(w, torch.nan)
-    warm_up(buckets, w)
-    insert(buckets, w)
-    scan(buckets)
-    deal(buckets, sorted_init, q)
-    c = 1.0 / length if reduction == "mean" else 1.0
-    factor = torch.full((members,), 2.0 * c, device=w.device)
-    blocks = ceil(length / gpu.BLOCK)
-    gradient, partial = torch.empty_like(w), torch.empty(members, blocks, device=w.device)
-    gpu.pull_kernel[blocks, members](w, q, factor, gradient, partial, length, BLOCK=gpu.BLOCK, **gpu.OPTIONS)
-    return partial.double().sum(1).mul(c).float(), gradient, buckets.ranked[:, 0] != 0
-
-
 def bytes_per_weight(length: int) -> dict[str, float]:
     """Memory traffic of a row of `length` weights and step: distinct bytes of each launch, per weight.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -97,10 +98,15 @@ def target(w: Tensor, sorted_init: Tensor) -> Tensor:
 
 def kernels(w: Tensor, sorted_init: Tensor) -> ModuleType:
     """The module whose `target` and `penalty_and_gradient` serve these tensors: the only place that chooses."""
-    if w.device.type == "cpu" and w.dtype == sorted_init.dtype == torch.float32:
-        from fastplast_kernels.wasserstein import cpu_rows  # Numba is imported when first needed
+    if w.dtype == sorted_init.dtype == torch.float32:
+        if w.device.type == "cpu":
+            from fastplast_kernels.wasserstein import cpu_rows  # Numba is imported when first needed
 
-        return cpu_rows
+            return cpu_rows
+        if w.is_cuda and find_spec("triton"):
+            from fastplast_kernels.wasserstein import gpu_rows
+
+            return gpu_rows
     return reference
 
 

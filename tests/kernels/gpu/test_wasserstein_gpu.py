@@ -9,7 +9,8 @@ from torch import Tensor
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.wasserstein import buckets as ops
-from fastplast_kernels.wasserstein import gpu
+from fastplast_kernels.wasserstein import gpu, gpu_rows, penalty, sort_init, wasserstein_penalty
+from fastplast_kernels.wasserstein.reference import penalty as reference_penalty
 from fastplast_kernels.wasserstein.reference import target
 
 SIZES = (1, 2, 33, 200) if INTERPRETED else (1, 2, 31, 256, 257, 4001, 100_352, 300_000)
@@ -166,17 +167,37 @@ def test_penalty_and_gradient_are_those_of_the_formula(device):
     w = torch.randn(3, n, generator=torch.Generator().manual_seed(3)).to(device)
     init = quantiles(n).expand(3, n).contiguous().to(device)
     distance = w - target(w, init)
-    for reduction, c in (("mean", 1.0 / n), ("sum", 1.0)):
-        penalty, gradient, finite = ops.penalty_and_gradient(w, init, reduction)
-        factor = torch.tensor(2.0 * c, device=device)
-        assert torch.equal(gradient, factor * distance)
+    for c in (1.0 / n, 1.0):
+        value, gradient = gpu_rows.penalty_and_gradient(w, init, c)
+        assert torch.equal(gradient, torch.tensor(2.0 * c, device=device) * distance)
         expected = c * distance.double().square().sum(1)
-        torch.testing.assert_close(penalty.double(), expected, rtol=n * 2**-24, atol=0)
-        assert finite.all()
-    penalty, gradient, finite = ops.penalty_and_gradient(torch.full_like(w, torch.nan), init)
-    assert not finite.any()
-    assert gradient.isnan().all()
-    assert penalty.isnan().all()
+        torch.testing.assert_close(value.double(), expected, rtol=n * 2**-24, atol=0)
+    w[1, 7] = torch.inf
+    value, gradient = gpu_rows.penalty_and_gradient(w, init, 1.0)
+    assert value.isfinite().tolist() == [True, False, True]
+    assert gradient[1].isnan().all()
+    assert gradient[::2].isfinite().all()
+
+
+def test_rows_of_any_shape_share_initial_weights(device):
+    n = 70
+    w = torch.randn(2, 2, n, generator=torch.Generator().manual_seed(4)).to(device)
+    init = quantiles(n).to(device)
+    assert torch.equal(gpu_rows.target(w, init), target(w, init))
+    assert torch.equal(gpu_rows.target(w[0, 0], init), target(w[0, 0], init))
+    value, gradient = gpu_rows.penalty_and_gradient(w, init, 0.5)
+    assert (value.shape, gradient.shape) == ((2, 2), (2, 2, n))
+
+
+if not INTERPRETED:  # tensors on the CPU go to the kernels of the CPU
+
+    def test_the_loss_term_goes_to_the_kernels_of_its_device(device):
+        w = torch.randn(40, 50, device=device, requires_grad=True)
+        init = sort_init(torch.randn(40, 50, device=device))
+        penalty(w, init).backward()
+        assert torch.equal(w.grad.flatten(), wasserstein_penalty(w.flatten()[None], init[None])[1][0])
+        expected = reference_penalty(w.detach().cpu().flatten(), init.cpu())
+        torch.testing.assert_close(penalty(w, init).cpu(), expected)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="bytes are counted in the interpreter")
