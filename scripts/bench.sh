@@ -8,6 +8,7 @@ setup_env dev,bench
 
 machine="$(python scripts/bench_table.py --machine)"
 mkdir -p "bench/results/$machine"
+export FASTPLAST_BENCH_MACHINE="$machine"
 python -m pytest bench -o python_files='bench_*.py' -o timeout=3600 --benchmark-only \
     --benchmark-json "bench/results/$machine/latest.json" "$@"
 python scripts/bench_table.py "bench/results/$machine/latest.json" >"bench/results/$machine/README.md"

@@ -46,6 +46,12 @@ def table(results: dict[str, Any]) -> str:
             lines += [f"| | microseconds per {extra.get('unit', 'member-update')} | ratio |", "|---|---|---|"]
             lines += [f"| {name} | {us:,.1f} | {extra['ratio'][name]:.2f} |" for name, us in extra["us"].items()]
             continue
+        if "seconds" in extra:
+            lines += ["| | seconds | ratio |", "|---|---|---|"]
+            lines += [
+                f"| {name} | {value:,.3f} | {extra['ratio'][name]:.2f} |" for name, value in extra["seconds"].items()
+            ]
+            continue
         lines += ["| | |", "|---|---|", f"| median ms | {bench['stats']['median'] * 1e3:,.3f} |"]
         lines += [f"| {key} | {value:,.4g} |" for key, value in extra.items() if isinstance(value, (int, float))]
     return "\n".join(lines) + "\n"

@@ -34,8 +34,8 @@ def plot_validation(cases: Sequence[Case], path: str | os.PathLike) -> Path:
             if not part:
                 continue
             exact = [case.exact for case in part]
-            below = [case.estimate - case.lo for case in part]
-            above = [min(case.hi, case.dimension) - case.estimate for case in part]
+            below = [max(case.estimate - case.lo, 0) for case in part]  # a wrong certificate is drawn too
+            above = [max(min(case.hi, case.dimension) - case.estimate, 0) for case in part]
             off = [case.estimate - case.exact for case in part]
             bounds.errorbar(exact, off, (below, above), fmt=mark, ms=3, lw=0.8, alpha=0.7, label=method)
             speed.plot(exact, [case.speed_up for case in part], mark, ms=3, alpha=0.7, label=method)

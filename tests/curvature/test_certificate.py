@@ -104,6 +104,26 @@ def test_bounds_hold_for_every_spectrum(values, scale, seed, depth):
     assert int(found.lo) <= int(stable_rank(torch.linalg.eigvalsh(matrix))) <= int(found.hi)
 
 
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    kind=st.sampled_from(SPECTRA),
+    basis=st.sampled_from(BASES),
+    size=st.integers(2, 8),
+    depth=st.integers(1, 8),
+    seed=st.integers(0, 10**9),
+    knows=st.booleans(),
+)
+def test_bounds_hold_for_every_kind_of_spectrum_and_basis(kind, basis, size, depth, seed, knows):
+    generator = torch.Generator().manual_seed(seed)
+    matrix = conjugate(random_spectrum(kind, size, generator), generator)
+    vectors = random_basis(basis, matrix, size if basis == "whole" else min(depth, size), generator)
+    found = certify(compress(matrix, vectors, matrix if knows else None))
+    exact = int(stable_rank(torch.linalg.eigvalsh(matrix)))
+    assert int(found.lo) <= exact <= int(found.hi)
+    assert int(found.lo) <= int(found.estimate) <= int(found.hi)
+
+
 @pytest.mark.parametrize("size", [60, 200])
 def test_bounds_meet_when_the_basis_is_the_leading_invariant_space(size):
     generator = torch.Generator().manual_seed(0)
