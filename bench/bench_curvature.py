@@ -18,7 +18,7 @@ import torch
 from fastplast import probes, seeding
 from fastplast.config import Experiment
 from fastplast.curvature import Tail, measure
-from fastplast.measure import last_hidden_features, tail_of
+from fastplast.measure import tail_of
 from fastplast.problems import make_task
 from fastplast.trainer import prepare
 
@@ -38,8 +38,7 @@ def states() -> tuple[dict[int, Tail], float]:
         task = make_task(setup.problem, index)
         inputs = []
         for m in range(MEMBERS):
-            evaluation = probes.evaluate(setup.group.network, setup.state.params[m], task, m)
-            inputs.append(last_hidden_features(setup.group.network, evaluation, task, m))
+            inputs.append(probes.evaluate(setup.group.network, setup.state.params[m], task, m).tail_inputs)
         found[index] = tail_of(setup.group.network, setup.state.params.clone(), task.labels, inputs)
         for epoch in range(EPOCHS):
             order = torch.from_numpy(seeding.orders(setup.group.seeds, 1280, 16, index, epoch))

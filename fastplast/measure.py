@@ -16,7 +16,7 @@ from fastplast.curvature import Curvature, Tail, measure, measure_block
 from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.engines.base import Group, GroupState
 from fastplast.methods import Pull
-from fastplast.networks import AnyNetwork, Dense, ModuleNetwork, Network
+from fastplast.networks import AnyNetwork, ModuleNetwork, Network
 from fastplast.problems import Task
 
 Column = Sequence[float | int | bool | str | None]
@@ -149,7 +149,7 @@ def measure_group(
             row |= probes.weight_columns(state.params[member], state.init[member], group.layout)
         rows.append(row)
         if with_hessian and group.network.has_closed_tail:
-            tails.append(last_hidden_features(group.network, found, task, member))
+            tails.append(found.tail_inputs)
             if len(tails) == _MEMBERS_AT_ONCE or member == len(group.members) - 1:
                 clock = time.perf_counter()
                 members = slice(member + 1 - len(tails), member + 1)
@@ -160,8 +160,8 @@ def measure_group(
                 tails = []
         elif with_hessian and not isinstance(group.network, ModuleNetwork):
             clock = time.perf_counter()
-            inputs = last_hidden_features(group.network, found, task, member)
-            curvature.append(_measure_tail(group.network, state.params[member], task.labels[member], inputs))
+            labels = task.labels[member]
+            curvature.append(_measure_tail(group.network, state.params[member], labels, found.tail_inputs))
             seconds["hessian"] += time.perf_counter() - clock
     if with_hessian and isinstance(group.network, ModuleNetwork):
         clock = time.perf_counter()
@@ -175,22 +175,6 @@ def measure_group(
     eigenvalues = [e for part in curvature for e in part.eigenvalues] if curvature else None
     member_seconds = [s for part in curvature for s in part.seconds.tolist()] if curvature else None
     return Measurement(columns, eigenvalues, seconds, member_seconds)
-
-
-def last_hidden_features(network: AnyNetwork, found: probes.Evaluation, task: Task, member: int) -> Tensor:
-    """What enters a member's last two layers.
-
-    Args:
-        network: a built-in network.
-        found: the member's evaluation.
-        task: on whose examples.
-        member: its index.
-
-    Returns:
-        `[N, I]`.
-    """
-    hidden = [layer.name for layer in network.layers if isinstance(layer, Dense)][:-2]  # type: ignore[union-attr]
-    return found.features[hidden[-1]] if hidden else probes.member_inputs(task, member)
 
 
 def tail_of(network: AnyNetwork, params: Tensor, labels: Tensor, inputs: list[Tensor]) -> Tail:

@@ -80,12 +80,14 @@ class Evaluation:
         error: misclassified fraction.
         features: name of hidden layer to post-activation features `[N, F]`; a convolution's averaged over space.
         magnitudes: name to data-averaged absolute activation `[F]`.
+        tail_inputs: `[N, I]`, what enters the last two layers.
     """
 
     loss: float
     error: float
     features: dict[str, Tensor]
     magnitudes: dict[str, Tensor]
+    tail_inputs: Tensor
 
 
 def member_inputs(task: Task, member: int) -> Tensor:
@@ -122,7 +124,8 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
         features[name] = h.mean(space) if space else h
         magnitudes[name] = h.abs().mean((0, *space))
     error = (logits.argmax(1) != labels).double().mean() if bool(logits.isfinite().all()) else torch.tensor(torch.nan)
-    return Evaluation(float(loss), float(error), features, magnitudes)
+    below = found[-2].flatten(1) if len(found) > 1 else x
+    return Evaluation(float(loss), float(error), features, magnitudes, below.double())
 
 
 def test_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> dict[str, float]:

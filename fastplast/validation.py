@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from fastplast.curvature import Tail, measure, stable_rank
 from fastplast.curvature.estimates import empirical_fisher_rank, gauss_newton_rank, plain_lanczos_rank
 from fastplast.curvature.lanczos import Known, block_lanczos
 from fastplast.curvature.synthetic import conjugate, spectra
-from fastplast.measure import last_hidden_features, tail_of
+from fastplast.measure import tail_of
 from fastplast.problems import Task, make_task
 from fastplast.store import Run
 from fastplast.trainer import Setup, prepare
@@ -238,6 +237,5 @@ def _tail(setup: Setup, task: Task) -> Tail:
     network, params = setup.group.network, setup.state.params
     inputs: list[Tensor] = []
     for member in range(len(setup.group.members)):
-        found: Any = probes.evaluate(network, params[member], task, member)
-        inputs.append(last_hidden_features(network, found, task, member))
+        inputs.append(probes.evaluate(network, params[member], task, member).tail_inputs)
     return tail_of(network, params, task.labels, inputs)

@@ -29,12 +29,35 @@ def moved(trial, seed: int = 0):
 def evaluation(**features: np.ndarray) -> Evaluation:
     """What ``evaluate`` would give for features `[N, F]`."""
     tensors = {name: torch.from_numpy(np.asarray(h, dtype=np.float64)) for name, h in features.items()}
-    return Evaluation(0.0, 0.0, tensors, {name: h.abs().mean(0) for name, h in tensors.items()})
+    return Evaluation(0.0, 0.0, tensors, {name: h.abs().mean(0) for name, h in tensors.items()}, torch.empty(0))
 
 
 def srank(matrix: np.ndarray) -> float:
     s = np.linalg.svd(matrix, compute_uv=False)
     return float(1 + np.argmax(np.cumsum(s) / s.sum() > 0.99))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "mlp"},
+        {"network": "mlp", "widths": (9,)},
+        {"network": "cnn", "benchmark": "cifar_shuffle"},
+        {"network": "cnn", "benchmark": "cifar_shuffle", "widths": (9,)},
+    ],
+    ids=str,
+)
+def test_tail_inputs_are_what_enters_the_last_two_layers(fields: dict, make_trial) -> None:
+    trial = moved(make_trial(**{"benchmark": "mnist_shuffle", **fields}))
+    network, row = trial.group.network, trial.state.params[1]
+    task = trial.task(0)
+    below = evaluate(network, row, task, 1).tail_inputs
+    views = {name: view[0].double() for name, view in network.layout.views(row[None]).items()}
+    first, last = (layer.name for layer in network.layers[-2:])
+    hidden = torch.relu(below @ views[f"{first}.weight"].T + views[f"{first}.bias"])
+    logits = hidden @ views[f"{last}.weight"].T + views[f"{last}.bias"]
+    expected, _ = network.forward(row, task.inputs(torch.arange(40).expand(3, 40))[1], torch.float64)
+    assert_close("logits", logits, expected.double(), length=36, factor=64.0)
 
 
 @pytest.mark.parametrize("activation", ELEMENTWISE)
