@@ -184,7 +184,8 @@ def test_the_first_task_of_a_redrawn_head_is_the_initial_one(make_trial):
 
 
 def test_the_convnet_is_that_of_continual_imagenet():
-    e = fp.Experiment(benchmark="class_pairs", dataset="cifar10", srank="off").resolved()
+    small = {"examples": 100, "test_examples": 20}  # of the images that travel with the package
+    e = fp.Experiment(benchmark="class_pairs", dataset="cifar10", srank="off", **small).resolved()
     setup = prepare(fp.Experiment(**e.to_dict() | {"seeds": 1}))
     assert setup.group.layout.count == 177_218
     assert [slot.shape for slot in setup.group.layout.slots if slot.is_weight] == [

@@ -72,11 +72,12 @@ def train(
         TypeError: if a tensor has the wrong dtype or is not contiguous.
     """
     state = (params, m, v, steps, diverged)
-    convolutions, tail = _check_layers(layers, params.shape[1], data)
-    return calls.train(
-        state, lambda batch: _plan(convolutions, tail, batch), data, order, hyper, optimizer, decoupled, anchor, ranked,
-        threads, _TRAINERS,
-    )  # fmt: skip
+
+    def plan(batch: int) -> calls.Plan:
+        convolutions, tail = _check_layers(layers, params.shape[1], data)
+        return _plan(convolutions, tail, batch)
+
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, threads, _TRAINERS)
 
 
 def evaluate(

@@ -58,7 +58,7 @@ def train(
 
     Args:
         state: params, m, v `[M, P]`, steps and diverged `[M]`; changed in place.
-        make_plan: from B to the plan of checked layers.
+        make_plan: from B to the plan of the layers, which it checks.
         data: the task.
         order: `[M, S, B]`.
         hyper: per member.

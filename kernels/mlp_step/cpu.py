@@ -64,11 +64,12 @@ def train(
         TypeError: if a tensor has the wrong dtype or is not contiguous.
     """
     state = (params, m, v, steps, diverged)
-    check_layers(layers, params.shape[1], data.scale.numel())
-    return calls.train(
-        state, lambda batch: _plan(layers, batch), data, order, hyper, optimizer, decoupled, anchor, ranked, threads,
-        _TRAINERS,
-    )  # fmt: skip
+
+    def plan(batch: int) -> calls.Plan:
+        check_layers(layers, params.shape[1], data.scale.numel())
+        return _plan(layers, batch)
+
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, threads, _TRAINERS)
 
 
 def evaluate(

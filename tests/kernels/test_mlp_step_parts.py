@@ -159,11 +159,10 @@ def test_an_error_in_one_thread_reaches_the_caller() -> None:
 
 
 def test_the_code_cache_moves_when_any_kernel_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = Path(compilation.__file__).resolve().parents[1]
-    copy = tmp_path / "fastplast_kernels" / "mlp_step"
-    copy.mkdir(parents=True)
-    (copy / "compilation.py").write_text((package / "mlp_step" / "compilation.py").read_text())
-    (copy.parent / "other.py").write_text("VALUE = 1\n")
+    copy = tmp_path / "fastplast_kernels"
+    (copy / "mlp_step").mkdir(parents=True)
+    (copy / "compilation.py").write_text(Path(compilation.__file__).read_text())
+    (copy / "mlp_step" / "other.py").write_text("VALUE = 1\n")
     script = "import compilation; print(compilation.cache_directory())"
 
     def directory() -> str:
@@ -176,5 +175,5 @@ def test_the_code_cache_moves_when_any_kernel_source_changes(tmp_path: Path, mon
     first = directory()
     assert first == directory()
     assert Path(first).parent == tmp_path / "cache"
-    (copy.parent / "other.py").write_text("VALUE = 2\n")
+    (copy / "mlp_step" / "other.py").write_text("VALUE = 2\n")
     assert directory() != first

@@ -165,8 +165,8 @@ def test_a_diverged_member_is_in_the_table(tmp_path):
 def test_members_that_do_not_fit_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(fp.ConfigError, match=r"one member of mlp must fit in memory: it takes .* GiB of 0.00"):
         make_plan(grid_of(GRID), tmp_path / "s", memory=1e-4)
-    with pytest.raises(fp.ConfigError, match=r"--batch 20 of mlp must fit in memory"):
-        make_plan(grid_of(GRID | {"widths": [200, 8]}), tmp_path / "s", memory=0.1, batch=20)
+    with pytest.raises(fp.ConfigError, match=r"--batch 300 of mlp must fit in memory"):
+        make_plan(grid_of(GRID | {"widths": [200, 8], "seeds": 60}), tmp_path / "s", memory=0.3, batch=300)
     with pytest.raises(fp.ConfigError, match=r"--memory must be positive: got -1"):
         make_plan(grid_of(GRID), tmp_path / "s", memory=-1)
     assert not (tmp_path / "s").exists()
