@@ -23,22 +23,30 @@ def machine() -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {cores} cores".lower()).strip("-")
 
 
-def table(results: dict[str, Any]) -> str:
-    """The table of one file.
+def tables(runs: list[dict[str, Any]]) -> str:
+    """The tables of some files.
 
     Args:
-        results: what ``--benchmark-json`` wrote.
+        runs: what ``--benchmark-json`` wrote, of one machine.
 
     Returns:
         Markdown.
     """
-    info = results["machine_info"]
+    info = runs[0]["machine_info"]
     lines = [
         f"# {info.get('cpu', {}).get('brand_raw') or info['processor'] or info['machine']}",
         "",
-        f"Python {info['python_version']}, commit {results['commit_info']['id'][:7]}, {results['datetime'][:10]}. "
-        "Medians over rounds in which all rows of a table were timed in turn; a ratio is the median over rounds.",
+        f"Python {info['python_version']}. Medians over rounds in which all rows of a table were timed in turn; a ratio "
+        "is the median over rounds.",
     ]
+    for results in runs:
+        lines += ["", f"# commit {results['commit_info']['id'][:7]}, {results['datetime'][:10]}"]
+        lines += _of_file(results)
+    return "\n".join(lines) + "\n"
+
+
+def _of_file(results: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
     for bench in results["benchmarks"]:
         extra = bench["extra_info"]
         lines += ["", f"## {bench['group'] or bench['name']}", ""]
@@ -46,7 +54,7 @@ def table(results: dict[str, Any]) -> str:
             lines += [f"| | microseconds per {extra.get('unit', 'member-update')} | ratio |", "|---|---|---|"]
             lines += [f"| {name} | {us:,.1f} | {extra['ratio'][name]:.2f} |" for name, us in extra["us"].items()]
             continue
-        if "seconds" in extra:
+        if isinstance(extra.get("seconds"), dict):
             lines += ["| | seconds | ratio |", "|---|---|---|"]
             lines += [
                 f"| {name} | {value:,.3f} | {extra['ratio'][name]:.2f} |" for name, value in extra["seconds"].items()
@@ -54,11 +62,11 @@ def table(results: dict[str, Any]) -> str:
             continue
         lines += ["| | |", "|---|---|", f"| median ms | {bench['stats']['median'] * 1e3:,.3f} |"]
         lines += [f"| {key} | {value:,.4g} |" for key, value in extra.items() if isinstance(value, (int, float))]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--machine"]:
         print(machine())
     else:
-        print(table(json.loads(Path(sys.argv[1]).read_text())), end="")
+        print(tables([json.loads(Path(path).read_text()) for path in sys.argv[1:]]), end="")
