@@ -36,8 +36,8 @@ def tables(runs: list[dict[str, Any]]) -> str:
     lines = [
         f"# {info.get('cpu', {}).get('brand_raw') or info['processor'] or info['machine']}",
         "",
-        f"Python {info['python_version']}. Medians over rounds in which all rows of a table were timed in turn; a ratio "
-        "is the median over rounds.",
+        f"Python {info['python_version']}. Medians over rounds in which all rows of a table were timed in turn; a "
+        "ratio is the median over rounds.",
     ]
     for results in runs:
         lines += ["", f"# commit {results['commit_info']['id'][:7]}, {results['datetime'][:10]}"]
