@@ -137,19 +137,11 @@ def take_lock(directory: Path) -> int:
     Raises:
         StoreError: if another writer holds it.
     """
-    import fcntl
-
     path = directory / ".lock"
     with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    # A program that a killed writer was just starting holds the lock for an instant longer than the writer itself.
-    for _ in range(_LOCK_TRIES):
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        time.sleep(0.05)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor)
     except BlockingIOError:
         holder = os.read(descriptor, 200).decode(errors="replace") or "unknown"
         os.close(descriptor)
@@ -167,6 +159,17 @@ def take_lock(directory: Path) -> int:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
     return descriptor
+
+
+def _flock(descriptor: int) -> None:
+    import fcntl
+
+    # A program that a killed writer was just starting holds the lock for an instant longer than the writer itself.
+    for tries_left in range(_LOCK_TRIES, -1, -1):
+        with contextlib.suppress(BlockingIOError) if tries_left else contextlib.nullcontext():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -5,28 +5,9 @@ import pytest
 import torch
 from fastplast_kernels.wasserstein.cpu import rank_target, scratch_size
 from fastplast_kernels.wasserstein.reference import penalty, rank, target
+from wasserstein_rows import rows
 
 SIZES = (1, 2, 3, 31, 257, 2048, 10_007)
-
-
-def rows(n: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(n)
-    gauss = rng.standard_normal(n)
-    return {
-        "uniform": rng.uniform(-0.08, 0.08, n),
-        "gaussian": gauss,
-        "heavy-tailed": rng.standard_cauchy(n) ** 3,
-        "sorted": np.sort(gauss),
-        "reversed": np.sort(gauss)[::-1],
-        "constant": np.full(n, 0.25),
-        "two-valued": rng.choice([-1.0, 1.0], n),
-        "zeros of both signs": rng.choice([-0.0, 0.0], n),
-        "few values": rng.integers(-3, 4, n) / 8,
-        "denormals": gauss * 1e-41,
-        "huge": gauss * 1e37,
-        "tiny": gauss * 1e-30,
-        "one outlier": np.where(np.arange(n) == n // 2, 1e30, gauss),
-    }
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -50,3 +50,24 @@ def stable_rank(w: np.ndarray) -> np.ndarray:
     rank = np.empty(w.size, np.int64)
     rank[np.argsort(w, kind="stable")] = np.arange(w.size)
     return rank
+
+
+def rows(n: int) -> dict[str, np.ndarray]:
+    """Weights `[n]` float64 of the kinds that every kernel, on a CPU or a GPU, is held to."""
+    rng = np.random.default_rng(n)
+    gauss = rng.standard_normal(n)
+    return {
+        "uniform": rng.uniform(-0.08, 0.08, n),
+        "gaussian": gauss,
+        "heavy-tailed": rng.standard_cauchy(n) ** 3,
+        "sorted": np.sort(gauss),
+        "reversed": np.sort(gauss)[::-1],
+        "constant": np.full(n, 0.25),
+        "two-valued": rng.choice([-1.0, 1.0], n),
+        "zeros of both signs": rng.choice([-0.0, 0.0], n),
+        "few values": rng.integers(-3, 4, n) / 8,
+        "denormals": gauss * 1e-41,
+        "huge": gauss * 1e37,
+        "tiny": gauss * 1e-30,
+        "one outlier": np.where(np.arange(n) == n // 2, 1e30, gauss),
+    }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from interpreter import INTERPRETED
+
+sys.path.append(str(Path(__file__).parents[1]))  # rows that CPU and GPU share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from interpreter import INTERPRETED, counted_traffic, permuted_programs, poison
 from torch import Tensor
+from wasserstein_rows import rows
 
 pytest.importorskip("triton", reason="needs Triton")
 
@@ -32,24 +33,7 @@ def small_buckets(request, monkeypatch):
 
 
 def distributions(n: int) -> dict[str, Tensor]:
-    rng = np.random.default_rng(n)
-    gauss = rng.standard_normal(n)
-    rows = {
-        "uniform": rng.uniform(-0.08, 0.08, n),
-        "gaussian": gauss,
-        "heavy-tailed": rng.standard_cauchy(n) ** 3,
-        "sorted": np.sort(gauss),
-        "reversed": np.sort(gauss)[::-1],
-        "constant": np.full(n, 0.25),
-        "two-valued": rng.choice([-1.0, 1.0], n),
-        "zeros of both signs": rng.choice([-0.0, 0.0], n),
-        "few values": rng.integers(-3, 4, n) / 8,
-        "denormals": gauss * 1e-41,
-        "huge": gauss * 1e37,
-        "tiny": gauss * 1e-30,
-        "one outlier": np.where(np.arange(n) == n // 2, 1e30, gauss),
-    }
-    return {name: torch.from_numpy(row.astype(np.float32).copy()) for name, row in rows.items()}
+    return {name: torch.from_numpy(row.astype(np.float32)) for name, row in rows(n).items()}
 
 
 def quantiles(n: int) -> Tensor:
