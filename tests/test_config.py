@@ -4,8 +4,9 @@ from dataclasses import fields
 
 import pytest
 
-from fastplast.cli import build_parser, fields_from
+from fastplast.cli import build_parser
 from fastplast.config import BENCHMARKS, ConfigError, Experiment, Member, closest, flag, load_config
+from fastplast.flags import fields_from
 
 CHOICES = {f.name: f.metadata["choices"] for f in fields(Experiment) if f.metadata["choices"]}
 WHOLE = ("tasks", "epochs", "examples", "batch_size", "srank_every", "probe_every", "threads")

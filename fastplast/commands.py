@@ -1,0 +1,210 @@
+"""What each command does: options from the parser -> config -> call -> exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastplast.config import BENCHMARKS, ConfigError, Experiment, closest, load_config
+from fastplast.flags import fields_from, values_of
+
+FAILURE, INTERRUPTED = 1, 130
+OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
+
+
+def _train(options: dict[str, Any]) -> int:
+    path = options.get("config")
+    values = load_config(path) if path else {}
+    experiment = Experiment.from_dict(values | fields_from(options), str(path) if path else "configuration")
+    if (experiment.network or "").startswith("module:"):
+        raise ConfigError(f"--network {experiment.network} is a module of its author's: train it with fastplast.train.")
+    if options["dry_run"]:
+        from fastplast.estimate import dry_run
+
+        print(dry_run(experiment))
+        return 0
+    from fastplast.api import start
+
+    with stopping() as stop:
+        setup, events = start(experiment, stop=stop)
+        return _follow(setup, events, options["quiet"])
+
+
+def _sweep(options: dict[str, Any]) -> int:
+    from fastplast.sweeps import execute, make_plan, parse_slice, read_grid
+
+    flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
+    for name in ("widths", "channels", "learning_rate", "strength", "seeds"):
+        if name in flags:
+            flags[name] = values_of(name, flags[name])
+    grid = read_grid(options["grid"], flags)
+    out = options.get("out") or _sweep_directory(grid)
+    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
+    plan = make_plan(grid, out, part=part, memory=options["memory"], batch=options["batch"])
+    if options["dry_run"]:
+        from fastplast.sweeps.estimate import dry_run
+
+        print(dry_run(plan))
+        return 0
+    if not options["quiet"]:
+        from fastplast.sweeps.estimate import describe
+
+        print(describe(plan), flush=True)
+    with stopping() as stop:
+        for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
+            if not options["quiet"]:
+                print(f"shard {number}/{len(plan.shards)}", flush=True)
+            if _follow(setup, events, options["quiet"]):
+                return INTERRUPTED
+        return INTERRUPTED if stop() else 0
+
+
+def _sweep_directory(grid: Any) -> str:
+    """The same for the same benchmarks, so that a sweep typed again, or with more values, finds what there is."""
+    names: list[str] = []
+    for cross in grid:
+        value = cross.values.get("benchmark", Experiment.__dataclass_fields__["benchmark"].default)
+        names += [value] if isinstance(value, str) else list(value)
+    return f"runs/sweep-{'-'.join(dict.fromkeys(map(str, names)))}"
+
+
+def _resume(options: dict[str, Any]) -> int:
+    from fastplast.api import proceed
+
+    with stopping() as stop:
+        changes = {name: value for name, value in fields_from(options).items() if name != "out"}
+        setup, events = proceed(options["run"], stop=stop, **changes)
+        return _follow(setup, events, options["quiet"])
+
+
+def _follow(setup: Any, events: Iterator[Any], quiet: bool) -> int:
+    """Shows events as they come; the exit status says whether the run is finished."""
+    from fastplast.display import show
+    from fastplast.trainer import Stopped
+
+    stopped = False
+    for event in show(setup, events, quiet):
+        stopped = isinstance(event, Stopped)
+    return INTERRUPTED if stopped else 0
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop, and the second into an end at once.
+
+    Yields:
+        A function that says whether stopping is wished for.
+    """
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nStopping after this epoch; once more stops at once.", file=sys.stderr, flush=True)
+
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _plot(options: dict[str, Any]) -> int:
+    from fastplast.plots import plot
+
+    for path in plot(options["runs"], options["columns"], options["out"], options["formats"], options["log"]):
+        print(path)
+    return 0
+
+
+def _list(options: dict[str, Any]) -> int:
+    what = options["what"]
+    if what == "benchmarks":
+        rows = {
+            k: f"{v['dataset'] or 'any dataset'}, {v['change']}, {v['tasks']} tasks, {v['network']}"
+            for k, v in BENCHMARKS.items()
+        }
+    elif what == "networks":
+        from fastplast.networks import NETWORKS
+
+        rows = {name: preset.summary for name, preset in NETWORKS.items()}
+    elif what == "methods":
+        from fastplast.methods import METHODS
+
+        rows = {k: v.summary + (f" ({v.reference})" if v.reference else "") for k, v in METHODS.items()}
+    else:
+        from fastplast.probes import DEFINITIONS
+
+        rows = DEFINITIONS
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{width}}  {text}")
+    return 0
+
+
+def _data(options: dict[str, Any]) -> int:
+    from fastplast import data
+
+    if options["action"] == "status":
+        print(f"data directory  {data.data_dir(options['data_dir'])}")
+        for row in data.status(options["data_dir"]):
+            state = row.problem or ("verified" if row.verified else "not verified") if row.found else "not found"
+            print(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}")
+        return 0
+    if options["name"] not in data.DATASETS:
+        came = "no name" if options["name"] is None else repr(options["name"])
+        raise ConfigError(f"data fetch needs a dataset: got {came}. {closest(str(options['name']), data.DATASETS)}")
+    print(data.fetch(options["name"], options["source"], options["data_dir"], options["from_path"]))
+    return 0
+
+
+def _export(options: dict[str, Any]) -> int:
+    from pathlib import Path
+
+    from fastplast.sweeps import open_results
+
+    out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
+    open_results(options["run"]).export_csv(out)
+    print(out)
+    return 0
+
+
+def _srank(options: dict[str, Any]) -> int:
+    from itertools import chain
+    from pathlib import Path
+
+    from fastplast.plots import plot_validation
+    from fastplast.validation import table, validate_run, validate_spectra, validate_training, write_csv
+
+    if options["size"] and options["size"] < 60:
+        raise ConfigError(f"--size must be 0 or at least 60: got {options['size']}.")
+    if options["run"] is None:
+        own = {name: options[name] for name in OWN_RUN}
+        states = validate_training(Experiment(**own, srank="off"))
+    else:
+        states = validate_run(options["run"])
+    cases = list(chain(states, validate_spectra(options["size"]) if options["size"] else ()))
+    print(table(cases))
+    print(write_csv(cases, Path(options["out"]) / "validation.csv"))
+    print(plot_validation(cases, Path(options["out"]) / "validation.png"))
+    wrong = sum(case.violated for case in cases)
+    print(f"{len(cases)} certificates, {wrong} wrong")
+    return FAILURE if wrong else 0
+
+
+COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "train": _train,
+    "resume": _resume,
+    "sweep": _sweep,
+    "plot": _plot,
+    "list": _list,
+    "data": _data,
+    "export": _export,
+    "srank": _srank,
+}

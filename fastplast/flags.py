@@ -1,0 +1,138 @@
+"""Flags of the command line that are fields of ``Experiment``: one for each, and back."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from fastplast.config import Experiment, flag
+
+_GROUPS = {
+    "problem": "problem",
+    "members": "members (each combination is one more network of the same batch)",
+    "network": "network",
+    "optimizer": "optimizer",
+    "probes": "probes",
+    "machine": "machine",
+}
+
+
+def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several: bool = False) -> None:
+    """Adds a flag for every field of ``Experiment``, with `several` values where it may have them in a grid.
+
+    Absent flags stay absent from the result.
+    """
+    groups = {key: parser.add_argument_group(title, note) for key, title in _GROUPS.items()}
+    for f in dataclasses.fields(Experiment):
+        if not f.metadata["group"]:
+            continue
+        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(f)}
+        kind = str(f.type)
+        if kind == "bool":
+            extra["action"] = argparse.BooleanOptionalAction
+        elif "tuple" in kind:
+            extra |= {"nargs": "+", "type": _items, "metavar": f.name[0].upper()}
+        else:
+            extra |= {"type": {"int": whole, "float": number}.get(kind.split(" ")[0], str)}
+            extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()
+            if several and f.metadata["group"] != "machine" and f.name not in ("data_dir", "seed_start"):
+                extra["nargs"] = "+"
+        groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
+
+
+def _help(f: dataclasses.Field[Any]) -> str:
+    text = f.metadata["help"]
+    if f.metadata["choices"]:
+        text += f": {', '.join(f.metadata['choices'])}"
+    if f.default is None or "default" in text:
+        return text
+    default = ", ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
+    return f"{text} (default: {default})"
+
+
+def whole(text: str) -> int:
+    """A whole number.
+
+    Args:
+        text: as typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: if it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number: got {text!r}") from None
+
+
+def number(text: str) -> float:
+    """A number.
+
+    Args:
+        text: as typed.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: if it is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number: got {text!r}") from None
+
+
+def _items(text: str) -> int | float | list[int | float]:
+    """Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
+
+    Raises:
+        ArgumentTypeError: if a part is no number.
+    """
+    try:
+        parts = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",") if part.strip()]
+        return parts if "," in text or not parts else parts[0]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers: got {text!r}") from None
+
+
+def fields_from(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ``Experiment`` among parsed options.
+
+    Args:
+        options: from the parser; lists are lists of numbers and of lists of numbers.
+
+    Returns:
+        Field to value; ``--seeds 30`` is a count, ``--seeds 3,7`` and ``--seeds 3 7`` are lists.
+    """
+    fields = {}
+    for name in Experiment.__dataclass_fields__:
+        if name not in options:
+            continue
+        value = options[name]
+        if isinstance(value, list):
+            flat = tuple(item for part in value for item in (part if isinstance(part, list) else [part]))
+            value = value[0] if name == "seeds" and len(value) == 1 and not isinstance(value[0], list) else flat
+        fields[name] = value
+    return fields
+
+
+def values_of(name: str, words: list[Any]) -> Any:
+    """What was typed after a flag of several values: with commas, a list is one value of ``--widths``.
+
+    Args:
+        name: of the field.
+        words: from the parser.
+
+    Returns:
+        The field's values in a grid.
+    """
+    if name in ("widths", "channels"):
+        nested = any(isinstance(word, list) for word in words)
+        return [word if isinstance(word, list) else [word] for word in words] if nested else words
+    flat = fields_from({name: words})[name]
+    return flat if isinstance(flat, int) else list(flat)
