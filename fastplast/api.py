@@ -16,7 +16,7 @@ from fastplast.store import Run, RunWriter
 from fastplast.trainer import Event, Setup, prepare, training
 
 if TYPE_CHECKING:
-    from fastplast.sweeps import Sweep
+    from fastplast.sweeps.directory import Results
 
 
 def train(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
@@ -67,15 +67,15 @@ def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Data
     return Run(path)
 
 
-def load(path: str | Path, *more: str | Path) -> Run | Sweep:
-    """Opens a run or a sweep for reading.
+def load(path: str | Path, *more: str | Path) -> Results:
+    """Opens a run, a sweep or a file of exported results for reading.
 
     Args:
-        path: run directory, or sweep directory.
+        path: run directory, sweep directory, or a file that ``fastplast export`` wrote.
         more: directories of the same sweep, from other machines.
 
     Returns:
-        The run, or the sweep.
+        The run, the sweep, or the contents of the file.
     """
     from fastplast.sweeps.directory import open_results
 

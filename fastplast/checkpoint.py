@@ -1,4 +1,4 @@
-"""What a run needs to survive and to be repeated: whole files, one writer, checkpoints, a record of where it ran.
+"""What a run needs to survive and to be repeated: whole files, one writer, checkpoints.
 
 A file is written beside its place, flushed to the disk, and renamed: a reader, and a process killed at any moment,
 sees what was there before or the new file, never a part of one. Checkpoints are safetensors and JSON, no pickle.
@@ -12,12 +12,9 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _LOCK_TRIES = 20  # for a second in all
-_PACKAGES = ("torch", "numpy", "numba", "triton", "pyarrow", "pandas", "safetensors", "scipy", "matplotlib")
 
 
 class StoreError(OSError):
@@ -308,69 +304,6 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
     from safetensors.torch import load_file
 
     return load_file(state), entry["position"]
-
-
-def environment(command: str | Sequence[str] | None = None) -> dict[str, Any]:
-    """Where a process runs, for ``env.json``.
-
-    Args:
-        command: what was typed; ``sys.argv`` if None.
-
-    Returns:
-        Command, time, commit and whether tracked files differ from it (None outside a checkout), versions, hardware.
-    """
-    import shlex
-    from importlib import metadata
-
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    root = Path(__file__).resolve().parents[1]
-    git = ("git", "-C", str(root))
-    # A repository that fastplast is merely installed in, with a virtual environment for example, is not ours.
-    ours = _output(*git, "rev-parse", "--show-toplevel") == str(root)
-    commit = _output(*git, "rev-parse", "--verify", "--quiet", "HEAD") if ours else ""
-    return {
-        "command": command if isinstance(command, str) else shlex.join(sys.argv if command is None else command),
-        "started": now(),
-        "ended": None,
-        "fastplast": __version__,
-        "commit": commit or None,
-        "dirty": bool(_output(*git, "status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "versions": versions,
-        "hardware": {
-            "host": platform.node(),
-            "system": platform.platform(),
-            "cpu": _cpu_name(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "gpus": _output(
-                "nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
-            ).splitlines(),
-        },
-    }
-
-
-def now() -> str:
-    """The time, ISO 8601, UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _output(*command: str) -> str:
-    """What a command prints; nothing if it is not there, fails or hangs."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _refuse_existing(path: Path) -> None:

@@ -110,5 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
-    export.add_argument("--out", metavar="FILE", help="default: metrics.csv in the run directory")
+    export.add_argument(
+        "--out",
+        metavar="FILE",
+        help="FILE.parquet keeps all that figures need (default: RUN/metrics.csv)",
+    )
     return parser

@@ -167,11 +167,12 @@ def _data(options: dict[str, Any]) -> int:
 def _export(options: dict[str, Any]) -> int:
     from pathlib import Path
 
+    from fastplast.archive import SUFFIX, write_archive
     from fastplast.sweeps import open_results
 
     out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
-    open_results(options["run"]).export_csv(out)
-    print(out)
+    results = open_results(options["run"])
+    print(write_archive(results, out) if out.suffix == SUFFIX else results.export_csv(out))
     return 0
 
 

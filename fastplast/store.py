@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast import checkpoint
-from fastplast.checkpoint import SCHEMA_VERSION, StoreError, append_line, environment, json_bytes, read_json, write_file
+from fastplast.checkpoint import SCHEMA_VERSION, StoreError, append_line, json_bytes, read_json, write_file
 from fastplast.config import closest
+from fastplast.environment import environment, now
 from fastplast.tables import (
     ORDER,
     as_format,
@@ -366,7 +367,7 @@ class RunWriter:
         """Marks the run as finished, and closes it."""
         env = self.run.env
         env["finished"] = True
-        (env["resumes"] or [env])[-1]["ended"] = checkpoint.now()
+        (env["resumes"] or [env])[-1]["ended"] = now()
         write_file(self.run.path / "env.json", json_bytes(env))
         self.close()
 

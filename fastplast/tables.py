@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.checkpoint import write_file
+from fastplast.checkpoint import StoreError, write_file
 from fastplast.config import closest
 
 if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = ("pandas", "polars", "arrow")
+_NOTE = b"fastplast"
 ORDER = [("task", "ascending"), ("when", "descending"), ("member", "ascending")]
 
 
@@ -34,6 +36,41 @@ def write_part(table: pyarrow.Table, path: Path) -> None:
     buffer = io.BytesIO()
     parquet.write_table(table, buffer, compression="zstd")
     write_file(path, buffer.getvalue())
+
+
+def write_noted(table: pyarrow.Table, path: Path, note: Mapping[str, Any]) -> None:
+    """Writes a Parquet file with a note, replacing what was there; the same table and note make the same bytes.
+
+    Args:
+        table: what to write.
+        path: the file.
+        note: what JSON can say, kept in the file's metadata.
+    """
+    write_part(table.replace_schema_metadata({_NOTE: json.dumps(note)}), path)
+
+
+def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table | None, dict[str, Any]]:
+    """Reads a Parquet file and its note.
+
+    Args:
+        path: the file.
+        rows: whether its rows are wanted, and not the note alone.
+
+    Returns:
+        The table, None without its rows; and the note, empty if there is none.
+
+    Raises:
+        StoreError: if it is no Parquet file.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            note = json.loads((file.schema_arrow.metadata or {}).get(_NOTE, b"{}"))
+            return file.read().replace_schema_metadata(None) if rows else None, note
+    except pyarrow.ArrowInvalid as error:
+        raise StoreError(f"path must be a Parquet file: got {path}, which is none or is damaged ({error}).") from error
 
 
 def table_of(columns: Mapping[str, Any]) -> pyarrow.Table:

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fastplast.checkpoint import SCHEMA_VERSION, StoreError, config_digest, environment
+from fastplast.checkpoint import SCHEMA_VERSION, StoreError, config_digest
+from fastplast.environment import environment
 from fastplast.store import Run, RunWriter
 
 CONFIG = {"benchmark": "mnist_shuffle", "seeds": 3, "learning_rate": [1e-3, 1e-2], "out": None}
@@ -64,6 +65,12 @@ def test_environment_needs_neither_git_nor_a_gpu(monkeypatch):
     monkeypatch.setenv("PATH", "")
     env = environment("x")
     assert (env["command"], env["commit"], env["dirty"], env["hardware"]["gpus"]) == ("x", None, None, [])
+
+
+def test_a_command_is_named_by_its_program_wherever_that_lies():
+    assert environment(["/opt/env/bin/fastplast", "train", "--out", "a b"])["command"] == "fastplast train --out 'a b'"
+    assert environment(["/opt/fastplast/__main__.py", "train"])["command"] == "fastplast train"
+    assert environment(["mine.py", "--seed", "1"])["command"] == "mine.py --seed 1"
 
 
 def test_a_run_is_finished_only_after_finish(writer):

@@ -16,8 +16,8 @@ from fastplast.config import closest
 from fastplast.plots.columns import Axis, place
 from fastplast.plots.settings import Setting, phrase, settings_of
 from fastplast.stats import mean_interval
-from fastplast.store import WHENS, Run
-from fastplast.sweeps.directory import Sweep, open_results
+from fastplast.store import WHENS
+from fastplast.sweeps.directory import Results, open_results
 
 if TYPE_CHECKING:
     import numpy
@@ -47,7 +47,7 @@ class _Data:
 
 
 def plot(
-    runs: Run | Sweep | str | os.PathLike | Sequence[Run | Sweep | str | os.PathLike],
+    runs: Results | str | os.PathLike | Sequence[Results | str | os.PathLike],
     columns: Sequence[str] = ("error", "hessian_srank"),
     out: str | os.PathLike | None = None,
     formats: Sequence[str] = FORMATS,
@@ -59,7 +59,7 @@ def plot(
     mean, and its members as thin lines. A member is left out from the task in which it diverged.
 
     Args:
-        runs: a run or a sweep, or several: readers or paths.
+        runs: a run, a sweep or a file of exported results, or several: readers or paths.
         columns: a panel each: names of metrics, or ``name@start``, ``name@end`` where a metric is measured at both.
         out: a directory, or a file whose ending is a format; ``figures/`` of the first run if None.
         formats: of the files: ``"png"``, ``"pdf"``, ``"svg"``.
@@ -75,7 +75,7 @@ def plot(
         >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
         [PosixPath('runs/none/figures/error-loss.png'), ...]
     """
-    opened = [run if isinstance(run, (Run, Sweep)) else open_results(run) for run in _listed(runs)]
+    opened = [run if isinstance(run, Results) else open_results(run) for run in _listed(runs)]
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
         if not values:
@@ -100,11 +100,12 @@ def plot(
 
 
 def _listed(runs: Any) -> list[Any]:
-    return [runs] if isinstance(runs, (Run, Sweep, str, os.PathLike)) else list(runs)
+    return [runs] if isinstance(runs, (Results, str, os.PathLike)) else list(runs)
 
 
-def _paths(first: Run | Sweep, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    directory = first.path / "figures" if out is None else Path(out)
+def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
+    home = first.path if first.path.is_dir() else first.path.parent
+    directory = home / "figures" if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
     for name in formats:
@@ -114,13 +115,13 @@ def _paths(first: Run | Sweep, columns: list[str], out: str | os.PathLike | None
     return [directory / f"{stem}.{name}" for name in formats]
 
 
-def _read(runs: Sequence[Run | Sweep]) -> _Data:
+def _read(runs: Sequence[Results]) -> _Data:
     import pandas
 
     tables = [run.metrics().assign(run=i) for i, run in enumerate(runs)]
     table = pandas.concat(tables, ignore_index=True)
     members = pandas.concat([run.members.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
-    names = [run.path.resolve().name for run in runs]
+    names = [run.path.resolve().with_suffix("").name if run.path.is_file() else run.path.resolve().name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     settings, constant = settings_of(members, names)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.archive import SUFFIX, Archive
 from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
 from fastplast.store import Run
@@ -123,20 +124,30 @@ class Sweep:
         return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
 
 
+Results = Run | Sweep | Archive  # all have env, members, metrics, definitions, timings
+
+
 def is_sweep(path: str | os.PathLike) -> bool:
     """Whether a path is a sweep directory."""
     return (Path(path) / SHARDS).is_dir()
 
 
-def open_results(*paths: str | os.PathLike) -> Run | Sweep:
-    """Opens a run, or sweeps, for reading.
+def open_results(*paths: str | os.PathLike) -> Results:
+    """Opens a run, sweeps, or a file of exported results, for reading.
 
     Args:
-        paths: one run directory, or sweep directories.
+        paths: one run directory, sweep directories, or one file that ``fastplast export`` wrote.
 
     Returns:
-        A run if the path is one, else the sweep of all paths.
+        A run or the contents of the file if the path is one, else the sweep of all paths.
+
+    Raises:
+        ValueError: if there are several paths and a file among them.
     """
+    if any(Path(path).suffix == SUFFIX for path in paths):
+        if len(paths) > 1:
+            raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
+        return Archive(*paths)
     return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
 
 
