@@ -47,9 +47,7 @@ def environment(command: str | Sequence[str] | None = None) -> dict[str, Any]:
     ours = _output(*git, "rev-parse", "--show-toplevel") == str(root)
     commit = _output(*git, "rev-parse", "--verify", "--quiet", "HEAD") if ours else ""
     return {
-        "command": command
-        if isinstance(command, str)
-        else shlex.join(_typed(sys.argv if command is None else command)),
+        "command": _typed(sys.argv if command is None else command),
         "started": now(),
         "ended": None,
         "fastplast": __version__,
