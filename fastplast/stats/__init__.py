@@ -1,0 +1,29 @@
+"""Statistics over members: intervals, selection of settings, paired differences, and what goes with the error."""
+
+from fastplast.stats.associations import Association, associate, associations
+from fastplast.stats.consistency import Consistency, consistency
+from fastplast.stats.explanations import EXPLANATIONS, Explanation, member_means
+from fastplast.stats.intervals import STATISTICS, Interval, bootstrap_interval, interquartile_mean, mean_interval
+from fastplast.stats.paired import Paired, paired_difference
+from fastplast.stats.selection import Selection, select, split_seeds
+
+__all__ = [
+    "EXPLANATIONS",
+    "STATISTICS",
+    "Association",
+    "Consistency",
+    "Explanation",
+    "Interval",
+    "Paired",
+    "Selection",
+    "associate",
+    "associations",
+    "bootstrap_interval",
+    "consistency",
+    "interquartile_mean",
+    "mean_interval",
+    "member_means",
+    "paired_difference",
+    "select",
+    "split_seeds",
+]
