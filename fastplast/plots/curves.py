@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.checkpoint import write_file
 from fastplast.config import closest
+from fastplast.plots.bands import (
+    BAND,
+    colour_of,
+    draw_members,
+    first_divergence,
+    limits,
+    line_style_of,
+    member_curves,
+)
 from fastplast.plots.columns import Axis, place
+from fastplast.plots.page import FORMATS, check_formats, finish, save, styled
 from fastplast.plots.settings import Setting, phrase, settings_of
-from fastplast.stats import mean_interval
 from fastplast.store import WHENS
 from fastplast.sweeps.directory import Results, open_results
 
 if TYPE_CHECKING:
-    import numpy
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "pdf", "svg")
-_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no time: same bytes
-_LINE_STYLES = ("-", "--", ":", "-.")
 _PANEL = (3.6, 2.6)  # inches
-_BAND = 0.22  # opacity
-_LETTER = 0.053  # inches, of the legend's font
-_RASTER = 300  # thin lines from which on they are pixels in PDF and SVG, which would take megabytes
 _IN_TITLE = ("benchmark", "network", "activation")
 
 
@@ -88,14 +87,8 @@ def plot(
         if column not in columns:
             raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
 
-    from matplotlib import style
-
-    with style.context(str(Path(__file__).parent / "fastplast.mplstyle"), after_reset=True):
-        figure = _figure(data, panels, [column in log for column in columns])
-        for path in paths:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=path.suffix[1:], metadata=_METADATA[path.suffix[1:]])
-            write_file(path, buffer.getvalue())
+    with styled():
+        save(_figure(data, panels, [column in log for column in columns]), paths)
     return paths
 
 
@@ -108,9 +101,7 @@ def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, fo
     directory = home / "figures" if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
-    for name in formats:
-        if name not in FORMATS:
-            raise ValueError(f"formats must be known names: got {name!r}. {closest(name, FORMATS)}")
+    check_formats(formats)
     stem = "-".join(columns).replace("@", "_")
     return [directory / f"{stem}.{name}" for name in formats]
 
@@ -125,15 +116,12 @@ def _read(runs: Sequence[Results]) -> _Data:
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     settings, constant = settings_of(members, names)
-    frozen = table[table["diverged"].eq(True)] if "diverged" in table else table[:0]
-    diverged = frozen.groupby(["run", "member"])["task"].min()
     sources = []
     for name, run in zip(names, runs):
         env = run.env
         commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
         sources.append(f"{name} (fastplast {env['fastplast']}{commit})")
-    first = {(int(run), int(member)): int(task) for (run, member), task in diverged.items()}  # type: ignore[misc]
-    return _Data(table, settings, constant, first, sources)
+    return _Data(table, settings, constant, first_divergence(table), sources)
 
 
 def _measured(table: pandas.DataFrame) -> dict[str, list[str]]:
@@ -150,63 +138,35 @@ def _measured(table: pandas.DataFrame) -> dict[str, list[str]]:
 
 
 def _figure(data: _Data, panels: Sequence[tuple[str, Axis]], log: Sequence[bool]) -> Figure:
-    """The panels, and below them the legend and the caption, for which the figure grows."""
     from matplotlib.figure import Figure
 
     wide = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = math.ceil(len(panels) / wide)
     width = max(wide * _PANEL[0], 4.8)
-    caption = textwrap.wrap(_caption(data), int(width * 20), break_on_hyphens=False)
-    handles, labels = zip(*_legend(data))
-    labels = [textwrap.fill(label, int((width - 0.65) / _LETTER), break_on_hyphens=False) for label in labels]
-    longest = max(len(line) for label in labels for line in label.splitlines())
-    legend_columns = max(1, min(len(labels), int(width / (0.5 + _LETTER * longest))))
-    lines = max(label.count("\n") + 1 for label in labels) * math.ceil(len(labels) / legend_columns)
-    legend_height = 0.158 * lines + 0.1
-    caption_height = 0.115 * len(caption) + 0.08
-    height = 0.3 + rows * _PANEL[1] + legend_height + caption_height
-    figure = Figure(figsize=(width, height), layout="constrained")
-    bottom = (legend_height + caption_height) / height
-    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - 0.3 / height))  # type: ignore[union-attr]
+    figure = Figure(layout="constrained")
     for index, ((column, axis), is_log) in enumerate(zip(panels, log)):
         axes = figure.add_subplot(rows, wide, index + 1)
         _panel(axes, data, column, axis, is_log)
-    title = _title(data)
-    size = min(9.0, 130 * width / len(title))
-    figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=size)
-    anchor = (0.5, caption_height / height)
-    figure.legend(handles, labels, loc="lower center", bbox_to_anchor=anchor, ncols=legend_columns, borderaxespad=0)
-    figure.text(
-        0.06 / width, 0.06 / height, "\n".join(caption), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2
-    )
+    finish(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
     return figure
 
 
 def _panel(axes: Axes, data: _Data, column: str, axis: Axis, log: bool) -> None:
-    import numpy as np
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    values = data.table[data.table["when"] == axis.when].pivot(index=["run", "member"], columns="task", values=column)
-    values = values.astype(float).replace([np.inf, -np.inf], np.nan)
-    for member, task in data.diverged.items():
-        if member in values.index:
-            values.loc[member, values.columns >= task] = np.nan
+    values = member_curves(data.table, column, axis.when, data.diverged)
     if values.isna().all(axis=None):
         axes.text(0.5, 0.5, "no member left", transform=axes.transAxes, ha="center")
-    else:
-        values = values.dropna(axis=1, how="all")  # tasks at which this was not measured
     tasks = values.columns.to_numpy(float)
     seen = []
     for index, setting in enumerate(data.settings):
         shift = 0.5 * (index - (len(data.settings) - 1) / 2) / len(data.settings) if len(tasks) == 1 else 0.0
-        seen.append(
-            _draw(axes, tasks + shift, values.reindex(list(setting.members)).to_numpy(), setting, len(data.settings))
-        )
+        own, colour = values.reindex(list(setting.members)).to_numpy(), colour_of(setting.colour)
+        style = line_style_of(setting.colour)
+        seen.append(draw_members(axes, tasks + shift, own, colour, style, len(data.settings)))
         stopped = sorted({data.diverged[member] for member in setting.members if member in data.diverged})
         rim = 0.97 - 0.035 * (index % 8)
-        axes.plot(
-            stopped, [rim] * len(stopped), "x", color=_colour(setting), transform=axes.get_xaxis_transform(), ms=4
-        )
+        axes.plot(stopped, [rim] * len(stopped), "x", color=colour, transform=axes.get_xaxis_transform(), ms=4)
     axes.set_xlabel("task (number, from 0)")
     space = " " if len(axis.label) < 24 else "\n"  # a longer line would leave the panel
     axes.set_ylabel(f"{axis.label}{space}at task {axis.when}" + (f"\n({axis.unit})" if axis.unit else ""))
@@ -219,47 +179,7 @@ def _panel(axes: Axes, data: _Data, column: str, axis: Axis, log: bool) -> None:
             raise ValueError(f"log needs positive values: got none in {column!r}. Draw it on a linear axis.")
         if log:
             axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(*_limits(seen, log))
-
-
-def _draw(axes: Axes, x: numpy.ndarray, values: numpy.ndarray, setting: Setting, settings: int) -> tuple:
-    """One of several settings, `[M, K]`; returns the finite members, lower and upper ends of the band."""
-    import numpy as np
-    from matplotlib.collections import LineCollection
-
-    found, colour = mean_interval(values), _colour(setting)
-    faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
-    if len(x) == 1:
-        dots = np.repeat(x, len(values))
-        axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
-        ends = np.nan_to_num([found.estimate - found.low, found.high - found.estimate])
-        axes.errorbar(x, found.estimate, ends, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
-    else:
-        if len(values) > 1:
-            lines = [np.column_stack([x, row])[np.isfinite(row)] for row in values]
-            pixels = len(values) * settings > _RASTER
-            thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
-            axes.add_collection(thin)
-            opacity = _BAND if len(values) > 4 else _BAND / 2  # where the band is as wide as the panel
-            axes.fill_between(x, found.low, found.high, color=colour, alpha=opacity, lw=0, zorder=1.8)
-        marker = "o" if len(x) <= 12 else None
-        axes.plot(x, found.estimate, color=colour, ls=_line_style(setting), marker=marker, zorder=2.5)
-    return tuple(part[np.isfinite(part)] for part in (values, found.low, found.high))
-
-
-def _limits(seen: list[tuple], log: bool) -> tuple[float, float]:
-    # All members, and as much of the bands as leaves members in sight: at two members a t interval is 18 times as wide.
-    import numpy as np
-
-    lines, low, high = (np.concatenate(parts) for parts in zip(*seen))
-    if log:
-        lines, low, high = (np.log10(part[part > 0]) for part in (lines, low, high))
-    bottom, top = lines.min(), lines.max()
-    room = 0.5 * (top - bottom) or 0.05 * abs(top) or 0.5
-    floor = 0.0 if bottom >= 0 and not log else -np.inf
-    bottom, top = max(bottom - room, min([bottom, *low]), floor), min(top + room, max([top, *high]))
-    margin = 0.05 * (top - bottom) or room
-    return (10 ** (bottom - margin), 10 ** (top + margin)) if log else (bottom - margin, top + margin)
+        axes.set_ylim(*limits(seen, log))
 
 
 def _legend(data: _Data) -> list[tuple[Any, str]]:
@@ -269,10 +189,14 @@ def _legend(data: _Data) -> list[tuple[Any, str]]:
     entries = []
     for setting in data.settings:
         n, frozen = len(setting.members), sum(member in data.diverged for member in setting.members)
-        look = {"ls": _line_style(setting)} if data.table["task"].nunique() > 1 else {"ls": "", "marker": "o", "ms": 5}
-        line = Line2D([], [], color=_colour(setting))
+        look = (
+            {"ls": line_style_of(setting.colour)}
+            if data.table["task"].nunique() > 1
+            else {"ls": "", "marker": "o", "ms": 5}
+        )
+        line = Line2D([], [], color=colour_of(setting.colour))
         line.set(**look)
-        handle = (Patch(color=_colour(setting), alpha=_BAND, lw=0), line) if n > 1 and look["ls"] else line
+        handle = (Patch(color=colour_of(setting.colour), alpha=BAND, lw=0), line) if n > 1 and look["ls"] else line
         count = f"n = {n}" + (f", {frozen} diverged ×" if frozen else "")
         entries.append(
             (handle, f"{setting.label or 'mean'} ({count})" if setting.label or n > 1 else f"member ({count})")
@@ -306,16 +230,3 @@ def _caption(data: _Data) -> str:
         words = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
         fixed.append(f"seed{'s' * (len(seeds) > 1)} {words}")
     return text + f"Settings: {', '.join(word.replace(' ', chr(0xA0)) for word in fixed)}."  # lines break between them
-
-
-def _colour(setting: Setting) -> str:
-    from matplotlib import rcParams
-
-    palette = rcParams["axes.prop_cycle"].by_key()["color"]
-    return palette[setting.colour % len(palette)]
-
-
-def _line_style(setting: Setting) -> str:
-    from matplotlib import rcParams
-
-    return _LINE_STYLES[setting.colour // len(rcParams["axes.prop_cycle"]) % len(_LINE_STYLES)]

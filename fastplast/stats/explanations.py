@@ -81,7 +81,7 @@ def member_means(
     described = [name for name in metrics.columns[: list(metrics.columns).index("task")] if name not in key]
     table = ended.groupby(key)[described].first()
     for name in described:  # of a column that is null for every member, first() loses the type
-        table[name] = table[name].astype(metrics[name].dtype)
+        table[name] = table[name].astype(metrics[name].dtype)  # type: ignore[call-overload]
     means = ended.groupby(key)
     table["diverged"] = means["diverged"].any() if "diverged" in ended else False
     table["tasks"] = means["task"].nunique()

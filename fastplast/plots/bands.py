@@ -1,0 +1,148 @@
+"""The one way to draw members: thin lines, their mean, and the band of its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastplast.stats import mean_interval
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+    from matplotlib.axes import Axes
+
+BAND = 0.22  # opacity
+_LINE_STYLES = ("-", "--", ":", "-.")
+_RASTER = 300  # thin lines from which on they are pixels in PDF and SVG, which would take megabytes
+
+
+def member_curves(
+    table: pandas.DataFrame, column: str, when: str, diverged: Mapping[tuple[int, int], int]
+) -> pandas.DataFrame:
+    """A metric of every member over tasks.
+
+    Args:
+        table: metrics, with a column ``run``.
+        column: the metric.
+        when: ``"start"`` or ``"end"``.
+        diverged: (run, member) to the task from which on the member is left out.
+
+    Returns:
+        (run, member) x task; NaN where there is no finite value. Tasks at which nothing was measured are left out,
+        unless nothing ever was.
+    """
+    import numpy as np
+
+    values = table[table["when"] == when].pivot(index=["run", "member"], columns="task", values=column)
+    values = values.astype(float).replace([np.inf, -np.inf], np.nan)
+    for member, task in diverged.items():
+        if member in values.index:
+            values.loc[member, values.columns >= task] = np.nan
+    return values if values.isna().all(axis=None) else values.dropna(axis=1, how="all")
+
+
+def first_divergence(table: pandas.DataFrame) -> dict[tuple[int, int], int]:
+    """The task in which each member diverged that did.
+
+    Args:
+        table: metrics, with a column ``run``.
+
+    Returns:
+        (run, member) to task.
+    """
+    frozen = table[table["diverged"].eq(True)] if "diverged" in table else table[:0]
+    found = frozen.groupby(["run", "member"])["task"].min()
+    return {(int(run), int(member)): int(task) for (run, member), task in found.items()}  # type: ignore[misc]
+
+
+def draw_members(
+    axes: Axes, x: numpy.ndarray, values: numpy.ndarray, colour: str, line_style: str = "-", settings: int = 1
+) -> tuple[numpy.ndarray, ...]:
+    """Draws one of several settings: its members, their mean, and the t interval of the mean.
+
+    Args:
+        axes: where.
+        x: `[K]`.
+        values: `[M, K]`; NaN is a member without a value.
+        colour: of all of it.
+        line_style: of the mean.
+        settings: how many are drawn here in all; members are the fainter the more there are.
+
+    Returns:
+        The finite values of the members, of the lower ends and of the upper ends, for ``limits``.
+    """
+    import numpy as np
+    from matplotlib.collections import LineCollection
+
+    found = mean_interval(values)
+    faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
+    if len(x) == 1:
+        dots = np.repeat(x, len(values))
+        axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
+        ends = np.nan_to_num([found.estimate - found.low, found.high - found.estimate])
+        axes.errorbar(x, found.estimate, ends, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
+    else:
+        if len(values) > 1:
+            lines = [np.column_stack([x, row])[np.isfinite(row)] for row in values]
+            pixels = len(values) * settings > _RASTER
+            thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
+            axes.add_collection(thin)
+            opacity = BAND if len(values) > 4 else BAND / 2  # where the band is as wide as the panel
+            axes.fill_between(x, found.low, found.high, color=colour, alpha=opacity, lw=0, zorder=1.8)
+        marker = "o" if len(x) <= 12 else None
+        axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
+    return tuple(part[np.isfinite(part)] for part in (values, found.low, found.high))
+
+
+def limits(seen: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, float]:
+    """The range of the vertical axis.
+
+    Args:
+        seen: what ``draw_members`` returned of each setting; at least one finite value in all.
+        log: whether the axis is logarithmic.
+
+    Returns:
+        Its ends.
+    """
+    # All members, and as much of the bands as leaves members in sight: at two members a t interval is 18 times as wide.
+    import numpy as np
+
+    lines, low, high = (np.concatenate(parts) for parts in zip(*seen))
+    if log:
+        lines, low, high = (np.log10(part[part > 0]) for part in (lines, low, high))
+    bottom, top = lines.min(), lines.max()
+    room = 0.5 * (top - bottom) or 0.05 * abs(top) or 0.5
+    floor = 0.0 if bottom >= 0 and not log else -np.inf
+    bottom, top = max(bottom - room, min([bottom, *low]), floor), min(top + room, max([top, *high]))
+    margin = 0.05 * (top - bottom) or room
+    return (10 ** (bottom - margin), 10 ** (top + margin)) if log else (bottom - margin, top + margin)
+
+
+def colour_of(index: int) -> str:
+    """A colour of the palette; it starts anew where it ends.
+
+    Args:
+        index: from 0.
+
+    Returns:
+        The colour.
+    """
+    from matplotlib import rcParams
+
+    palette = rcParams["axes.prop_cycle"].by_key()["color"]
+    return palette[index % len(palette)]
+
+
+def line_style_of(index: int) -> str:
+    """What tells lines of one colour apart.
+
+    Args:
+        index: as of ``colour_of``.
+
+    Returns:
+        The style.
+    """
+    from matplotlib import rcParams
+
+    return _LINE_STYLES[index // len(rcParams["axes.prop_cycle"]) % len(_LINE_STYLES)]
