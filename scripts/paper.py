@@ -1,0 +1,208 @@
+#!/usr/bin/env python
+"""Writes docs/paper.md: every experiment of the paper, what was run of it, and which of the text's statements hold.
+
+Reads docs/results/*.parquet, files that `fastplast export` wrote, and the grids beside them. Usage: scripts/paper.py
+[--figures], which also draws the figures anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import paper_statements as s
+
+import fastplast as fp
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+FIGURES = ROOT / "docs" / "figures" / "paper"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A row of the table.
+
+    Attributes:
+        section: of the paper.
+        title: what is studied.
+        figures: numbers that `fastplast figure` draws.
+        study: name of the stored results; empty if nothing of it was run.
+        paper: the paper's scale.
+        checks: what decides the text's statements.
+    """
+
+    section: str
+    title: str
+    figures: tuple[int, ...]
+    study: str
+    paper: str
+    checks: tuple = ()
+
+
+_MNIST = "30 seeds, 100 tasks of 16,000 updates"
+EXPERIMENTS = (
+    Experiment(
+        "3", "Loss of plasticity, label-shuffled MNIST", (1, 2), "activations_mnist_shuffle", _MNIST,
+        (s.plasticity_is_lost, s.earlier_explanations_fail),
+    ),
+    Experiment(
+        "3", "Loss of plasticity, pixel-permuted MNIST", (2, 13, 14), "activations_mnist_permute", _MNIST,
+        (s.plasticity_is_lost, s.earlier_explanations_fail),
+    ),
+    Experiment(
+        "4", "Loss of curvature, label-shuffled MNIST", (3, 9), "activations_mnist_shuffle", _MNIST,
+        (s.curvature_is_lost,),
+    ),
+    Experiment(
+        "4", "Loss of curvature, pixel-permuted MNIST", (13,), "activations_mnist_permute", _MNIST,
+        (s.curvature_is_lost,),
+    ),
+    Experiment(
+        "4", "Label-shuffled CIFAR-10", (15, 16), "activations_cifar_shuffle", "30 seeds, 50 tasks of 16,000 updates",
+        (s.plasticity_is_lost, s.curvature_is_lost),
+    ),
+    Experiment("4", "Pixel-permuted CIFAR-10", (17, 18), "", "30 seeds, 50 tasks of 16,000 updates"),
+    Experiment(
+        "6.1", "Regularisers, label-shuffled MNIST", (4, 5), "regularisers_mnist_shuffle",
+        "10 seeds, 100 tasks, 4 or 5 strengths", (s.regularisers_help,),
+    ),
+    Experiment(
+        "6.1", "Sensitivity to the strength", (6,), "sensitivity_mnist_shuffle",
+        "10 seeds, 100 tasks, 4 or 5 strengths, 3 step sizes", (s.wasserstein_is_robust,),
+    ),
+    Experiment("6.1", "Regularisers on the other problems", (8, 19, 20, 21), "", "10 seeds, 50 or 100 tasks"),
+    Experiment(
+        "6.2", "Gradient and Hessian at task end", (7,), "activations_mnist_shuffle", _MNIST, (s.gradients_align,)
+    ),
+    Experiment(
+        "C.1", "Update budget of a task", (10, 11), "update_budget", "several budgets", (s.longer_tasks_lose_sooner,)
+    ),
+    Experiment(
+        "C.2", "Curvature at task end", (12,), "activations_mnist_shuffle", _MNIST, (s.curvature_at_task_end,)
+    ),
+    Experiment("D", "Continual ImageNet", (22, 23), "", "pairs of 1,000 classes"),
+    Experiment("D.4", "Sharpness", (24,), "activations_mnist_shuffle", _MNIST, (s.sharpness_fails,)),
+    Experiment(
+        "E", "12,800 examples", (25,), "examples_12800", "30 seeds, 100 tasks", (s.linear_fails_with_more_examples,)
+    ),
+    Experiment(
+        "F", "A network of 13 layers", (26,), "depth", "30 seeds, 100 tasks",
+        (s.plasticity_is_lost, s.curvature_is_lost),
+    ),
+)  # fmt: skip
+
+_PREFACE = """\
+# The paper on real data
+
+What "Curvature explains loss of plasticity" (arXiv 2312.00246) studies, what of it was run here, and which statements
+of its text hold. `scripts/paper.py` writes this page from the files in `docs/results/`; the grid beside each file is
+what made it: `fastplast sweep --grid docs/results/NAME.toml`. Statements are in our words. A statement holds (**yes**)
+where its 95% interval over members lies on the claimed side, does not hold (**no**) where the interval lies on the
+other side, and is *not decided at this scale* otherwise. Members are seeds, each with data, order and initial weights
+of its own; intervals are Student's t over members, of the mean, or of paired differences by seed where settings are
+compared. Figures are numbered as `fastplast figure` numbers them.
+"""
+
+
+def main() -> None:
+    """Writes the page, and the figures if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--figures", action="store_true", help="draw the figures anew")
+    if parser.parse_args().figures:
+        draw()
+    (ROOT / "docs" / "paper.md").write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The page."""
+    rows = [
+        "| Section | Experiment | Paper | Run here | Command | Figures | Yes | No | Not decided |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    details = []
+    for experiment in EXPERIMENTS:
+        findings = (
+            [f for check in experiment.checks for f in check(table_of(experiment.study))] if ran(experiment) else []
+        )
+        count = [sum(f.verdict == verdict for f in findings) for verdict in (s.YES, s.NO, s.OPEN)]
+        numbers = ", ".join(_linked(n) for n in experiment.figures)
+        here, command = ("not run", "; ".join(f"`fastplast figure {n}`" for n in experiment.figures[:1]))
+        if ran(experiment):
+            here, command = scale(table_of(experiment.study)), _command(experiment.study)
+        cells = (experiment.section, experiment.title, experiment.paper, here, command, numbers)
+        rows.append("| " + " | ".join((*cells, *(map(str, count) if findings else ("", "", "all")))) + " |")
+        details += _details(experiment, findings)
+    return "\n".join([_PREFACE, *rows, *details, ""])
+
+
+def _details(experiment: Experiment, findings: list[s.Finding]) -> list[str]:
+    if not findings:
+        return []
+    lines = ["", f"## {experiment.section} {experiment.title}", ""]
+    lines += [
+        f"![{_alt(n, experiment)}]({_file(n).relative_to(ROOT / 'docs')})" for n in experiment.figures if drawn(n)
+    ]
+    lines += ["", "| Statement | Holds | Evidence |", "|---|---|---|"]
+    marks = {s.YES: "**yes**", s.NO: "**no**", s.OPEN: "*not decided*"}
+    lines += [f"| {html.escape(f.text, quote=False)} | {marks[f.verdict]} | {f.evidence} |" for f in findings]
+    return lines
+
+
+def ran(experiment: Experiment) -> bool:
+    """Whether results of an experiment are stored."""
+    return bool(experiment.study) and (RESULTS / f"{experiment.study}.parquet").exists()
+
+
+def table_of(study: str) -> pd.DataFrame:
+    """Stored metrics of a study."""
+    return fp.load(RESULTS / f"{study}.parquet").metrics()
+
+
+def scale(table: pd.DataFrame) -> str:
+    """What was run, in words."""
+    members, seeds, tasks = table["member"].nunique(), table["seed"].nunique(), table["task"].max() + 1
+    updates = table.loc[table["when"] == "end", "updates"] // (table.loc[table["when"] == "end", "task"] + 1)
+    each = f"{updates.min():,}" if updates.nunique() == 1 else f"{updates.min():,} to {updates.max():,}"
+    return f"{members} members, {seeds} seeds, {tasks} tasks of {each} updates"
+
+
+def _command(study: str) -> str:
+    return f"`fastplast sweep --grid docs/results/{study}.toml`"
+
+
+def _file(number: int) -> Path:
+    return FIGURES / f"figure-{number}.png"
+
+
+def drawn(number: int) -> bool:
+    """Whether a figure of the page is there."""
+    return _file(number).exists()
+
+
+def _linked(number: int) -> str:
+    return f"[{number}]({_file(number).relative_to(ROOT / 'docs')})" if drawn(number) else str(number)
+
+
+def _alt(number: int, experiment: Experiment) -> str:
+    return f"Figure {number}: {experiment.title}"
+
+
+def draw() -> None:
+    """Draws every figure whose results are stored."""
+    from fastplast.figures import figure
+
+    for experiment in EXPERIMENTS:
+        if ran(experiment):
+            for number in experiment.figures:
+                figure(number, results=[RESULTS / f"{experiment.study}.parquet"], out=_file(number))
+
+
+if __name__ == "__main__":
+    main()
