@@ -81,6 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_fields(sweep, "several values are crossed", several=True)
 
+    status = command("status", "how far a run or a sweep is, from another terminal")
+    status.add_argument("run", metavar="RUN", help="run directory, or sweep")
+    status.add_argument("--json", action="store_true", help="one JSON object, for scripts")
+
     plot = command("plot", "draw runs over tasks, compared")
     plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps")
     plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")

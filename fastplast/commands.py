@@ -115,6 +115,16 @@ def stopping() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def _status(options: dict[str, Any]) -> int:
+    import json
+
+    from fastplast.status import as_json, describe, status
+
+    found = status(options["run"])
+    print(json.dumps(as_json(found, options["run"])) if options["json"] else describe(found, options["run"]))
+    return 0
+
+
 def _plot(options: dict[str, Any]) -> int:
     from fastplast.plots import plot
 
@@ -203,6 +213,7 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": _train,
     "resume": _resume,
     "sweep": _sweep,
+    "status": _status,
     "plot": _plot,
     "list": _list,
     "data": _data,

@@ -10,14 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastplast.trainer import EpochDone, Event, Setup, Stopped, TaskDone, TaskStarted
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: ``45 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+from fastplast.units import duration
 
 
 def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:

@@ -9,11 +9,11 @@ import torch
 
 from fastplast import seeding
 from fastplast.config import Experiment
-from fastplast.display import duration
 from fastplast.engines import pull_of
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
 from fastplast.trainer import Setup, prepare
+from fastplast.units import duration
 
 _MIN_SECONDS = 1.0  # of training that a rate is measured over
 

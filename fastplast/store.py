@@ -3,7 +3,8 @@
 ``config.json`` (resolved, itself a valid ``--config``), ``env.json`` (command, commit, versions, hardware, times),
 ``metrics/part-<task>-<start|end>.parquet`` (one row per member, every hyperparameter as a column),
 ``metrics/definitions.json``, ``epochs/part-<task>.parquet`` on request, ``spectra/task-<task>-<start|end>.npz``,
-``checkpoint/``, ``timings.jsonl`` (what is not reproducible bit for bit), ``figures/``. The same values make the same
+``checkpoint/``, ``timings.jsonl`` (what is not reproducible bit for bit), ``progress.json`` (for whoever looks on),
+``figures/``. The same values make the same
 bytes: a resumed run rewrites its files as they were.
 """
 
@@ -344,6 +345,15 @@ class RunWriter:
             record: JSON values; the unit in the name, as in ``train_seconds``.
         """
         append_line(self.run.path / "timings.jsonl", json.dumps(dict(record)).encode())
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        """Says how far training is, for ``fastplast status``; nothing is read back, and failing to write is no error.
+
+        Args:
+            progress: JSON values.
+        """
+        with contextlib.suppress(OSError):
+            write_file(self.run.path / "progress.json", json_bytes({**progress, "time": checkpoint.now()}))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Replaces the checkpoint; a kill at any moment leaves the previous or the new one whole.

@@ -34,6 +34,8 @@ from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem, make_task
 from fastplast.store import RunWriter
 
+_TELL_SECONDS = 2.0  # between two words on progress: a small file and a flush each
+
 
 @dataclass
 class Setup:
@@ -153,7 +155,8 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     e, group, state = setup.experiment, setup.group, setup.state
     pull = setup.engine.pull
     position, at_start, sums, expected = _restore(setup, writer)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
+    writer.write_progress(position)
     writer.write_definitions(probes.DEFINITIONS)
     for index in range(position["task"], e.tasks or 0):
         task = _to(make_task(setup.problem, index), setup.engine.device)
@@ -176,14 +179,19 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
             sums.add(done)
             if setup.curve is not None:
                 setup.curve[epoch] = torch.stack(list(done.means().values())).cpu()
-            yield _epoch_event(setup, index, epoch, done, time.perf_counter() - clock)
+            seconds = time.perf_counter() - clock
+            if time.monotonic() - told > _TELL_SECONDS:
+                rate = len(group.members) * e.steps_per_epoch() * (epoch + 1 - first) / seconds
+                writer.write_progress({"task": index, "epoch": epoch + 1, "rate": rate})
+                told = time.monotonic()
+            yield _epoch_event(setup, index, epoch, done, seconds)
             if epoch + 1 < e.epochs:
                 asked = stop()
                 if asked or time.monotonic() - saved > 60 * e.checkpoint_minutes:
                     _save(setup, writer, {"task": index, "epoch": epoch + 1}, at_start, sums, expected)
                     saved = time.monotonic()
                 if asked:
-                    yield Stopped(index, epoch + 1)
+                    yield _stopped(writer, index, epoch + 1)
                     return
         trained = time.perf_counter() - clock
         end = _measure(setup, task, pull, "end", expected[1])
@@ -199,7 +207,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
         writer.append_timing(times | {name: values for name, values in hessian_seconds.items() if values is not None})
         yield TaskDone(index, end.columns, _diverged(state), trained, measured)
         if stop() and index + 1 < (e.tasks or 0):
-            yield Stopped(index + 1, 0)
+            yield _stopped(writer, index + 1, 0)
             return
     writer.finish()
 
@@ -289,6 +297,11 @@ def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, second
     updates = (task * e.epochs + epoch + 1) * e.steps_per_epoch()
     loss, error = float(done.loss.sum()) / counted, float(done.error.sum()) / counted
     return EpochDone(task, epoch, updates, loss, error, _diverged(setup.state), seconds)
+
+
+def _stopped(writer: RunWriter, task: int, epoch: int) -> Stopped:
+    writer.write_progress({"task": task, "epoch": epoch, "stopped": True})
+    return Stopped(task, epoch)
 
 
 def _save(

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from fastplast.archive import SUFFIX, Archive
 from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
+from fastplast.shards import SHARDS, is_sweep, shard_paths
 from fastplast.store import Run
 from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
 from fastplast.tables import as_format, check_format, merged, write_csv
 
 if TYPE_CHECKING:
     import pandas
-
-SHARDS = "shards"
 
 
 class Sweep:
@@ -127,11 +126,6 @@ class Sweep:
 Results = Run | Sweep | Archive  # all have env, members, metrics, definitions, timings
 
 
-def is_sweep(path: str | os.PathLike) -> bool:
-    """Whether a path is a sweep directory."""
-    return (Path(path) / SHARDS).is_dir()
-
-
 def open_results(*paths: str | os.PathLike) -> Results:
     """Opens a run, sweeps, or a file of exported results, for reading.
 
@@ -149,11 +143,6 @@ def open_results(*paths: str | os.PathLike) -> Results:
             raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
         return Archive(*paths)
     return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
-
-
-def shard_paths(root: Path) -> list[Path]:
-    """The shards of a sweep directory that have been begun."""
-    return sorted(config.parent for config in (root / SHARDS).glob("*/config.json"))
 
 
 def cells_of(shard: Run) -> list[Cell]:

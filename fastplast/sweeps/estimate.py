@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable
 
 from fastplast.config import Experiment
-from fastplast.display import duration
 from fastplast.engines import pull_of
 from fastplast.estimate import seconds_per_update
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
 from fastplast.sweeps.plan import GroupPlan, Plan
 from fastplast.trainer import Setup, prepare
+from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate is measured with
 

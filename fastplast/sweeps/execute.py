@@ -10,7 +10,8 @@ from typing import Any
 
 from fastplast.api import proceed, start
 from fastplast.checkpoint import take_lock
-from fastplast.sweeps.directory import SHARDS, Sweep
+from fastplast.shards import SHARDS
+from fastplast.sweeps.directory import Sweep
 from fastplast.sweeps.grid import grid_of
 from fastplast.sweeps.plan import Plan, Shard, make_plan
 from fastplast.trainer import Event, Setup, Stopped
