@@ -28,9 +28,10 @@ def _train(options: dict[str, Any]) -> int:
         return 0
     from fastplast.api import start
 
+    _check_views(options)
     with stopping() as stop:
         setup, events = start(experiment, stop=stop)
-        return _follow(setup, events, options["quiet"])
+        return _follow(setup, events, options)
 
 
 def _sweep(options: dict[str, Any]) -> int:
@@ -53,11 +54,12 @@ def _sweep(options: dict[str, Any]) -> int:
         from fastplast.sweeps.estimate import describe
 
         print(describe(plan), flush=True)
+    _check_views(options)
     with stopping() as stop:
         for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
             if not options["quiet"]:
                 print(f"shard {number}/{len(plan.shards)}", flush=True)
-            if _follow(setup, events, options["quiet"]):
+            if _follow(setup, events, options):
                 return INTERRUPTED
         return INTERRUPTED if stop() else 0
 
@@ -74,19 +76,28 @@ def _sweep_directory(grid: Any) -> str:
 def _resume(options: dict[str, Any]) -> int:
     from fastplast.api import proceed
 
+    _check_views(options)
     with stopping() as stop:
         changes = {name: value for name, value in fields_from(options).items() if name != "out"}
         setup, events = proceed(options["run"], stop=stop, **changes)
-        return _follow(setup, events, options["quiet"])
+        return _follow(setup, events, options)
 
 
-def _follow(setup: Any, events: Iterator[Any], quiet: bool) -> int:
+def _check_views(options: dict[str, Any]) -> None:
+    from fastplast.live import Views, check
+
+    check(Views(options["tensorboard"], options["wandb"]))
+
+
+def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
     """Shows events as they come; the exit status says whether the run is finished."""
     from fastplast.display import show
+    from fastplast.live import Views, watch
     from fastplast.trainer import Stopped
 
     stopped = False
-    for event in show(setup, events, quiet):
+    events = watch(setup, events, Views(options["tensorboard"], options["wandb"]))
+    for event in show(setup, events, options["quiet"]):
         stopped = isinstance(event, Stopped)
     return INTERRUPTED if stopped else 0
 

@@ -39,6 +39,10 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
             if several and f.metadata["group"] != "machine" and f.name not in ("data_dir", "seed_start"):
                 extra["nargs"] = "+"
         groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
+    views = groups["machine"]  # of the run, and no part of its configuration
+    views.add_argument("--tensorboard", metavar="DIR", help="write event files there, for TensorBoard, while training")
+    views.add_argument("--wandb", metavar="PROJECT", nargs="?", const="fastplast",
+                       help="show the run in Weights & Biases (PROJECT by default: fastplast)")  # fmt: skip
 
 
 def _help(f: dataclasses.Field[Any]) -> str:
