@@ -353,7 +353,7 @@ class RunWriter:
             progress: JSON values.
         """
         with contextlib.suppress(OSError):
-            write_file(self.run.path / "progress.json", json_bytes({**progress, "time": checkpoint.now()}))
+            write_file(self.run.path / "progress.json", json_bytes({**progress, "time": now()}))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Replaces the checkpoint; a kill at any moment leaves the previous or the new one whole.
