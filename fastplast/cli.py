@@ -92,6 +92,16 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
     plot.add_argument("--out", metavar="PATH", help="a directory, or a file; default: figures/ in the first run")
 
+    figure = command("figure", "draw a figure of the paper, training what it needs")
+    figure.add_argument("number", metavar="N", nargs="?", type=whole, help="which, from 1; --list gives them")
+    figure.add_argument("--list", action="store_true", help="say what each shows and would take; then stop")
+    figure.add_argument("--scale", default="tenth", help="paper, tenth (of its updates) or smoke (default: tenth)")
+    figure.add_argument("--from", dest="from_paths", nargs="+", metavar="RUN", help="draw these runs or sweeps instead")
+    figure.add_argument("--out", metavar="DIR", help="default: figures/ in the first of the runs that are drawn")
+    figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
+    figure.add_argument("--quiet", action="store_true", help="print nothing but errors and files")
+
     show = command("list", "list what there is")
     show.add_argument("what", choices=LISTS)
 

@@ -35,7 +35,7 @@ def _train(options: dict[str, Any]) -> int:
 
 
 def _sweep(options: dict[str, Any]) -> int:
-    from fastplast.sweeps import execute, make_plan, parse_slice, read_grid
+    from fastplast.sweeps import make_plan, parse_slice, read_grid
 
     flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
     for name in ("widths", "channels", "learning_rate", "strength", "seeds"):
@@ -50,18 +50,24 @@ def _sweep(options: dict[str, Any]) -> int:
 
         print(dry_run(plan))
         return 0
-    if not options["quiet"]:
-        from fastplast.sweeps.estimate import describe
-
-        print(describe(plan), flush=True)
     _check_views(options)
     with stopping() as stop:
-        for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
-            if not options["quiet"]:
-                print(f"shard {number}/{len(plan.shards)}", flush=True)
-            if _follow(setup, events, options):
-                return INTERRUPTED
-        return INTERRUPTED if stop() else 0
+        return _run_plan(plan, options, stop)
+
+
+def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
+    """Trains the shards of a plan; the exit status says whether all are finished."""
+    from fastplast.sweeps import execute
+    from fastplast.sweeps.estimate import describe
+
+    if not options["quiet"]:
+        print(describe(plan), flush=True)
+    for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
+        if not options["quiet"]:
+            print(f"shard {number}/{len(plan.shards)}", flush=True)
+        if _follow(setup, events, options):
+            return INTERRUPTED
+    return INTERRUPTED if stop() else 0
 
 
 def _sweep_directory(grid: Any) -> str:
@@ -86,7 +92,7 @@ def _resume(options: dict[str, Any]) -> int:
 def _check_views(options: dict[str, Any]) -> None:
     from fastplast.live import Views, check
 
-    check(Views(options["tensorboard"], options["wandb"]))
+    check(Views(options.get("tensorboard"), options.get("wandb")))
 
 
 def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
@@ -96,7 +102,7 @@ def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
     from fastplast.trainer import Stopped
 
     stopped = False
-    events = watch(setup, events, Views(options["tensorboard"], options["wandb"]))
+    events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
     for event in show(setup, events, options["quiet"]):
         stopped = isinstance(event, Stopped)
     return INTERRUPTED if stopped else 0
@@ -140,6 +146,28 @@ def _plot(options: dict[str, Any]) -> int:
     from fastplast.plots import plot
 
     for path in plot(options["runs"], options["columns"], options["out"], options["formats"], options["log"]):
+        print(path)
+    return 0
+
+
+def _figure(options: dict[str, Any]) -> int:
+    from fastplast import figures
+
+    if options["list"]:
+        print(figures.listing())
+        return 0
+    if options["number"] is None:
+        raise ConfigError("figure needs a number: got none. `fastplast figure --list` lists them.")
+    figure, given = figures.figure_of(options["number"]), options["from_paths"]
+    if options["dry_run"]:
+        print(figures.describe(figure, options["scale"], given))
+        return 0
+    if given is None:
+        with stopping() as stop:
+            for plan in figures.plans(figure, options["scale"]):
+                if status := _run_plan(plan, options, stop):
+                    return status
+    for path in figures.draw(figure, given, options["scale"], options["out"], options["formats"]):
         print(path)
     return 0
 
@@ -226,6 +254,7 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "sweep": _sweep,
     "status": _status,
     "plot": _plot,
+    "figure": _figure,
     "list": _list,
     "data": _data,
     "export": _export,

@@ -1,0 +1,171 @@
+"""What a figure is drawn from: metrics of runs and sweeps, narrowed to what it shows, and what they lack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastplast.figures.registry import Figure
+from fastplast.plots.bands import first_divergence
+from fastplast.plots.settings import NOT_SETTINGS, phrase
+from fastplast.stats import member_means
+from fastplast.store import WHENS, Run
+from fastplast.sweeps import Sweep, open_results
+from fastplast.sweeps.directory import is_sweep
+
+Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
+_TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Metrics of all members that a figure may draw.
+
+    Attributes:
+        figure: that they are for.
+        table: metrics, with a column ``run``.
+        means: one row per member, as ``member_means`` gives.
+        diverged: (run, member) to the task in which it diverged.
+        sources: where they come from, in words.
+        scale: at which they were trained; None where they were given.
+    """
+
+    figure: Figure
+    table: Frame
+    means: Frame
+    diverged: dict[tuple[int, int], int]
+    sources: tuple[str, ...]
+    scale: str | None
+
+    def varying(self, members: Frame, known: Sequence[str] = ()) -> list[str]:
+        """The hyperparameters in which members differ.
+
+        Args:
+            members: rows of ``means``.
+            known: hyperparameters to leave out.
+
+        Returns:
+            Their columns.
+        """
+        described = members.columns[: list(members.columns).index("diverged")]
+        return [
+            name
+            for name in described
+            if name not in (*NOT_SETTINGS, *known) and members[name].map(repr).nunique() > 1
+        ]  # fmt: skip
+
+
+def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str | None = None) -> Results:
+    """Reads runs and sweeps.
+
+    Args:
+        figure: that they are for; what it does not show is left out.
+        paths: run or sweep directories.
+        scale: at which they were trained; None where they were given.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: if there is nothing that the figure shows.
+        FileNotFoundError: if a path is no run or sweep.
+        StoreError: if nothing has been measured yet.
+    """
+    import pandas
+
+    if not paths:
+        raise ValueError("--from must name at least one run or sweep: got none.")
+    whole = all(is_sweep(path) for path in paths)
+    opened = [open_results(*paths)] if whole else [open_results(path) for path in paths]
+    tables = [run.metrics().assign(run=i) for i, run in enumerate(opened)]
+    table: Frame = _without_repetitions(pandas.concat(tables, ignore_index=True))
+    names = ", ".join(str(path) for path in paths)
+    for name, values in figure.where.items():
+        if name not in table:
+            raise ValueError(f"figure {figure.number} needs the column {name}: {names} has none of that name.")
+        kept = table[table[name].isin(values)]
+        if kept.empty:
+            wanted, found = ", ".join(map(str, values)), ", ".join(sorted(map(str, table[name].unique())))
+            raise ValueError(f"figure {figure.number} needs members with {name} {wanted}: {names} has {found}.")
+        table = kept
+    sources = [source for run in opened for source in _sources(run)]
+    data = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
+    means = member_means(table)
+    return Results(figure, table, means, first_divergence(table), (*sources, *(f"images: {d}" for d in data)), scale)
+
+
+def measured_at(table: Frame, column: str) -> list[str]:
+    """The probe times at which a column has values."""
+    if column not in table:
+        return []
+    return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
+
+
+def lacking(figure: Figure, results: Results, uses: Sequence[Any]) -> list[str]:
+    """What the results lack of the paper's.
+
+    Args:
+        figure: which.
+        results: that it is drawn from.
+        uses: that it would be drawn from.
+
+    Returns:
+        Phrases, such as ``80 of 100 tasks``; none where nothing is lacking.
+    """
+    means = results.means
+    grids = [use.grid("paper") for use in uses]
+    tasks, seeds = (max(int(grid[name]) for grid in grids) for name in ("tasks", "seeds"))
+    had = means["tasks"].astype(int)
+    phrases = []
+    if had.min() < tasks:
+        spread = f"{had.min()}" if had.min() == had.max() else f"{had.min()} to {had.max()}"
+        phrases.append(f"it has {spread} of {tasks} tasks")
+    per_setting = means.groupby(results.varying(means) or ["run"], dropna=False)["seed"].nunique()
+    fewest, most = int(per_setting.min()), int(per_setting.max())
+    if most < seeds:
+        spread = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        phrases.append(f"{spread} of {seeds} seeds of a setting")
+    for name in _TOLD:
+        wanted = _values(grids, name)
+        if not wanted or name not in means:
+            continue
+        allowed = figure.where.get(name, wanted)
+        there = set(means[name])
+        missing = [value for value in wanted if value in allowed and value not in there]
+        if missing and name in ("epochs", "examples"):
+            had_words = ", ".join(f"{value:,}" for value in sorted(there))
+            phrases.append(f"{had_words} {name} a task, not {', '.join(f'{value:,}' for value in missing)}")
+        elif missing:
+            words = [phrase(name, value).removeprefix(f"{name.replace('_', ' ')} ") for value in missing]
+            phrases.append(f"no {name.replace('_', ' ')} {', '.join(words)}")
+    return phrases
+
+
+def _values(grids: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    found: dict[Any, None] = {}
+    for grid in grids:
+        default = {"epochs": 200, "method": "none"}.get(name)
+        value = grid.get(name, default)
+        found |= dict.fromkeys(value if isinstance(value, list) else [] if value is None else [value])
+    return list(found)
+
+
+def _without_repetitions(table: Frame) -> Frame:
+    """Of members that several runs hold, the first."""
+    described = [n for n in table.columns[: list(table.columns).index("task")] if n not in ("member", "engine")]
+    who: Frame = table.drop_duplicates(["run", "member"])[["run", "member", *(n for n in described if n != "run")]]
+    again = who[who.duplicated([n for n in described if n not in ("run", "data_source")])]
+    if again.empty:
+        return table
+    gone = set(zip(again["run"], again["member"]))
+    return table[[pair not in gone for pair in zip(table["run"], table["member"])]].reset_index(drop=True)
+
+
+def _sources(run: Run | Sweep) -> list[str]:
+    env = run.env
+    commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
+    places = run.paths if isinstance(run, Sweep) else (run.path,)
+    return [f"{Path(place).resolve().name} (fastplast {env['fastplast']}{commit})" for place in places]

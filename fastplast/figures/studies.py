@@ -1,0 +1,143 @@
+"""The runs that figures are drawn from: each study is one sweep directory, shared by every figure that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastplast.config import BENCHMARKS, ELEMENTWISE, ConfigError, closest
+
+SCALES = ("paper", "tenth", "smoke")
+STEP_SIZES = (1e-2, 1e-3, 1e-4)
+STRENGTHS = (1.0, 0.1, 0.01, 0.001, 0.0001)
+REGULARISERS = ("l2", "regenerative", "wasserstein")
+# Small enough for a couple of seconds, and no result: two seeds, three tasks of a few updates, narrow layers.
+_SMOKE = {"seeds": 2, "tasks": 3, "epochs": 2, "examples": 64, "widths": (16, 12, 8)}
+_SMOKE_LISTS = {"learning_rate": (1e-2, 1e-3), "strength": (1.0, 0.01)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep.
+
+    Attributes:
+        grid: field of ``Experiment`` to value or values, which are crossed, at the paper's scale.
+        seeds: at the scales paper and tenth; where step sizes or strengths are to be chosen, three more than are
+            reported.
+        tasks: likewise.
+        smoke: what the scale smoke has in place of values of the grid.
+    """
+
+    grid: Mapping[str, Any]
+    seeds: tuple[int, int]
+    tasks: tuple[int, int]
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _activations(benchmark: str) -> Study:
+    grid = {"activation": ELEMENTWISE, "learning_rate": STEP_SIZES}
+    return _study(benchmark, grid, (33, 11))
+
+
+def _regularisers(benchmark: str) -> Study:
+    grid = {"method": REGULARISERS, "strength": STRENGTHS, "reduction": ("mean", "sum")}
+    grid |= {"activation": ("relu", "leaky_relu", "tanh"), "learning_rate": STEP_SIZES}
+    return _study(benchmark, grid, (13, 5), 0.26)
+
+
+def _study(benchmark: str, grid: dict[str, Any], seeds: tuple[int, int], share: float = 0.3, **smoke: Any) -> Study:
+    tasks = BENCHMARKS[benchmark]["tasks"]
+    if BENCHMARKS[benchmark]["network"] == "cnn":
+        smoke |= {"widths": (12, 8), "channels": (4, 4)}
+    grid = {"benchmark": benchmark, "srank": "both"} | grid
+    return Study(grid, seeds, (tasks, round(tasks * share)), smoke)
+
+
+def _class_pairs(extra: dict[str, Any], seeds: tuple[int, int]) -> dict[str, Study]:
+    """The protocol on ImageNet, and on CIFAR-10 for those who have no ImageNet."""
+    smoke = {"widths": (9, 8), "channels": (4, 5, 3), "test_examples": 16, "batch_size": 16}
+    grid = {"benchmark": "continual_imagenet", "learning_rate": (1e-3, 1e-4)} | extra
+    return {
+        data: Study(grid | {"dataset": data}, seeds, (100, 30 if seeds[1] > 4 else 26), smoke)
+        for data in ("imagenet32", "cifar10")
+    }
+
+
+_BENCHMARKS = ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")
+_PAIRS = {
+    "activations": _class_pairs({"activation": ("relu", "leaky_relu", "tanh")}, (13, 5)),
+    "regularisers": _class_pairs({"method": REGULARISERS, "strength": (0.1, 0.01, 0.001)}, (13, 4)),
+}
+_ONE = {"learning_rate": 1e-3}  # where the step size is not what is asked about
+
+STUDIES: dict[str, Study] = {
+    **{f"activations-{name}": _activations(name) for name in _BENCHMARKS},
+    **{f"regularisers-{name}": _regularisers(name) for name in _BENCHMARKS},
+    "budget-mnist_shuffle": _study(
+        "mnist_shuffle", {"activation": "relu", "epochs": (25, 50, 100, 400), **_ONE}, (10, 3), epochs=(1, 4)
+    ),
+    "examples-mnist_shuffle": _study(
+        "mnist_shuffle", {"activation": ELEMENTWISE, "examples": 12800, "epochs": 20, **_ONE}, (10, 3), examples=256
+    ),
+    "depth-mnist_shuffle": _study(
+        "mnist_shuffle", {"activation": ELEMENTWISE, "network": "mlp13", **_ONE}, (10, 3), widths=(8,) * 12
+    ),
+    **{f"{name}-continual_imagenet": studies["imagenet32"] for name, studies in _PAIRS.items()},
+    **{f"{name}-class_pairs_cifar10": studies["cifar10"] for name, studies in _PAIRS.items()},
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a figure needs of a study.
+
+    Attributes:
+        study: name in ``STUDIES``.
+        only: field to the values that are needed, at the paper's scale; all of the study's where a field is missing.
+        seeds: how many at the scales paper and tenth; the study's if None.
+    """
+
+    study: str
+    only: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, int] | None = None
+
+    def grid(self, scale: str) -> dict[str, Any]:
+        """The members that are needed, as a grid.
+
+        Args:
+            scale: one of ``SCALES``.
+
+        Returns:
+            Field to value or values.
+
+        Raises:
+            ConfigError: if the scale is unknown.
+        """
+        if scale not in SCALES:
+            raise ConfigError(f"--scale must be a known name: got {scale!r}. {closest(scale, SCALES)}")
+        study = STUDIES[self.study]
+        whole = {**study.grid, **self.only}
+        if scale == "smoke":
+            lists = {n: v for n, v in _SMOKE_LISTS.items() if isinstance(whole.get(n), tuple)}
+            return {n: _listed(v) for n, v in {**whole, **lists, **_SMOKE, **study.smoke}.items()}
+        at = SCALES.index(scale)
+        sizes = {"seeds": (self.seeds or study.seeds)[at], "tasks": study.tasks[at]}
+        return {name: _listed(value) for name, value in (whole | sizes).items()}
+
+    def directory(self, scale: str, runs: Path) -> Path:
+        """Where its runs lie.
+
+        Args:
+            scale: one of ``SCALES``.
+            runs: the folder of all runs.
+
+        Returns:
+            A sweep directory, which other figures may share.
+        """
+        return runs / f"{self.study}-{scale}"
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
