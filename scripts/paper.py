@@ -132,7 +132,7 @@ def page() -> str:
             [f for check in experiment.checks for f in check(table_of(experiment.study))] if ran(experiment) else []
         )
         count = [sum(f.verdict == verdict for f in findings) for verdict in (s.YES, s.NO, s.OPEN)]
-        numbers = ", ".join(_linked(n) for n in experiment.figures)
+        numbers = ", ".join(_linked(n, experiment) for n in experiment.figures)
         here, command = ("not run", "; ".join(f"`fastplast figure {n}`" for n in experiment.figures[:1]))
         if ran(experiment):
             here, command = scale(table_of(experiment.study)), _command(experiment.study)
@@ -146,9 +146,9 @@ def _details(experiment: Experiment, findings: list[s.Finding]) -> list[str]:
     if not findings:
         return []
     lines = ["", f"## {experiment.section} {experiment.title}", ""]
-    lines += [
-        f"![{_alt(n, experiment)}]({_file(n).relative_to(ROOT / 'docs')})" for n in experiment.figures if drawn(n)
-    ]
+    for number in experiment.figures:
+        if (file := _file(number, experiment)).exists():
+            lines.append(f"![Figure {number}: {experiment.title}]({file.relative_to(ROOT / 'docs')})")
     lines += ["", "| Statement | Holds | Evidence |", "|---|---|---|"]
     marks = {s.YES: "**yes**", s.NO: "**no**", s.OPEN: "*not decided*"}
     lines += [f"| {html.escape(f.text, quote=False)} | {marks[f.verdict]} | {f.evidence} |" for f in findings]
@@ -177,31 +177,25 @@ def _command(study: str) -> str:
     return f"`fastplast sweep --grid docs/results/{study}.toml`"
 
 
-def _file(number: int) -> Path:
-    return FIGURES / f"figure-{number}.png"
+def _file(number: int, experiment: Experiment) -> Path:
+    return FIGURES / experiment.study / f"figure-{number:02d}.png"
 
 
-def drawn(number: int) -> bool:
-    """Whether a figure of the page is there."""
-    return _file(number).exists()
-
-
-def _linked(number: int) -> str:
-    return f"[{number}]({_file(number).relative_to(ROOT / 'docs')})" if drawn(number) else str(number)
-
-
-def _alt(number: int, experiment: Experiment) -> str:
-    return f"Figure {number}: {experiment.title}"
+def _linked(number: int, experiment: Experiment) -> str:
+    file = _file(number, experiment)
+    return f"[{number}]({file.relative_to(ROOT / 'docs')})" if file.exists() else str(number)
 
 
 def draw() -> None:
     """Draws every figure whose results are stored."""
-    from fastplast.figures import figure
+    from fastplast.figures import draw as draw_figure
+    from fastplast.figures import figure_of
 
     for experiment in EXPERIMENTS:
         if ran(experiment):
             for number in experiment.figures:
-                figure(number, results=[RESULTS / f"{experiment.study}.parquet"], out=_file(number))
+                source = RESULTS / f"{experiment.study}.parquet"
+                draw_figure(figure_of(number), [source], out=FIGURES / experiment.study, formats=["png"])
 
 
 if __name__ == "__main__":

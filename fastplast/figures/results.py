@@ -12,8 +12,9 @@ from fastplast.figures.registry import Figure
 from fastplast.plots.bands import first_divergence
 from fastplast.plots.settings import NOT_SETTINGS, phrase
 from fastplast.stats import member_means
-from fastplast.store import WHENS, Run
+from fastplast.store import WHENS
 from fastplast.sweeps import Sweep, open_results
+from fastplast.sweeps.directory import Results as Opened
 from fastplast.sweeps.directory import is_sweep
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
@@ -164,7 +165,7 @@ def _without_repetitions(table: Frame) -> Frame:
     return table[[pair not in gone for pair in zip(table["run"], table["member"])]].reset_index(drop=True)
 
 
-def _sources(run: Run | Sweep) -> list[str]:
+def _sources(run: Opened) -> list[str]:
     env = run.env
     commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
     places = run.paths if isinstance(run, Sweep) else (run.path,)
