@@ -27,6 +27,7 @@ ENGINES = ("auto", "vmap", "cpu", "cuda")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 LABEL_SHUFFLES = ("example", "class", "iid")
 METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
+OWN_METHODS: list[str] = []  # of the user: see fastplast.methods.register
 NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PIXEL_RANGES = ("unit", "symmetric", "standardized")

@@ -10,6 +10,7 @@ from fastplast.config import (
     BENCHMARKS,
     DATASET_NAMES,
     MEMBER_FIELDS,
+    OWN_METHODS,
     ConfigError,
     Experiment,
     closest,
@@ -63,6 +64,8 @@ def validate(experiment: Experiment) -> None:
         value, choices = getattr(experiment, f.name), f.metadata["choices"]
         custom = f.name == "network" and isinstance(value, str) and value.startswith("module:")
         undecided = value is None and f.default is None
+        if f.name == "method":
+            choices = (*choices, *OWN_METHODS)
         if choices and not custom and not undecided and value not in choices:
             raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), choices)}")
     for names, rule, holds in _RULES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastplast.config import Member
+from fastplast.config import METHOD_NAMES, OWN_METHODS, Member
 from fastplast.methods.l2 import l2
 from fastplast.methods.none import none
 from fastplast.methods.pull import Method, Pull
@@ -19,6 +19,27 @@ METHODS: dict[str, Method] = {
     "regenerative": regenerative,
     "wasserstein": wasserstein,
 }
+
+
+def register(name: str, method: Method) -> None:
+    """Makes a method of one's own known to this process: to train with it, and to resume what was trained with it.
+
+    Args:
+        name: what ``Experiment(method=...)`` calls it.
+        method: how its anchor is made.
+
+    Raises:
+        ValueError: if the name is one of the package's.
+
+    Example:
+        >>> halfway = Method(lambda init, layout: init / 2, False, "pulled to half the initial values", "this example")
+        >>> register("halfway", halfway)  # doctest: +SKIP
+    """
+    if name in METHOD_NAMES:
+        raise ValueError(f"name must be new: got {name!r}, which is one of fastplast's. Choose another name.")
+    METHODS[name] = method
+    if name not in OWN_METHODS:
+        OWN_METHODS.append(name)
 
 
 def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduction: str) -> Pull:
@@ -53,4 +74,4 @@ def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduct
     return Pull(layout, anchor, ranked.to(device), strength.to(device), layout.pull(reduction).to(device))
 
 
-__all__ = ["METHODS", "Method", "Pull", "build_pull"]
+__all__ = ["METHODS", "Method", "Pull", "build_pull", "register"]

@@ -1,0 +1,181 @@
+"""What the documentation says about the code is read from the code: ``mkdocs`` puts it in place of ``{{ name }}``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fills in a page; called by mkdocs.
+
+    Args:
+        markdown: of the page.
+
+    Returns:
+        The page with what the code says.
+    """
+    return re.sub(r"^\{\{ (\w+) \}\}$", lambda match: PARTS[match[1]](), markdown, flags=re.MULTILINE)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        header: of the columns.
+        rows: cells.
+
+    Returns:
+        Its lines.
+    """
+    lines = [list(header)]
+    lines += [["---"] * len(lines[0]), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def cli() -> str:
+    """Every command with its options."""
+    from fastplast.cli import build_parser
+
+    parser = build_parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    text = []
+    for name, sub in commands.choices.items():
+        text += [f"## fastplast {name} {{ #{name} }}", "", f"{_sentence(sub.description or '')}", ""]
+        text += [f"```\n{_usage(name, sub)}\n```", ""]
+        for group in sub._action_groups:
+            rows = [(_words(action), _help(action)) for action in group._group_actions if action.dest != "help"]
+            if rows:
+                title = {"positional arguments": "", "options": "", "optional arguments": ""}.get(
+                    group.title or "", group.title or ""
+                )
+                text += [f"**{_sentence(title)}**", ""] if title else []
+                text += [_sentence(group.description), ""] if group.description else []
+                text += [table(("", ""), rows), ""]
+    return "\n".join(text)
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+    places = [_metavar(action) for action in parser._actions if not action.option_strings]
+    return " ".join(["fastplast", name, *places, "[OPTIONS]"])
+
+
+def _metavar(action: argparse.Action) -> str:
+    choices = "|".join(map(str, action.choices)) if action.choices is not None else None
+    word = action.metavar or choices or ("" if action.nargs == 0 else action.dest.upper())
+    return {"?": f"[{word}]", "+": f"{word} [{word} ...]"}.get(str(action.nargs), str(word))
+
+
+def _words(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{_metavar(action)}`"
+    value = _metavar(action) if not isinstance(action, argparse.BooleanOptionalAction) else ""
+    return "<br>".join(f"`{option} {value}`".replace(" `", "`") for option in action.option_strings)
+
+
+def _help(action: argparse.Action) -> str:
+    text = action.help or ""
+    if isinstance(action.default, list) and action.default:
+        text += f" (default: {' '.join(map(str, action.default))})"
+    return text.strip()
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text + ("" if text.endswith((".", ")", ":")) else ".")
+
+
+def experiment() -> str:
+    """Every field of ``Experiment``."""
+    from fastplast.config import Experiment
+    from fastplast.flags import _GROUPS
+
+    text = []
+    for group, title in _GROUPS.items():
+        rows = []
+        for field in dataclasses.fields(Experiment):
+            if field.metadata["group"] == group:
+                choices = field.metadata["choices"]
+                what = field.metadata["help"] + (": " + ", ".join(f"`{c}`" for c in choices) if choices else "")
+                rows.append((f"`{field.name}`", f"`{field.type}`", f"`{field.default!r}`", what))
+        text += [f"## {title[:1].upper()}{title[1:]}", "", table(("field", "type", "default", ""), rows), ""]
+    return "\n".join(text)
+
+
+def metrics() -> str:
+    """The definition of every column."""
+    from fastplast.probes import DEFINITIONS
+
+    return table(("column", "definition"), ((f"`{name}`", text) for name, text in DEFINITIONS.items()))
+
+
+def methods() -> str:
+    """Every method."""
+    from fastplast.methods import METHODS
+
+    rows = ((f"`{name}`", method.summary, method.reference) for name, method in METHODS.items())
+    return table(("method", "", "reference"), rows)
+
+
+def networks() -> str:
+    """Every built-in network."""
+    from fastplast.networks import NETWORKS
+
+    return table(("network", ""), ((f"`{name}`", preset.summary) for name, preset in NETWORKS.items()))
+
+
+def benchmarks() -> str:
+    """Every benchmark."""
+    from fastplast.config import BENCHMARKS
+
+    rows = (
+        (f"`{name}`", v["dataset"] or "any (`--dataset`)", f"`{v['change']}`", str(v["tasks"]), f"`{v['network']}`")
+        for name, v in BENCHMARKS.items()
+    )
+    return table(("benchmark", "dataset", "change", "tasks", "network"), rows)
+
+
+def grids() -> str:
+    """The grids of the paper."""
+    text = []
+    for path in sorted((ROOT / "docs/grids").iterdir()):
+        text += [f"### {path.name}", "", f"```{path.suffix[1:]}\n{path.read_text().rstrip()}\n```", ""]
+    return "\n".join(text)
+
+
+def speed() -> str:
+    """Every table of ``bench/results``."""
+    spec = importlib.util.spec_from_file_location("bench_table", ROOT / "scripts/bench_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    bench_table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench_table)
+    text = []
+    for machine in sorted(path for path in (ROOT / "bench/results").iterdir() if path.is_dir()):
+        runs = [json.loads(path.read_text()) for path in sorted(machine.glob("*.json"))]
+        runs = [run for run in runs if "benchmarks" in run]
+        if runs:
+            lines = bench_table.tables(runs).replace("\n# commit", "\n**commit").splitlines()
+            lines = [line + "**" if line.startswith("**commit") else line for line in lines]
+            text += [re.sub(r"^(#+) ", r"#\1 ", line) for line in lines]
+    return "\n".join(text)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "cli": cli,
+    "experiment": experiment,
+    "metrics": metrics,
+    "methods": methods,
+    "networks": networks,
+    "benchmarks": benchmarks,
+    "grids": grids,
+    "speed": speed,
+}

@@ -1,0 +1,150 @@
+"""The documentation: it builds without a warning, fetches nothing from elsewhere, and what it says is tried."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import fastplast
+from fastplast import methods
+from fastplast.cli import build_parser, run
+from fastplast.config import OWN_METHODS, Experiment
+from fastplast.probes import DEFINITIONS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+SMALL = {"tasks": 1, "epochs": 1, "examples": 32, "seeds": 2, "threads": 1}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("fastplast")]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    pytest.importorskip("mkdocs")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(out)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return out
+
+
+class Fetched(HTMLParser):
+    """What a browser fetches by itself to show a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag in ("script", "img", "iframe", "video", "audio", "source", "embed"):
+            self.urls += [found["src"]] if found.get("src") else []
+        if tag == "link" and found.get("rel") not in ("canonical", "next", "prev"):
+            self.urls += [found["href"]] if found.get("href") else []
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        reader = Fetched()
+        reader.feed(page.read_text())
+        assert reader.urls
+        for url in reader.urls:
+            assert not re.match(r"(\w+:)?//", url), (page.name, url)
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(\s*['\"]?(\w+:)?//|@import", sheet.read_text()), sheet.name
+
+
+def test_every_page_is_built_and_no_place_is_left_empty(site):
+    for page in PAGES:
+        assert "{{ " not in (site / page.replace(".md", ".html")).read_text(), page
+
+
+def test_every_metric_has_its_equation_or_words_beside_its_definition():
+    text = (DOCS / "metrics.md").read_text()
+    named = set(re.findall(r"<code>(\w+)</code>|`([\w{}]+)`", text))
+    assert set(DEFINITIONS) <= {a or b for a, b in named}
+
+
+def test_the_command_line_page_has_every_flag(site):
+    page = (site / "cli.html").read_text()
+    parser = build_parser()
+    (subs,) = (action.choices for action in parser._subparsers._group_actions)  # type: ignore[union-attr]
+    for name, sub in subs.items():  # type: ignore[union-attr]
+        assert f'id="{name}"' in page
+        for action in sub._actions:
+            for flag in action.option_strings:
+                assert flag in page or flag in ("-h", "--help"), (name, flag)
+
+
+def test_the_pages_have_every_field_method_and_definition(site):
+    experiment = (site / "experiment.html").read_text()
+    for name, field in Experiment.__dataclass_fields__.items():
+        assert f"<code>{name}</code>" in experiment or not field.metadata["group"], name
+    for name in methods.METHODS:
+        assert f"### {name}" in (DOCS / "methods.md").read_text() or name in ("none", *OWN_METHODS), name
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_commands_are_understood(page):
+    for line in commands(page):
+        build_parser().parse_args(shlex.split(line)[1:])
+
+
+def test_commands_of_the_tutorial_run(tmp_path, monkeypatch, capsys):
+    """In order; training at a small size, later commands on the run that it made."""
+    monkeypatch.chdir(tmp_path)
+    for line in commands("tutorial.md"):
+        words = shlex.split(line)[1:]
+        assert run(words + (small() if words[0] == "train" else [])) == 0, line
+    capsys.readouterr()
+
+
+def small() -> list[str]:
+    return [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    whole, numbers = fastplast.Experiment, iter(range(100))
+
+    def shrunk(**fields: object) -> Experiment:
+        return whole(**{"out": f"run{next(numbers)}"} | fields | SMALL)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fastplast, "Experiment", shrunk)
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})
+    methods.METHODS.pop("halfway", None)
+    OWN_METHODS.clear()
+
+
+def test_a_method_of_ones_own_takes_fifteen_lines():
+    (block,) = (block for block in blocks("tutorial.md", "python") if "register" in block)
+    assert len([line for line in block.splitlines() if line]) <= 15
+
+
+def test_a_method_of_the_package_is_not_replaced():
+    with pytest.raises(ValueError, match="name must be new: got 'l2'"):
+        methods.register("l2", methods.METHODS["none"])
+
+
+def test_an_unknown_method_is_told_with_ones_own_among_the_known(monkeypatch):
+    monkeypatch.setattr("fastplast.rules.OWN_METHODS", ["halfway"])
+    with pytest.raises(fastplast.ConfigError, match="Did you mean 'halfway'"):
+        Experiment(method="halfwya", strength=(0.1,))
