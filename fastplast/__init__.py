@@ -15,7 +15,7 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.version import __version__
 
 if TYPE_CHECKING:
-    from fastplast.api import load, resume, train
+    from fastplast.api import load, report, resume, train
     from fastplast.store import Run
     from fastplast.sweeps import Sweep, sweep
 
@@ -23,6 +23,7 @@ _HOMES = {
     "train": "fastplast.api",
     "resume": "fastplast.api",
     "load": "fastplast.api",
+    "report": "fastplast.api",
     "Run": "fastplast.store",
     "Sweep": "fastplast.sweeps",
     "sweep": "fastplast.sweeps",
@@ -37,4 +38,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-__all__ = ["ConfigError", "Experiment", "Run", "Sweep", "__version__", "load", "resume", "sweep", "train"]
+__all__ = ["ConfigError", "Experiment", "Run", "Sweep", "__version__", "load", "report", "resume", "sweep", "train"]

@@ -101,6 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
     figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
     figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
     figure.add_argument("--quiet", action="store_true", help="print nothing but errors and files")
+    report = command(
+        "report", "write one HTML file about runs: charts, tables, settings, definitions; it needs no network"
+    )
+    report.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps; finished or not")
+    report.add_argument("--out", metavar="FILE", help="default: report.html in the first of them")
 
     show = command("list", "list what there is")
     show.add_argument("what", choices=LISTS)

@@ -172,6 +172,13 @@ def _figure(options: dict[str, Any]) -> int:
     return 0
 
 
+def _report(options: dict[str, Any]) -> int:
+    from fastplast.reports import report
+
+    print(report(options["runs"], options["out"]))
+    return 0
+
+
 def _list(options: dict[str, Any]) -> int:
     what = options["what"]
     if what == "benchmarks":
@@ -255,6 +262,7 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "status": _status,
     "plot": _plot,
     "figure": _figure,
+    "report": _report,
     "list": _list,
     "data": _data,
     "export": _export,

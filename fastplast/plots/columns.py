@@ -54,6 +54,9 @@ COLUMNS: dict[str, Axis] = {
     "hessian_overlap": Axis("start", "gradient-Hessian overlap", "cosine"),
     "hessian_dimension": Axis("start", "dimension left to the solver", "directions"),
     "hessian_depth": Axis("start", "eigenvalues computed", "directions"),
+    "hessian_trace_error": Axis("start", "violation of the trace identity", "relative"),
+    "hessian_frobenius_error": Axis("start", "violation of the Frobenius identity", "relative"),
+    "hessian_assembly_error": Axis("start", "disagreement of Hessian and gradient", "relative"),
 }
 
 

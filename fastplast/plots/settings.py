@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import ACTIVATIONS, METHOD_NAMES
@@ -60,6 +62,17 @@ def settings_of(members: pandas.DataFrame, names: Sequence[str]) -> tuple[list[S
         Setting(_label(dict(zip(varying, key)), keys, names), tuple(groups[key]), colour)
         for key, colour in zip(keys, colours)
     ], _told(constant)
+
+
+def palette() -> list[str]:
+    """The colours of the style that every figure has, for what is drawn without matplotlib.
+
+    Returns:
+        ``"#0072B2"`` and so on.
+    """
+    style = (Path(__file__).parent / "fastplast.mplstyle").read_text(encoding="utf-8")
+    cycle = re.search(r'^axes.prop_cycle: cycler\("color", \[(.*)\]\)$', style, re.MULTILINE)
+    return [f"#{colour}" for colour in re.findall(r'"(\w{6})"', cycle[1])] if cycle else []
 
 
 def phrase(name: str, value: Any) -> str:

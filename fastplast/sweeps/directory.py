@@ -85,7 +85,7 @@ class Sweep:
             StoreError: if no shard has been measured yet.
         """
         check_format(format)
-        return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self._chosen()]), format)
+        return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates of all shards, with the name of the shard."""
@@ -103,8 +103,15 @@ class Sweep:
             raise StoreError(f"{self.path} holds no metrics yet: no task of any shard has been measured.")
         return shards
 
-    def _chosen(self) -> list[tuple[Run, list[int]]]:
-        """Shards with the numbers of the members that are read from them."""
+    def chosen(self) -> list[tuple[Run, list[int]]]:
+        """Shards with the numbers of the members that are read from them.
+
+        Returns:
+            Shards in which something was measured; every member of the sweep is in exactly one.
+
+        Raises:
+            StoreError: if no shard has been measured yet.
+        """
         shards = sorted(self._started(), key=_progress, reverse=True)  # stable: of equals, the first by name
         taken: set[tuple] = set()
         chosen = []

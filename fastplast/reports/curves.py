@@ -1,0 +1,118 @@
+"""Metrics over tasks as the page draws them: mean and 95% band of settings, and as many members as a file can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastplast.plots.columns import axis_of
+from fastplast.reports.packing import pack
+from fastplast.reports.reading import Results
+from fastplast.stats import mean_interval
+from fastplast.store import WHENS
+
+MOST_VALUES = 2_600_000  # of all curves: 7 MB in base64
+MOST_TASKS = 500  # more than a chart has pixels for
+_OF_SETTINGS = 0.6  # the share of them that settings may take
+_GROUPS = {
+    "Error and loss": ("error", "loss", "online_error", "online_loss", "test_error", "test_loss", "penalty"),
+    "Curvature": ("hessian_",),
+    "Features": ("feature_", "activation_entropy", "dormant_fraction", "dead_fraction"),
+    "Weights": ("weight_", "init_distance_"),
+    "Updates": ("update_", "displacement_"),
+}
+_OTHER = "Other"
+
+
+def curves(results: Results) -> dict[str, Any]:
+    """Everything that the charts over tasks draw.
+
+    Args:
+        results: of the runs.
+
+    Returns:
+        ``tasks``: their numbers; ``settings``: those whose curves are there; ``lines``: the rows of members whose
+        curves are there; ``metrics``: name, label, unit, group, and for each probe time packed ``mean`` and ``half``
+        (half the width of the band) `[settings, tasks]` and ``members`` `[lines, tasks]`.
+    """
+    keys = metrics_of(results)
+    columns = evenly(len(results.tasks), MOST_TASKS)
+    settings = chosen_settings(results, len(keys), len(columns))
+    lines = chosen_members(results, settings, len(keys), len(columns))
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, when in keys:
+        table = results.curves[name, when][:, columns]
+        found = [mean_interval(table[list(results.rows[s])]) for s in settings]
+        entry = metrics.setdefault(name, describe(name) | {"at": {}})
+        entry["at"][when] = {
+            "mean": pack(np.array([part.estimate for part in found])),
+            "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(results) else None,
+            "members": pack(table[lines]),
+        }
+    return {
+        "tasks": results.tasks[columns].tolist(),
+        "settings": settings,
+        "lines": lines,
+        "metrics": sorted(metrics.values(), key=lambda entry: [*_GROUPS, _OTHER].index(entry["group"])),
+    }
+
+
+def describe(name: str) -> dict[str, str]:
+    """How the page calls a metric.
+
+    Args:
+        name: its column.
+
+    Returns:
+        ``name``, ``label``, ``unit``, ``group`` and ``when``, the time it is usually read at.
+    """
+    axis = axis_of(name)
+    group = next(
+        (group for group, starts in _GROUPS.items() if name in starts or name.startswith(_stems(starts))), _OTHER
+    )
+    label = axis.label[0].upper() + axis.label[1:]
+    return {"name": name, "label": label, "unit": axis.unit, "group": group, "when": axis.when}
+
+
+def metrics_of(results: Results) -> list[tuple[str, str]]:
+    """The metrics that are drawn: bounds of the stable rank only if they differ somewhere."""
+    keys = list(results.curves)
+    bounds = [(f"hessian_srank{end}", when) for end in ("_lo", "_hi") for when in WHENS]
+    same = all(
+        key not in results.curves
+        or np.array_equal(
+            results.curves[key], results.curves.get(("hessian_srank", key[1]), np.empty(0)), equal_nan=True
+        )
+        for key in bounds
+    )
+    return [key for key in keys if not (same and key in bounds)]
+
+
+def chosen_settings(results: Results, metrics: int, tasks: int) -> list[int]:
+    """As many settings as fit, evenly chosen."""
+    each = (2 if _has_bands(results) else 1) * metrics * tasks
+    return evenly(len(results.settings), max(1, int(_OF_SETTINGS * MOST_VALUES / max(each, 1)))).tolist()
+
+
+def chosen_members(results: Results, settings: list[int], metrics: int, tasks: int) -> list[int]:
+    """As many members of these settings as fit, evenly chosen; the same number of each setting, if it has them."""
+    left = MOST_VALUES - len(settings) * (2 if _has_bands(results) else 1) * metrics * tasks
+    room = max(left // max(metrics * tasks, 1), 0)
+    sizes = sorted(len(results.rows[s]) for s in settings)
+    each = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)
+    rows = [results.rows[s] for s in settings]
+    return sorted(int(row) for own in rows for row in np.array(own)[evenly(len(own), each)])
+
+
+def evenly(n: int, most: int) -> np.ndarray:
+    """Places of at most so many of n things, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)) if most > 0 else np.empty(0, int)
+
+
+def _has_bands(results: Results) -> bool:
+    return any(len(rows) > 1 for rows in results.rows)
+
+
+def _stems(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.endswith("_"))

@@ -1,0 +1,126 @@
+"""The table of members: what tells them apart and what became of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastplast.plots.settings import phrase
+from fastplast.reports.reading import Results
+
+
+def members(results: Results) -> dict[str, Any]:
+    """The table that the page sorts, filters, and draws sensitivity from.
+
+    Args:
+        results: of the runs.
+
+    Returns:
+        ``columns``: ``key``, ``label``, ``help`` and ``kind`` (``"hyperparameter"``, ``"who"`` or ``"result"``);
+        ``rows``: a value for each column, None where there is none; ``setting``: of each row.
+    """
+    table, columns, values = results.members, [], []
+
+    def add(key: str, label: str, kind: str, text: str, column: list[Any]) -> None:
+        columns.append({"key": key, "label": label, "kind": kind, "help": text})
+        values.append([plain(value) for value in column])
+
+    if len(results.parts) > 1:
+        add("part", "run", "who", "directory of the run or shard", [results.parts[i].name for i in table["part"]])
+    add("member", "member", "who", "its number in its run", table["member"].tolist())
+    if "seed" in table:
+        add("seed", "seed", "who", "of the member's random streams", table["seed"].tolist())
+    for name in results.varying:
+        add(name, name.replace("_", " "), "hyperparameter", "", table[name].tolist())
+    for key, label, text, column in _outcomes(results):
+        add(key, label, "result", text, column.tolist())
+    stopped = [results.diverged.get(row) for row in range(len(table))]
+    if results.diverged:
+        add("diverged", "diverged in task", "result", "the member is left out from this task on",
+            [where.task if where else None for where in stopped])  # fmt: skip
+    setting = np.empty(len(table), int)
+    for s, rows in enumerate(results.rows):
+        setting[list(rows)] = s
+    return {"columns": columns, "rows": [list(row) for row in zip(*values)], "setting": setting.tolist()}
+
+
+def plain(value: Any) -> Any:
+    """A value of JSON: None for what is absent or not finite, NumPy's numbers as Python's.
+
+    Args:
+        value: from a table.
+
+    Returns:
+        None, bool, int, float or str.
+    """
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    return value if isinstance(value, (bool, int, float)) else str(value)
+
+
+def labels(results: Results) -> list[dict[str, Any]]:
+    """The settings as the legend has them.
+
+    Args:
+        results: of the runs.
+
+    Returns:
+        ``label``, ``colour`` (index into the palette), ``n`` and ``diverged`` of each.
+    """
+    return [
+        {
+            "label": setting.label or ("all members" if len(rows) > 1 else "the member"),
+            "colour": setting.colour,
+            "n": len(rows),
+            "diverged": sum(row in results.diverged for row in rows),
+        }
+        for setting, rows in zip(results.settings, results.rows)
+    ]
+
+
+def who(results: Results, row: int) -> str:
+    """A member in words.
+
+    Args:
+        results: of the runs.
+        row: of the member.
+
+    Returns:
+        For example ``tanh, seed 3 (member 3 of mnist_shuffle-none)``.
+    """
+    entry = results.members.iloc[row]
+    words = [phrase(name, plain(entry[name])) for name in results.varying if plain(entry[name]) is not None]
+    words += [f"seed {entry['seed']}"] if "seed" in entry else []
+    return f"{', '.join(words)} (member {entry['member']} of {results.parts[int(entry['part'])].name})".strip()
+
+
+def _outcomes(results: Results) -> list[tuple[str, str, str, np.ndarray]]:
+    found = []
+    error = results.curves.get(("error", "end"))
+    if error is not None:
+        found.append(("j", "J_K", "error at task end, mean over tasks", _mean(error)))
+        found.append(("final", "last error", "error at the end of the last task it finished", _ends(error)[1]))
+    test = results.curves.get(("test_error", "end"))
+    if test is not None:
+        found.append(("test", "test J_K", "test error at task end, mean over tasks", _mean(test)))
+    times = [when for when in ("start", "end") if ("hessian_srank", when) in results.curves]
+    if times:
+        first, last = _ends(results.curves["hessian_srank", times[0]])
+        found.append(("first_srank", "first srank", f"Hessian stable rank at task {times[0]}, first measured", first))
+        found.append(("last_srank", "last srank", f"Hessian stable rank at task {times[0]}, last measured", last))
+    return found
+
+
+def _mean(curve: np.ndarray) -> np.ndarray:
+    present = np.isfinite(curve)
+    count = present.sum(1)
+    return np.divide(np.where(present, curve, 0.0).sum(1), count, out=np.full(len(curve), np.nan), where=count > 0)
+
+
+def _ends(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last value of each row; NaN where it has none."""
+    present, rows = np.isfinite(curve), np.arange(len(curve))
+    return curve[rows, present.argmax(1)], curve[rows, curve.shape[1] - 1 - present[:, ::-1].argmax(1)]
