@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastplast.config import ACTIVATIONS, METHOD_NAMES
+from fastplast.config import ACTIVATIONS, BENCHMARKS, METHOD_NAMES
 from fastplast.figures.results import Frame, Results
 from fastplast.plots.settings import phrase
 from fastplast.stats import select, split_seeds
 
-ORDER = {"activation": ACTIVATIONS, "method": METHOD_NAMES}  # a value has one colour in every figure
+# A value has one place, and one colour, in every figure.
+ORDER = {"activation": ACTIVATIONS, "method": METHOD_NAMES, "benchmark": tuple(BENCHMARKS)}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Line:
         label: the value in words.
         colour: index into the palette.
         members: (run, member) of each.
-        chosen: what was chosen, in words; empty where there was no choice.
+        chosen: hyperparameter to the value that was chosen; empty where there was no choice.
         fair: whether other seeds than these chose.
     """
 
@@ -31,7 +33,7 @@ class Line:
     label: str
     colour: int
     members: tuple[tuple[int, int], ...]
-    chosen: str = ""
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fair: bool = True
 
 
@@ -102,8 +104,7 @@ def lines_of(results: Results, field: str, panel: Mapping[str, Any] | None = Non
         members = tuple((int(run), int(member)) for run, member in zip(own["run"], own["member"]))
         label = phrase(field, value)
         colour = colour_index(results.means, field, value)
-        words = ", ".join(phrase(name, one) for name, one in chosen.items())
-        found.append(Line(value, label, colour, members, words, fair))
+        found.append(Line(value, label, colour, members, chosen, fair))
     return found
 
 

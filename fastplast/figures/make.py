@@ -160,7 +160,8 @@ def draw(
     else:
         paths = list(given)
         results = read_results(figure, paths)
-    directory = Path(paths[0]) / "figures" if out is None else Path(out)
+    home = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
+    directory = home / "figures" if out is None else Path(out)
     with styled():
         page = page_of(figure, results, uses)
         files = [directory / f"figure-{figure.number:02d}.{name}" for name in formats]
@@ -217,6 +218,6 @@ def _caption(figure: Figure, results: Results, drawn: Drawn, uses: Sequence[Use]
     if results.scale:
         sentences.append(f"Scale: {results.scale}.")
     if lacks := lacking(figure, results, uses):
-        sentences.append(f"Of the paper's: {'; '.join(lacks)}.")
+        sentences.append(f"Of the paper's {'; '.join(lacks)}.")
     sentences.append(f"Data: {'; '.join(results.sources)}.")
     return " ".join(sentences)

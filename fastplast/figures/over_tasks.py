@@ -58,20 +58,27 @@ def draw_curves(figure: Figure, results: Results, spec: Curves) -> Drawn:
     grid = arranged(figure, len(metrics), len(panels), bool(spec.panels), "benchmark" not in spec.panels)
     rows, width, wide = grid
     all_lines = [lines_of(results, spec.lines, panel) for panel in panels]
+    seen: dict[Any, list] = {}  # what shares a vertical axis
+    drawn: list[tuple[Any, Any]] = []
     for r, (column, axis) in enumerate(metrics):
-        seen: list[list] = []
         for c, (panel, lines) in enumerate(zip(panels, all_lines)):
             axes = rows[r][c] if spec.panels else rows[r // wide][r % wide]
-            seen.append(draw_over_tasks(axes, results, column, axis, lines))
+            own = draw_over_tasks(axes, results, column, axis, lines)
+            key = (column, panel["benchmark"]) if "benchmark" in panel else column
+            seen.setdefault(key, []).extend(own)
+            drawn.append((axes, key))
             if spec.panels and r == 0:
                 axes.set_title(title_of(panel), fontsize=8)
             if c == 0:
                 axes.set_ylabel(label_of(axis))
-        shared = "benchmark" not in spec.panels
-        for c, own in enumerate(seen):
-            parts = [part for one in seen for part in one] if shared else own
-            if any(lines.size for lines, *_ in parts):
-                (rows[r][c] if spec.panels else rows[r // wide][r % wide]).set_ylim(*limits(parts, False))
+            if spec.panels and r < len(metrics) - 1:
+                axes.set_xlabel("")
+    for axes, key in drawn:
+        positive = any((part > 0).any() for part, *_ in seen[key])
+        if spec.log and positive:
+            axes.set_yscale("log", nonpositive="clip")
+        if positive or any(part.size for part, *_ in seen[key]):
+            axes.set_ylim(*limits(seen[key], spec.log and positive))
     height = 2.4 * (len(metrics) if spec.panels else len(rows))
     sentences = [BAND_WORDS, *_crosses(results, all_lines), *choices(panels, all_lines)]
     return Drawn((width, height), legend_of(results, all_lines), sentences)
@@ -170,6 +177,7 @@ def draw_over_tasks(
     first, last = results.table["task"].min(), results.table["task"].max()
     pad = 0.02 * (last - first) or 0.6
     axes.set_xlim(first - pad, last + pad)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     return seen
 
 
@@ -226,17 +234,22 @@ def choices(panels: Sequence[Mapping[str, Any]], all_lines: Sequence[Sequence[Li
     Returns:
         A sentence, or none.
     """
-    words, fair = [], True
+    words, fair, names = [], True, {}
     for panel, lines in zip(panels, all_lines):
-        chosen = [f"{line.label}: {line.chosen}" for line in lines if line.chosen]
+        names |= {name.replace("_", " "): None for line in lines for name in line.chosen}
+        chosen = [f"{line.label} {' / '.join(map(_short, line.chosen.values()))}" for line in lines if line.chosen]
         fair = fair and all(line.fair for line in lines)
         if chosen:
-            place = f"{title_of(panel)} – " if panel else ""
-            words.append(place + "; ".join(chosen))
+            place = f"{title_of(panel)}: " if panel else ""
+            words.append(place + ", ".join(chosen))
     if not words:
         return []
-    seeds = "on seeds that are not drawn" if fair else "on the seeds that are drawn, there being too few: optimistic"
-    return [f"Setting of least J_K, chosen {seeds}: {' | '.join(words)}."]
+    seeds = "on seeds that are not drawn" if fair else "on the seeds that are drawn, there being too few (optimistic)"
+    return [f"Of least J_K, chosen {seeds}, are the settings ({' / '.join(names)}) {'; '.join(words)}."]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _crosses(results: Results, all_lines: Sequence[Sequence[Line]]) -> list[str]:

@@ -18,11 +18,13 @@ class Curves:
         columns: metrics, with ``@start`` or ``@end`` where they have both.
         lines: the field that tells lines apart.
         panels: fields that tell panels apart.
+        log: whether vertical axes are logarithmic.
     """
 
     columns: tuple[str, ...]
     lines: str = "activation"
     panels: tuple[str, ...] = ()
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,12 @@ _REDUCTIONS = ("activation", "reduction")
 
 def _regularised(benchmark: str, activations: tuple[str, ...], seeds: tuple[int, int] | None = (13, 5)) -> tuple:
     only = {"activation": activations}
-    return (Use(f"activations-{benchmark}", only, seeds), Use("regularisers-{benchmark}", only))
+    return (Use(f"activations-{benchmark}", only, seeds), Use(f"regularisers-{benchmark}", only))
 
 
 def _pairs(kind: str, data: str) -> tuple[Use, ...]:
     uses = (Use(f"activations-{data}", _RELU if kind == "regularisers" else {}),)
-    return (*uses, Use("regularisers-{data}", _RELU)) if kind == "regularisers" else uses
+    return (*uses, Use(f"regularisers-{data}", _RELU)) if kind == "regularisers" else uses
 
 
 def _problems() -> list[Figure]:
@@ -107,7 +109,7 @@ def _problems() -> list[Figure]:
     for i, name in enumerate(_ALL[1:]):
         uses = (Use(f"activations-{name}"),)
         found += [
-            Figure(13 + 2 * i, "C.3", "task-end error and Hessian stable rank, four activations",
+            Figure(13 + 2 * i, "C.3", "task-end error and Hessian stable rank, by activation",
                    uses, Curves(_BOTH), _NONE),
             Figure(14 + 2 * i, "C.3", "earlier explanations of plasticity loss against J_K, and over tasks",
                    uses, Explanations(_EARLIER), _NONE),
@@ -119,11 +121,11 @@ def _problems() -> list[Figure]:
 
 
 _LISTED = [
-    Figure(1, "3", "task-end error over tasks, four activations",
+    Figure(1, "3", "task-end error over tasks, by activation",
            _FOUR, Curves(("error",)), _NONE),
     Figure(2, "3", "earlier explanations of plasticity loss against J_K, and over tasks",
            _FOUR, Explanations(_EARLIER), _NONE),
-    Figure(3, "4", "Hessian stable rank at task start beside the task-end error, four activations",
+    Figure(3, "4", "Hessian stable rank at task start beside the task-end error, by activation",
            _FOUR, Curves(("hessian_srank@start", "error")), _NONE),
     Figure(4, "6", "regularisers: task-end error over tasks, by activation and reduction",
            _regularised("mnist_shuffle", ("relu", "tanh")), Curves(("error",), "method", _REDUCTIONS),
@@ -157,11 +159,11 @@ _LISTED = [
     Figure(23, "D", "Continual ImageNet: regularisers, ReLU",
            _pairs("regularisers", "continual_imagenet"), Curves(("error", "test_error", "hessian_srank"), "method"),
            {"activation": ("relu",)}, _pairs("regularisers", "class_pairs_cifar10")),
-    Figure(24, "D.4", "sharpness of the Hessian at task start and end over tasks, four activations",
-           _FOUR, Curves(("hessian_sharpness@start", "hessian_sharpness@end")), _NONE),
-    Figure(25, "E", "12,800 examples a task: error and Hessian stable rank, four activations",
+    Figure(24, "D.4", "sharpness of the Hessian at task start and end over tasks, by activation",
+           _FOUR, Curves(("hessian_sharpness@start", "hessian_sharpness@end"), log=True), _NONE),
+    Figure(25, "E", "12,800 examples a task: error and Hessian stable rank, by activation",
            (Use("examples-mnist_shuffle"),), Curves(_BOTH), _NONE),
-    Figure(26, "F", "a network of 13 layers: error and Hessian stable rank, four activations",
+    Figure(26, "F", "a network of 13 layers: error and Hessian stable rank, by activation",
            (Use("depth-mnist_shuffle"),), Curves(_BOTH), _NONE),
     Figure(27, "6", "sensitivity: J_K against strength, leaky ReLU and tanh",
            _regularised("mnist_shuffle", ("leaky_relu", "tanh")),

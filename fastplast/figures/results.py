@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastplast.figures.registry import Figure
+from fastplast.figures.studies import STUDIES, Use
 from fastplast.plots.bands import first_divergence
 from fastplast.plots.settings import NOT_SETTINGS, phrase
 from fastplast.stats import member_means
@@ -92,10 +93,10 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
             wanted, found = ", ".join(map(str, values)), ", ".join(sorted(map(str, table[name].unique())))
             raise ValueError(f"figure {figure.number} needs members with {name} {wanted}: {names} has {found}.")
         table = kept
-    sources = [source for run in opened for source in _sources(run)]
+    sources = _sources(opened)
     data = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
     means = member_means(table)
-    return Results(figure, table, means, first_divergence(table), (*sources, *(f"images: {d}" for d in data)), scale)
+    return Results(figure, table, means, first_divergence(table), (*sources, f"images: {', '.join(data)}"), scale)
 
 
 def measured_at(table: Frame, column: str) -> list[str]:
@@ -105,7 +106,7 @@ def measured_at(table: Frame, column: str) -> list[str]:
     return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
 
 
-def lacking(figure: Figure, results: Results, uses: Sequence[Any]) -> list[str]:
+def lacking(figure: Figure, results: Results, uses: Sequence[Use]) -> list[str]:
     """What the results lack of the paper's.
 
     Args:
@@ -114,35 +115,40 @@ def lacking(figure: Figure, results: Results, uses: Sequence[Any]) -> list[str]:
         uses: that it would be drawn from.
 
     Returns:
-        Phrases, such as ``80 of 100 tasks``; none where nothing is lacking.
+        Phrases, such as ``it has 20 of 100 tasks``; none where nothing is lacking.
     """
     means = results.means
     grids = [use.grid("paper") for use in uses]
-    tasks, seeds = (max(int(grid[name]) for grid in grids) for name in ("tasks", "seeds"))
+    tasks = max(int(grid["tasks"]) for grid in grids)
+    seeds = max(STUDIES[use.study].seeds[0] for use in uses if use.seeds is None)
+    has, lacks = [], []
     had = means["tasks"].astype(int)
-    phrases = []
     if had.min() < tasks:
-        spread = f"{had.min()}" if had.min() == had.max() else f"{had.min()} to {had.max()}"
-        phrases.append(f"it has {spread} of {tasks} tasks")
+        has.append(f"{_span(had)} of {tasks} tasks")
     per_setting = means.groupby(results.varying(means) or ["run"], dropna=False)["seed"].nunique()
-    fewest, most = int(per_setting.min()), int(per_setting.max())
-    if most < seeds:
-        spread = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        phrases.append(f"{spread} of {seeds} seeds of a setting")
+    if int(per_setting.max()) < seeds:
+        has.append(f"{_span(per_setting)} of {seeds} seeds of a setting")
     for name in _TOLD:
         wanted = _values(grids, name)
         if not wanted or name not in means:
             continue
-        allowed = figure.where.get(name, wanted)
-        there = set(means[name])
-        missing = [value for value in wanted if value in allowed and value not in there]
+        there, words = set(means[name]), name.replace("_", " ")
+        missing = [value for value in wanted if value in figure.where.get(name, wanted) and value not in there]
         if missing and name in ("epochs", "examples"):
-            had_words = ", ".join(f"{value:,}" for value in sorted(there))
-            phrases.append(f"{had_words} {name} a task, not {', '.join(f'{value:,}' for value in missing)}")
+            has.append(f"{_listed(there)} in place of {_listed(missing)} {words}")
         elif missing:
-            words = [phrase(name, value).removeprefix(f"{name.replace('_', ' ')} ") for value in missing]
-            phrases.append(f"no {name.replace('_', ' ')} {', '.join(words)}")
-    return phrases
+            lacks.append(f"{words} {', '.join(phrase(name, value).removeprefix(f'{words} ') for value in missing)}")
+    parts = [f"it has {', '.join(has)}"] if has else []
+    return parts + ([f"it lacks {', '.join(lacks)}"] if lacks else [])
+
+
+def _span(counts: Frame) -> str:
+    least, most = int(counts.min()), int(counts.max())
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(f"{value:,}" for value in sorted(values))
 
 
 def _values(grids: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
@@ -165,8 +171,16 @@ def _without_repetitions(table: Frame) -> Frame:
     return table[[pair not in gone for pair in zip(table["run"], table["member"])]].reset_index(drop=True)
 
 
-def _sources(run: Opened) -> list[str]:
-    env = run.env
-    commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
-    places = run.paths if isinstance(run, Sweep) else (run.path,)
-    return [f"{Path(place).resolve().name} (fastplast {env['fastplast']}{commit})" for place in places]
+def _sources(runs: Sequence[Opened]) -> list[str]:
+    """Names of runs and sweeps, those of one version together."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        for one in run.paths if isinstance(run, Sweep) else (run.path,):
+            env = open_results(one).env
+            commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
+            names.setdefault(f"(fastplast {env['fastplast']}{commit})", []).append(_stem(Path(one)))
+    return [f"{', '.join(places)} {version}" for version, places in names.items()]
+
+
+def _stem(path: Path) -> str:
+    return path.stem if path.is_file() else path.resolve().name

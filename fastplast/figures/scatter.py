@@ -47,10 +47,12 @@ def draw_explanations(figure: Figure, results: Results, spec: Explanations) -> D
         explanation = EXPLANATIONS[name]
         above, below = axes[0][c], axes[1][c]
         scatter(above, results.means, name, spec.lines)
-        above.set_xlabel(f"{explanation.label},\nmean over tasks")
+        unit = scaled(above.xaxis, results.means[name].to_numpy(float))
+        above.set_xlabel(f"{explanation.label}{unit},\nmean over tasks")
         seen = draw_over_tasks(below, results, column, axis, lines)
         below.set_xlabel("task (from 0)")
-        below.set_ylabel(f"{explanation.label}\nat task {axis.when}")
+        unit = scaled(below.yaxis, results.table[column].to_numpy(float))
+        below.set_ylabel(f"{explanation.label}{unit}\nat task {axis.when}")
         if any(part.size for part, *_ in seen):
             below.set_ylim(*limits(seen, False))
     axes[0][0].set_ylabel("$J_K$, mean error\nat task end")
@@ -98,8 +100,28 @@ def scatter(axes: Axes, means: Frame, name: str, field: str) -> list[Association
         axes.text(place, 1.02, word, color=colour, transform=axes.transAxes, ha="center", va="bottom", fontsize=9)
         found.append(fit)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
-    axes.ticklabel_format(axis="x", scilimits=(-2, 4))
     return found
+
+
+def scaled(axis: Any, values: Any) -> str:
+    """Writes the ticks of an axis in units of a power of ten where numbers are small.
+
+    Args:
+        axis: of a panel.
+        values: that are on it.
+
+    Returns:
+        What the axis' label must add.
+    """
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter
+
+    most = np.max(np.abs(values), initial=0, where=np.isfinite(values))
+    if not 0 < most < 1e-2:
+        return ""
+    power = int(np.floor(np.log10(most)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}"))
+    return f" / $10^{{{power}}}$"
 
 
 def draw_start_end(figure: Figure, results: Results, spec: StartEnd) -> Drawn:

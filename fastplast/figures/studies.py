@@ -24,51 +24,59 @@ class Study:
 
     Attributes:
         grid: field of ``Experiment`` to value or values, which are crossed, at the paper's scale.
-        seeds: at the scales paper and tenth; where step sizes or strengths are to be chosen, three more than are
-            reported.
+        seeds: that are reported, at the scales paper and tenth.
         tasks: likewise.
+        choosing: likewise, more seeds, which choose step sizes and strengths where there is a choice.
         smoke: what the scale smoke has in place of values of the grid.
     """
 
     grid: Mapping[str, Any]
     seeds: tuple[int, int]
     tasks: tuple[int, int]
+    choosing: tuple[int, int] = (0, 0)
     smoke: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _activations(benchmark: str) -> Study:
     grid = {"activation": ELEMENTWISE, "learning_rate": STEP_SIZES}
-    return _study(benchmark, grid, (33, 11))
+    return _study(benchmark, grid, (30, 8), (3, 3), 0.3)
 
 
 def _regularisers(benchmark: str) -> Study:
     grid = {"method": REGULARISERS, "strength": STRENGTHS, "reduction": ("mean", "sum")}
     grid |= {"activation": ("relu", "leaky_relu", "tanh"), "learning_rate": STEP_SIZES}
-    return _study(benchmark, grid, (13, 5), 0.26)
+    return _study(benchmark, grid, (10, 3), (3, 2), 0.26)
 
 
-def _study(benchmark: str, grid: dict[str, Any], seeds: tuple[int, int], share: float = 0.3, **smoke: Any) -> Study:
+def _study(
+    benchmark: str,
+    grid: dict[str, Any],
+    seeds: tuple[int, int] = (10, 3),
+    choosing: tuple[int, int] = (0, 0),
+    share: float = 0.33,
+    **smoke: Any,
+) -> Study:
+    """A study whose tasks at the scale tenth are a share of the paper's."""
     tasks = BENCHMARKS[benchmark]["tasks"]
     if BENCHMARKS[benchmark]["network"] == "cnn":
         smoke |= {"widths": (12, 8), "channels": (4, 4)}
     grid = {"benchmark": benchmark, "srank": "both"} | grid
-    return Study(grid, seeds, (tasks, round(tasks * share)), smoke)
+    return Study(grid, seeds, (tasks, round(tasks * share)), choosing, smoke)
 
 
-def _class_pairs(extra: dict[str, Any], seeds: tuple[int, int]) -> dict[str, Study]:
+def _class_pairs(extra: dict[str, Any]) -> dict[str, Study]:
     """The protocol on ImageNet, and on CIFAR-10 for those who have no ImageNet."""
     smoke = {"widths": (9, 8), "channels": (4, 5, 3), "test_examples": 16, "batch_size": 16}
     grid = {"benchmark": "continual_imagenet", "learning_rate": (1e-3, 1e-4)} | extra
     return {
-        data: Study(grid | {"dataset": data}, seeds, (100, 30 if seeds[1] > 4 else 26), smoke)
-        for data in ("imagenet32", "cifar10")
+        data: Study(grid | {"dataset": data}, (10, 3), (100, 26), (3, 2), smoke) for data in ("imagenet32", "cifar10")
     }
 
 
 _BENCHMARKS = ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")
 _PAIRS = {
-    "activations": _class_pairs({"activation": ("relu", "leaky_relu", "tanh")}, (13, 5)),
-    "regularisers": _class_pairs({"method": REGULARISERS, "strength": (0.1, 0.01, 0.001)}, (13, 4)),
+    "activations": _class_pairs({"activation": ("relu", "leaky_relu", "tanh")}),
+    "regularisers": _class_pairs({"method": REGULARISERS, "strength": (0.1, 0.01, 0.001)}),
 }
 _ONE = {"learning_rate": 1e-3}  # where the step size is not what is asked about
 
@@ -76,13 +84,13 @@ STUDIES: dict[str, Study] = {
     **{f"activations-{name}": _activations(name) for name in _BENCHMARKS},
     **{f"regularisers-{name}": _regularisers(name) for name in _BENCHMARKS},
     "budget-mnist_shuffle": _study(
-        "mnist_shuffle", {"activation": "relu", "epochs": (25, 50, 100, 400), **_ONE}, (10, 3), epochs=(1, 4)
+        "mnist_shuffle", {"activation": "relu", "epochs": (25, 50, 100, 400), **_ONE}, epochs=(1, 4)
     ),
     "examples-mnist_shuffle": _study(
-        "mnist_shuffle", {"activation": ELEMENTWISE, "examples": 12800, "epochs": 20, **_ONE}, (10, 3), examples=256
+        "mnist_shuffle", {"activation": ELEMENTWISE, "examples": 12800, "epochs": 20, **_ONE}, examples=256
     ),
     "depth-mnist_shuffle": _study(
-        "mnist_shuffle", {"activation": ELEMENTWISE, "network": "mlp13", **_ONE}, (10, 3), widths=(8,) * 12
+        "mnist_shuffle", {"activation": ELEMENTWISE, "network": "mlp13", **_ONE}, widths=(8,) * 12
     ),
     **{f"{name}-continual_imagenet": studies["imagenet32"] for name, studies in _PAIRS.items()},
     **{f"{name}-class_pairs_cifar10": studies["cifar10"] for name, studies in _PAIRS.items()},
@@ -96,7 +104,7 @@ class Use:
     Attributes:
         study: name in ``STUDIES``.
         only: field to the values that are needed, at the paper's scale; all of the study's where a field is missing.
-        seeds: how many at the scales paper and tenth; the study's if None.
+        seeds: how many at the scales paper and tenth; all of the study's if None.
     """
 
     study: str
@@ -123,7 +131,8 @@ class Use:
             lists = {n: v for n, v in _SMOKE_LISTS.items() if isinstance(whole.get(n), tuple)}
             return {n: _listed(v) for n, v in {**whole, **lists, **_SMOKE, **study.smoke}.items()}
         at = SCALES.index(scale)
-        sizes = {"seeds": (self.seeds or study.seeds)[at], "tasks": study.tasks[at]}
+        seeds = self.seeds or tuple(map(sum, zip(study.seeds, study.choosing)))
+        sizes = {"seeds": seeds[at], "tasks": study.tasks[at]}
         return {name: _listed(value) for name, value in (whole | sizes).items()}
 
     def directory(self, scale: str, runs: Path) -> Path:
