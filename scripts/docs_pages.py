@@ -57,9 +57,9 @@ def cli() -> str:
                 title = {"positional arguments": "", "options": "", "optional arguments": ""}.get(
                     group.title or "", group.title or ""
                 )
-                text += [f"**{_sentence(title)}**", ""] if title else []
+                text += [f"**{title[:1].upper()}{title[1:]}**", ""] if title else []
                 text += [_sentence(group.description), ""] if group.description else []
-                text += [table(("", ""), rows), ""]
+                text += [table((" ", "what it does"), rows), ""]
     return "\n".join(text)
 
 
@@ -69,7 +69,7 @@ def _usage(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _metavar(action: argparse.Action) -> str:
-    choices = "|".join(map(str, action.choices)) if action.choices is not None else None
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices is not None else None
     word = action.metavar or choices or ("" if action.nargs == 0 else action.dest.upper())
     return {"?": f"[{word}]", "+": f"{word} [{word} ...]"}.get(str(action.nargs), str(word))
 
@@ -105,7 +105,8 @@ def experiment() -> str:
             if field.metadata["group"] == group:
                 choices = field.metadata["choices"]
                 what = field.metadata["help"] + (": " + ", ".join(f"`{c}`" for c in choices) if choices else "")
-                rows.append((f"`{field.name}`", f"`{field.type}`", f"`{field.default!r}`", what))
+                kind = str(field.type).replace(" | ", " or ")
+                rows.append((f"`{field.name}`", f"`{kind}`", f"`{field.default}`", what))
         text += [f"## {title[:1].upper()}{title[1:]}", "", table(("field", "type", "default", ""), rows), ""]
     return "\n".join(text)
 
@@ -163,7 +164,7 @@ def speed() -> str:
         runs = [json.loads(path.read_text()) for path in sorted(machine.glob("*.json"))]
         runs = [run for run in runs if "benchmarks" in run]
         if runs:
-            lines = bench_table.tables(runs).replace("\n# commit", "\n**commit").splitlines()
+            lines = bench_table.tables(runs).replace("\n# commit", "\n**commit").replace("## test_", "## ").splitlines()
             lines = [line + "**" if line.startswith("**commit") else line for line in lines]
             text += [re.sub(r"^(#+) ", r"#\1 ", line) for line in lines]
     return "\n".join(text)
