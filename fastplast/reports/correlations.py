@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,7 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> Line | None:
     members = sums[sums[:, 0] > 0]
     low = high = np.nan
     if len(members) > 1 and np.isfinite(r):
-        draws = np.random.default_rng(0).multinomial(len(members), np.full(len(members), 1 / len(members)), _RESAMPLES)
-        drawn = _fit(draws @ members)[0]
+        drawn = _fit(_draws(len(members)) @ members)[0]
         low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
     slope = float(slope) / spread
     least, most = x[present].min(), x[present].max()
@@ -137,6 +137,13 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> Line | None:
         float(least),
         float(most),
     )
+
+
+@lru_cache(maxsize=4)
+def _draws(n: int) -> np.ndarray:
+    """`[_RESAMPLES, n]`: how often each of n members is drawn."""
+    drawn = np.random.default_rng(0).integers(n, size=(_RESAMPLES, n)) + n * np.arange(_RESAMPLES)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * _RESAMPLES).reshape(_RESAMPLES, n).astype(np.float64)
 
 
 def _fit(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ from fastplast.store import WHENS
 
 MOST_VALUES = 2_600_000  # of all curves: 7 MB in base64
 MOST_TASKS = 500  # more than a chart has pixels for
-_OF_SETTINGS = 0.6  # the share of them that settings may take
 _GROUPS = {
     "Error and loss": ("error", "loss", "online_error", "online_loss", "test_error", "test_loss", "penalty"),
     "Curvature": ("hessian_",),
@@ -90,9 +89,9 @@ def metrics_of(results: Results) -> list[tuple[str, str]]:
 
 
 def chosen_settings(results: Results, metrics: int, tasks: int) -> list[int]:
-    """As many settings as fit, evenly chosen."""
-    each = (2 if _has_bands(results) else 1) * metrics * tasks
-    return evenly(len(results.settings), max(1, int(_OF_SETTINGS * MOST_VALUES / max(each, 1)))).tolist()
+    """As many settings as fit, with a member each, evenly chosen."""
+    each = (3 if _has_bands(results) else 2) * metrics * tasks
+    return evenly(len(results.settings), max(1, MOST_VALUES // max(each, 1))).tolist()
 
 
 def chosen_members(results: Results, settings: list[int], metrics: int, tasks: int) -> list[int]:

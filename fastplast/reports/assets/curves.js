@@ -58,7 +58,7 @@ function settingTraces(at, metric, chart, s) {
   if (!single && half.some((h) => h > 0)) {
     traces.push({
       x: [...x, ...x.slice().reverse()], y: [...high, ...low.slice().reverse()], type: "scatter", mode: "lines", fill: "toself",
-      fillcolor: faded(style.color, 0.18), line: { width: 0 }, hoverinfo: "skip", name: "band",
+      fillcolor: faded(style.color, Math.max(0.03, 0.2 / Math.max(1, chart.shown / 4))), line: { width: 0 }, hoverinfo: "skip", name: "band",
     });
   }
   const label = plain(shorten(settings[s].label, 90));
@@ -145,6 +145,7 @@ function curveChart(id, wanted) {
     const { metric } = chart;
     const at = metric.at[chart.when];
     const shown = curves.settings.filter(isShown);
+    chart.shown = shown.length;
     chart.shift = (s) => (curves.tasks.length === 1 ? 0.5 * (shown.indexOf(s) / shown.length - 0.5 + 0.5 / shown.length) : 0);
     const parts = shown.map((s) => settingTraces(at, metric, chart, s));
     const traces = parts.flatMap((part) => part.traces);

@@ -102,6 +102,8 @@ function errorRange(traces) {
   return [-0.04 * most, 1.06 * most];
 }
 
+const MOST_DOTS = 4000; // each is an element of the page
+
 function scatter() {
   const names = Object.keys(report.explanations).filter((name) => metricNamed(name));
   if (!names.length || !metricNamed("error")?.at.end) return;
@@ -116,6 +118,8 @@ function scatter() {
     const lines = report.correlations.filter((entry) => entry.name === chosen.name);
     const at = metricNamed(chosen.name).at[lines[0].when];
     const error = metricNamed("error").at.end;
+    const stride = Math.max(1, Math.ceil((curves.lines.length * curves.tasks.length) / MOST_DOTS));
+    let dot = 0;
     const traces = lines.flatMap((entry) => {
       const rows = curves.lines.filter((row) => state.kept[row] && !state.hidden.has(members.setting[row]) && (activation < 0 || lines.length === 1 || members.rows[row][activation] === entry.activation));
       if (!rows.length) return [];
@@ -123,7 +127,7 @@ function scatter() {
       for (const row of rows) {
         const [u, v] = [rowOf(at.members, lineOf.get(row)), rowOf(error.members, lineOf.get(row))];
         curves.tasks.forEach((task, k) => {
-          if (Number.isFinite(u[k]) && Number.isFinite(v[k])) { x.push(u[k]); y.push(v[k]); text.push(`${plain(memberName(row))}, task ${task}`); }
+          if (Number.isFinite(u[k]) && Number.isFinite(v[k]) && dot++ % stride === 0) { x.push(u[k]); y.push(v[k]); text.push(`${plain(memberName(row))}, task ${task}`); }
         });
       }
       const color = colour(entry.colour);
@@ -141,7 +145,7 @@ function scatter() {
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     });
     document.getElementById("scatter-hint").textContent =
-      `Dot: a member in a task${curves.lines.length < members.rows.length ? ", of the members whose curves are in the file" : ""}; line: least squares over all members, filtered or not, as in the table.`;
+      `Dot: a member in a task${curves.lines.length < members.rows.length ? ", of the members whose curves are in the file" : ""}${stride > 1 ? `, one in ${stride} drawn` : ""}; line: least squares over all members, filtered or not, as in the table.`;
   }
 
   drawers.push(redraw);

@@ -61,7 +61,7 @@ function spectrumChart() {
     key.style.background = `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map(taskColour).join(",")})`;
     document.getElementById("spectra-hint").replaceChildren(
       `task ${spectra.tasks[0]}`, key, `task ${spectra.tasks[last]}. `,
-      `Both axes are logarithmic. ${spectra.tasks.length} tasks and ${points} ranks of each sign are kept, of ${spectra.rows.length} of ${members.rows.length} members. `,
+      `Both axes are logarithmic. ${spectra.tasks.length} tasks and ${points} ranks of each sign are kept, of ${spectra.rows.length} of ${members.rows.length.toLocaleString("en")} members. `,
       "Directions that are zero by structure are left out; a method other than exact stores only the eigenvalues that it computed."
     );
   }

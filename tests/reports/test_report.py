@@ -1,0 +1,145 @@
+"""What the file says, read as text."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fastplast as fp
+from fastplast.checkpoint import StoreError
+from fastplast.cli import run as command
+from fastplast.config import Experiment
+from fastplast.reports import report
+from fastplast.reports.page import as_script
+from fastplast.store import RunWriter
+
+
+def words(path):
+    """The page without its scripts."""
+    return path.read_text().split('<script type="application/json"')[0]
+
+
+def test_a_report_lies_beside_the_run_or_where_it_is_told_to(make, tmp_path, capsys):
+    run = make()
+    assert fp.report(run) == run.path / "report.html"
+    assert command(["report", str(run.path), "--out", str(tmp_path / "new" / "a.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "new" / "a.html")
+    assert (tmp_path / "new" / "a.html").read_bytes() == (run.path / "report.html").read_bytes()
+
+
+def test_it_says_every_setting_version_command_and_note(make):
+    run = make()
+    text = words(report(run))
+    for name in run.config:
+        assert f"<td>{name}</td>" in text, name
+    for name, version in run.env["versions"].items():
+        assert f"{name} {version}" in text
+    for fact in (
+        "fastplast train --seeds 3",
+        "data: {&quot;source&quot;: &quot;full&quot;}",
+        run.env["started"],
+        "2.0 min",
+    ):
+        assert fact in text, fact
+
+
+def test_it_defines_every_metric_it_shows(make):
+    text = words(report(make()))
+    assert "least j such" not in text  # of what is not shown
+    for name in ("error", "loss", "online_error", "dead_fraction", "hessian_srank"):
+        assert f"<td>{name}</td>" in text
+    assert "fraction of hidden units that are exactly zero on every example of the task" in text
+    assert "not defined in the results" not in text
+
+
+def test_a_finished_run_without_divergence_has_no_warning(make):
+    text = words(report(make()))
+    assert 'role="note"' not in text
+    assert "No member diverged." in text
+
+
+def test_an_unfinished_run_says_so_at_the_top(make):
+    text = words(report(make(finished=False, planned=100)))
+    assert text.index("1 of 1 run not finished") < text.index("<main>")
+    assert "run (4 of 100 tasks)" in text
+
+
+def test_divergences_say_member_task_and_update(make):
+    text = words(report(make(diverge={4: 1})))
+    assert "1 of 6 members diverged" in text
+    assert "<td>tanh, seed 1 (member 4 of run)</td>" in text
+    assert '<td class="number">1</td><td class="number">21</td>' in text
+
+
+def test_the_table_of_members_has_what_varies_and_what_became_of_them(make, payload):
+    run = make(settings=({"method": "l2", "strength": 0.1}, {"method": "none"}))
+    table = payload(report(run))["members"]
+    assert [column["key"] for column in table["columns"]] == [
+        "member", "seed", "method", "strength", "j", "final", "first_srank", "last_srank",
+    ]  # fmt: skip
+    frame = run.metrics()
+    end = frame[frame["when"] == "end"].pivot(index="member", columns="task", values="error")
+    for member, seed, method, strength, j, final, *_ in table["rows"]:
+        assert (seed, method, strength) == (member % 3, *(("l2", 0.1) if member < 3 else ("none", 0.0)))
+        assert j == pytest.approx(end.loc[member].mean())
+        assert final == end.loc[member, 3]
+
+
+def test_colours_are_those_of_the_figures(make, payload):
+    found = payload(report(make()))
+    assert found["palette"][:3] == ["#0072B2", "#D55E00", "#009E73"]
+    assert {s["label"]: s["colour"] for s in found["settings"]} == {"relu": 0, "tanh": 2}
+
+
+def test_the_same_results_make_the_same_bytes(make):
+    run = make()
+    assert report(run).read_bytes() == report(run).read_bytes()
+
+
+def test_shards_of_a_sweep_are_one_report(make, tmp_path, payload):
+    for activation in ("relu", "tanh"):
+        config = Experiment(activation=activation, seeds=3, tasks=4).resolved().to_dict()
+        make(f"sweep/shards/{activation}", settings=({"activation": activation},), config=config)
+    RunWriter.create(tmp_path / "sweep/shards/waiting", config).close()
+    path = report(tmp_path / "sweep")
+    assert path == tmp_path / "sweep" / "report.html"
+    assert "1 of 3 runs begun, nothing measured yet" in words(path)
+    rows = payload(path)["members"]["rows"]
+    assert [row[:4] for row in rows] == [[a, i, i, a] for a in ("relu", "tanh") for i in range(3)]
+
+
+def test_the_file_names_no_address_to_load_from(make):
+    text = report(make()).read_text()
+    assert "default-src 'none'" in text
+    assert "<link" not in text
+    assert " src=" not in words(report(make("again")))
+
+
+@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<!--", "\u2028\u2029", "&lt;"])
+def test_nothing_in_the_data_ends_its_element(text):
+    script = as_script({text: [text, float("nan")]})
+    assert not {"<", ">", "&", "\u2028", "\u2029"} & set(script)
+
+
+def test_what_is_no_run_is_an_error(tmp_path, make):
+    with pytest.raises(FileNotFoundError, match=r"path must be a run directory, with config\.json and env\.json: got"):
+        report(tmp_path)
+    with pytest.raises(ValueError, match="runs must name at least one: got none"):
+        report([])
+    RunWriter.create(tmp_path / "empty", {}).close()
+    with pytest.raises(StoreError, match="holds no metrics yet: its first task has not been measured"):
+        report(tmp_path / "empty")
+
+
+def test_without_plotly_the_error_says_how_to_install_it(make, monkeypatch):
+    run = make(seeds=1, tasks=1)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ImportError, match=r"needs the package plotly.*pip install 'fastplast\[report\]'"):
+        report(run)
+    assert not (run.path / "report.html").exists()
+
+
+def test_plotly_and_pandas_are_imported_only_when_a_report_is_written():
+    code = "import sys, fastplast.reports; print({'plotly', 'pandas', 'torch', 'matplotlib'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
