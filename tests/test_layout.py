@@ -70,7 +70,8 @@ def test_heavy_packages_are_imported_when_used_and_not_before(path):
 @pytest.mark.parametrize("package", ["rich", "pooch", "PIL", "pyarrow", "matplotlib", "plotly", "triton", "cupy"])
 def test_a_heavy_package_has_one_door(package):
     rooms = {path.relative_to(ROOT / "fastplast").parts[0] for path in files("fastplast") if package in roots(path)}
-    assert len(rooms) <= 1
+    drawing = {"plots", "figures"}  # one room for lines over tasks, one for the paper's pages
+    assert len(rooms) <= 1 or (package == "matplotlib" and rooms == drawing)
 
 
 def test_live_views_have_one_door():

@@ -156,7 +156,7 @@ def test_captions_say_what_is_lacking(drawn, folder):
 @pytest.mark.parametrize(
     ("number", "options", "message"),
     [
-        (3, {"leave_out": ["hessian_srank"]}, r"figure 3 needs hessian_srank at task start: .* no value .*--srank both"),
+        (3, {"leave_out": ["hessian_srank"]}, r"figure 3 needs hessian_srank at task start: .*--srank both"),
         (12, {"leave_out": ["hessian_srank@end"]}, r"needs hessian_srank at task end: .* only at task start\."),
         (2, {"leave_out": ["update_l1_mean"]}, r"figure 2 needs update_l1_mean at task end: .* have no value"),
         (9, {"leave_out": ["hessian_srank"]}, r"figure 9 needs hessian_srank: the results have no value of it"),
