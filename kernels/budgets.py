@@ -22,6 +22,7 @@ MODULES = (
     "fastplast_kernels.wasserstein.gpu",
     "fastplast_kernels.wasserstein.binned",
     "fastplast_kernels.update.gpu",
+    "fastplast_kernels.mlp_step.configurations",
 )
 
 _SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -86,7 +87,7 @@ def _width(counts: Counter[str], opcode: str) -> int:
     widths = [0]
     for name in counts:
         parts = name.split(".")
-        if parts[0] == opcode:
+        if parts[0] in (opcode, f"{opcode}STS"):  # LDGSTS: to shared memory without passing through registers
             widths.append(next((int(p) for p in parts[1:] if p in ("64", "128", "256")), 32))
     return max(widths)
 

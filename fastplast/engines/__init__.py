@@ -9,6 +9,7 @@ import torch
 from fastplast.config import ConfigError, Experiment
 from fastplast.engines.base import Accumulators, Engine, Group, GroupState, build_group, new_state, pull_of
 from fastplast.engines.cpu import CpuEngine, missing
+from fastplast.engines.cuda import CudaEngine, missing_on_cuda
 from fastplast.engines.vmap import VmapEngine
 
 
@@ -65,22 +66,27 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
     Raises:
         ConfigError: if a forced engine cannot serve the group.
     """
-    if experiment.engine == "cuda":
-        raise ConfigError("--engine cuda is not part of this version. Use --engine vmap --device cuda.")
+    if experiment.engine == "cuda" or (experiment.engine == "auto" and device.type == "cuda"):
+        reason = missing_on_cuda(group, device)
+        if reason is None:
+            return CudaEngine(group, state, device)
+        if experiment.engine == "cuda":
+            raise ConfigError(f"--engine cuda cannot serve this experiment: {reason}. Use --engine vmap or auto.")
+        return VmapEngine(group, state, device, f"Engine vmap, not the faster cuda: {reason}.")
     if experiment.engine in ("auto", "cpu"):
         reason = missing(group, device)
         if reason is None:
             return CpuEngine(group, state, experiment.threads or available_cores())
         if experiment.engine == "cpu":
             raise ConfigError(f"--engine cpu cannot serve this experiment: {reason}. Use --engine vmap or auto.")
-        if device.type == "cpu":
-            return VmapEngine(group, state, device, f"Engine vmap, not the faster cpu: {reason}.")
+        return VmapEngine(group, state, device, f"Engine vmap, not the faster cpu: {reason}.")
     return VmapEngine(group, state, device)
 
 
 __all__ = [
     "Accumulators",
     "CpuEngine",
+    "CudaEngine",
     "Engine",
     "Group",
     "GroupState",

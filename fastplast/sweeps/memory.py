@@ -14,6 +14,8 @@ _SHARE = 0.8  # of the free memory that a shard may take
 # checkpoint is written the five of them that it holds, again.
 _ARENA_COPIES = 11
 _VMAP_COPIES = 6  # gradients, their sum with the pull, ranked targets, and what the optimiser makes on its way
+_CUDA_COPIES = 4  # the state at the start of a call, and targets
+_CUDA_RANKS = 7  # buckets of ranked weights
 
 
 def bytes_per_member(setup: Setup) -> int:
@@ -27,6 +29,8 @@ def bytes_per_member(setup: Setup) -> int:
     """
     layout, problem = setup.group.layout, setup.problem
     copies = _ARENA_COPIES + (_VMAP_COPIES if setup.engine.name == "vmap" else 0)
+    if setup.engine.name == "cuda":
+        copies += _CUDA_COPIES + _CUDA_RANKS * any(member.method == "wasserstein" for member in setup.group.members)
     pixels = prod(problem.shape)
     tables = problem.rows.shape[1] * 8 * 4 + pixels * 8  # rows, labels, one epoch's order, a permutation
     activations = 0

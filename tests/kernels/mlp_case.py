@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
-from fastplast_kernels.mlp_step import DenseLayer, cpu, reference
+from fastplast_kernels.mlp_step import DenseLayer, reference
 from fastplast_kernels.update import Hyperparameters
 from torch import Tensor
 
 from fastplast.problems import Task
+
+if TYPE_CHECKING:
+    from fastplast_kernels.mlp_step import cpu
 
 ALIGNMENT = 16
 
@@ -60,7 +64,9 @@ class Case:
         )
 
     def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
-        """Trains this case's own tensors with the kernel."""
+        """Trains this case's own tensors with the kernel on the CPU."""
+        from fastplast_kernels.mlp_step import cpu  # Numba may be missing where the GPU is
+
         return cpu.train(
             self.params,
             self.m,

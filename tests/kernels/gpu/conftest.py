@@ -9,7 +9,7 @@ import pytest
 import torch
 from interpreter import INTERPRETED
 
-sys.path.append(str(Path(__file__).parents[1]))  # rows that CPU and GPU share
+sys.path.append(str(Path(__file__).parents[1]))  # cases that CPU and GPU share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,100 @@
+"""How the kernels of `gpu` are launched for the perceptron 784-128-64-32-10, minibatches of 16: for their budgets."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import torch
+from fastplast_kernels.budgets import Configuration
+from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.mlp_step.layers import DenseLayer
+
+SIZES, BATCH = (784, 128, 64, 32, 10), 16
+_TYPES = {
+    torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8"
+}  # fmt: skip
+
+
+def dense_layers(sizes: tuple[int, ...], activation: str = "relu") -> tuple[tuple[DenseLayer, ...], int]:
+    """Layers one behind the other in a row of parameters, each part at a multiple of 16, and the length of the row."""
+    layers, end = [], 0
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        bias = -(-(end + inputs * outputs) // 16) * 16
+        kind = activation if number < len(sizes) - 2 else "identity"
+        layers.append(DenseLayer(inputs, outputs, end, bias, kind, 0.0, 1.0 / (inputs * outputs)))
+        end = -(-(bias + outputs) // 16) * 16
+    return tuple(layers), end
+
+
+def step_of(
+    sizes: tuple[int, ...] = SIZES,
+    pull: str = "none",
+    permuted: bool = False,
+    optimizer: str = "adam",
+    precision: str = "ieee",
+    members: int = 1,
+    examples: int = 16,
+) -> tuple[launches.Step, list[torch.Tensor]]:
+    """A step for inputs of zeros and weights of zeros, and the state that it updates.
+
+    Args:
+        sizes: widths, input to output.
+        pull: ``none``, ``zero``, ``target`` or ``ranked``.
+        permuted: whether pixels are.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        precision: ``ieee`` or ``tf32``.
+        members: M.
+        examples: N.
+
+    Returns:
+        The step, and params, m and v.
+    """
+    layers, size = dense_layers(sizes)
+    state = [torch.zeros(members, size) for _ in range(3)]
+    numbers = torch.zeros(members, examples, dtype=torch.int64)
+    data = SimpleNamespace(
+        images=torch.zeros(1, sizes[0], dtype=torch.uint8), rows=numbers, labels=numbers,
+        pixels=torch.arange(sizes[0]).repeat(members, 1) if permuted else None,
+        scale=torch.ones(sizes[0]), shift=torch.zeros(sizes[0]),
+    )  # fmt: skip
+    anchor = {"none": None, "zero": state[0]}.get(pull, torch.ones(members, size))
+    order = torch.zeros(members, 1, BATCH, dtype=torch.int64)
+    ranked = torch.full((members,), pull == "ranked")
+    step = launches.allocate(state[0], layers, data, order, optimizer, False, anchor, ranked, precision)
+    return step, state
+
+
+def _configuration(launch: launches.Launch) -> Configuration:
+    signature, aligned = {}, []
+    for name, value in launch.arguments.items():
+        signature[name] = _TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+        # As a launch finds them: a GPU's memory is aligned, and the strides here are multiples of 16 if even one is.
+        if isinstance(value, torch.Tensor) or (name.endswith("_stride") and value % 16 == 0):
+            aligned.append(name)
+    return Configuration(launch.kernel, signature, launch.constants, launch.num_warps, tuple(aligned), launch.options)
+
+
+def _all() -> dict[str, Configuration]:
+    found = {}
+    variants = {
+        "": {}, "_permuted_ranked": {"permuted": True, "pull": "ranked"}, "_target": {"pull": "target"},
+        "_sgd": {"optimizer": "sgd", "pull": "zero"},
+    }  # fmt: skip
+    for suffix, options in variants.items():
+        forward, tail, update = launches.launches(*_flat(step_of(**options)))
+        found[f"mlp_step/update{suffix}"] = _configuration(update)
+        if suffix in ("", "_permuted_ranked"):
+            found[f"mlp_step/forward{suffix.removesuffix('_ranked')}"] = _configuration(forward)
+        if not suffix:
+            found["mlp_step/tail"] = _configuration(tail)
+    wide = launches.launches(*_flat(step_of((784, 512, 512, 10))))
+    found |= {"mlp_step/forward_wide": _configuration(wide[1]), "mlp_step/backward_wide": _configuration(wide[3])}
+    return found
+
+
+def _flat(pair: tuple[launches.Step, list[torch.Tensor]]) -> tuple:
+    return pair[0], *pair[1]
+
+
+CONFIGURATIONS = _all()

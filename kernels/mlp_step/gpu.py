@@ -1,0 +1,400 @@
+"""The training step of many multilayer perceptrons on a GPU, in Triton: three launches if layers above are small.
+
+1. `forward_kernel`, program (tile of outputs, member): the first layer; inputs are gathered from the dataset in memory.
+2. `tail_kernel`, program (member): the last update is confirmed, then the other layers forward, the loss, and backward
+   to the gradients D with respect to pre-activations.
+3. `update_kernel`, program (tile of a weight matrix, member): D' h, a sum over the minibatch in registers, the pull to
+   a target, the optimiser, the norms of the change and, for ranked targets, the insertion into buckets.
+
+Layers too large for one program per member take part with a launch forward and one backward each. Gradients of weights
+never reach memory. Every sum has an order that follows from the shapes of one member, and there are no float atomics:
+a member's bits do not depend on its batch mates. Nothing waits for the host: each member counts its own updates in
+memory, so that launches can be captured in a CUDA graph and replayed.
+
+A loss that is not finite stops a member before its update. A change that is not finite is known only when parts of it
+are written: the member stops, and ``training`` brings it back to its start and up to just before that update.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from fastplast_kernels.mlp_step.gpu_parts import (
+    backward_tile,
+    forward_tile,
+    inputs_of,
+    layer_of,
+    softmax_cross_entropy,
+    step,
+    weight_gradient,
+)
+from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
+
+# Columns of the table of members, int64 [M, 4].
+POSITION, OPEN, LIMIT, STOPPED = range(4)
+_POSITION = tl.constexpr(POSITION)  # updates of this call that are confirmed
+_OPEN = tl.constexpr(OPEN)  # 1 while another is made, but not confirmed
+_LIMIT = tl.constexpr(LIMIT)  # the member stops before this update
+_STOPPED = tl.constexpr(STOPPED)  # 0, or why: BY_LOSS, BY_UPDATE
+MEMBER_COLUMNS = 4
+_MEMBER = tl.constexpr(MEMBER_COLUMNS)
+BY_LOSS, BY_UPDATE = 1, 2
+_BY_LOSS, _BY_UPDATE = tl.constexpr(BY_LOSS), tl.constexpr(BY_UPDATE)
+
+# Columns of the sums, float64 [M, 6]: the four that are returned, then loss and error of the update that is open.
+SUM_COLUMNS = 6
+_SUMS = tl.constexpr(SUM_COLUMNS)
+
+# Columns of the coefficients of a member and update, float32 [S, M, 10]: the eight of `update.gpu`, where sgd has its
+# momentum first and its learning rate fifth; then the factor of decoupled decay, and coupled decay.
+NUM_COEFFICIENTS = 10
+_NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
+
+# What weights are pulled to: nothing, zero, or a target in memory.
+NO_PULL, PULL_TO_ZERO, PULL_TO_TARGET = range(3)
+_PULL_TO_TARGET = tl.constexpr(PULL_TO_TARGET)
+
+
+@triton.jit
+def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.constexpr):
+    """Adds the open update to the sums, or stops the member if its change is not finite. Pointers are the member's.
+
+    Returns:
+        Position of the next update.
+    """
+    at = tl.load(members_ptr + _POSITION)
+    if tl.load(members_ptr + _OPEN) != 0:
+        ones = tl.zeros([BLOCK], tl.float64)
+        squares = tl.zeros([BLOCK], tl.float64)
+        for start in range(0, partials, BLOCK):
+            here = start + tl.arange(0, BLOCK)
+            inside = here < partials
+            ones += tl.load(partial_ptr + here, mask=inside, other=0.0)
+            squares += tl.load(partial_ptr + partials + here, mask=inside, other=0.0)
+        l1 = tl.sum(ones, 0)
+        if l1 - l1 == 0:
+            tl.store(sums_ptr, tl.load(sums_ptr) + tl.load(sums_ptr + 4))
+            tl.store(sums_ptr + 1, tl.load(sums_ptr + 1) + tl.load(sums_ptr + 5))
+            tl.store(sums_ptr + 2, tl.load(sums_ptr + 2) + l1 / parameters)
+            tl.store(sums_ptr + 3, tl.load(sums_ptr + 3) + tl.sqrt(tl.sum(squares, 0)))
+            at += 1
+            tl.store(members_ptr + _POSITION, at)
+        else:
+            tl.store(members_ptr + _LIMIT, at)
+            tl.store(members_ptr + _STOPPED, _BY_UPDATE)
+        tl.store(members_ptr + _OPEN, 0)
+    return at
+
+
+@triton.jit
+def confirm_kernel(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.constexpr):
+    """Confirms the last update of a call; program (member)."""
+    member = tl.program_id(0).to(tl.int64)
+    partial_ptr += 2 * member * partials
+    confirm(members_ptr + _MEMBER * member, sums_ptr + _SUMS * member, partial_ptr, partials, parameters, BLOCK)
+
+
+@triton.jit
+def forward_kernel(
+    params_ptr, values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, rows_ptr, order_ptr, members_ptr,
+    layers_ptr, factors_ptr, layer, params_stride, values_stride, examples, steps,
+    FIRST: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Values h = f(x W' + b) of one layer; program (BN outputs, member).
+
+    Args:
+        params_ptr: `[M, P]`.
+        values_ptr: `[M, values]`, outputs h of all layers, each `[B, O]`; zero beyond the end of a ragged batch.
+        images_ptr: `[R, I]` uint8 or float32.
+        pixels_ptr: `[M, I]` int64, see PERMUTED.
+        scale_ptr: `[I]`; the next too.
+        shift_ptr: input i is image * scale[p] + shift[p], p = pixels[m, i] or i.
+        rows_ptr: `[M, N]` int64.
+        order_ptr: `[M, S, B]` int64, -1 from the end of a ragged batch on.
+        members_ptr: table of members.
+        layers_ptr: table of layers, and factors.
+        factors_ptr: see `gpu_parts.layer_of`.
+        layer: its number.
+        params_stride: P.
+        values_stride: floats of a member's values.
+        examples: N.
+        steps: S.
+        FIRST: whether the layer's inputs are images.
+        PERMUTED: whether pixels are.
+        ALIGNED: whether rows of the weight matrix start at multiples of 4 floats, for vector loads.
+        BATCH: B.
+        BM: examples at a time. The next two: outputs of a program, and inputs at a time.
+        BN: outputs.
+        BK: inputs.
+        PRECISION: of products, ``ieee`` or ``tf32``.
+    """
+    member = tl.program_id(1).to(tl.int64)
+    members_ptr += _MEMBER * member
+    at = tl.load(members_ptr + _POSITION) + tl.load(members_ptr + _OPEN)
+    if at >= tl.load(members_ptr + _LIMIT):
+        return
+    inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+    params_ptr += member * params_stride
+    values_ptr += member * values_stride
+    source = 0
+    if not FIRST:
+        source = inputs_of(layers_ptr, layer)
+    for start in range(0, BATCH, BM):
+        b = start + tl.arange(0, BM)
+        chosen = tl.load(order_ptr + (member * steps + at) * BATCH + b, mask=b < BATCH, other=-1)
+        valid = chosen >= 0
+        image = tl.load(rows_ptr + member * examples + chosen, mask=valid, other=0)
+        forward_tile(
+            params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
+            images_ptr, image, pixels_ptr + member * inputs, scale_ptr, shift_ptr,
+            b, valid, b < BATCH, tl.program_id(0) * BN, inputs, outputs, code, slope,
+            FIRST, PERMUTED, BM, BN, BK, PRECISION,
+        )  # fmt: skip
+
+
+@triton.jit
+def tail_kernel(
+    params_ptr, values_ptr, deltas_ptr, rows_ptr, labels_ptr, order_ptr, chosen_ptr, members_ptr, sums_ptr,
+    partial_ptr, layers_ptr, factors_ptr, first, num_layers, params_stride, values_stride, examples, steps,
+    partials, parameters,
+    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    CLASSES: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Confirms the last update; layers `first` and above forward, loss, and backward; program (member).
+
+    Arguments that are not those of `forward_kernel`:
+
+    Args:
+        params_ptr: `[M, P]`.
+        values_ptr: outputs of all layers; written from layer `first` on.
+        deltas_ptr: `[M, values]`, D of layer `first` - 1 and above, written; zero beyond the end of a ragged batch.
+        rows_ptr: `[M, N]`.
+        labels_ptr: `[M, N]` int64.
+        order_ptr: `[M, S, B]`.
+        chosen_ptr: `[M, B]` int64, images of the minibatch, written.
+        members_ptr: table of members.
+        sums_ptr: sums.
+        partial_ptr: `[M, 2, T]` float64, sums of |change| and its square of each tile of the last update.
+        layers_ptr: table.
+        factors_ptr: table.
+        first: number of a layer; all above are small.
+        num_layers: L.
+        params_stride: P.
+        values_stride: of values and deltas.
+        examples: N.
+        steps: S.
+        partials: T.
+        parameters: of a member, padding left out.
+        ALIGNED: of the layers here.
+        BATCH: B.
+        BM: examples at a time.
+        BN: outputs at a time.
+        BK: terms of a sum at a time.
+        CLASSES: C, rounded up to a power of 2.
+        BLOCK: partial sums at a time.
+        PRECISION: of products.
+    """
+    member = tl.program_id(0).to(tl.int64)
+    members_ptr += _MEMBER * member
+    sums_ptr += _SUMS * member
+    at = confirm(members_ptr, sums_ptr, partial_ptr + 2 * member * partials, partials, parameters, BLOCK)
+    if at >= tl.load(members_ptr + _LIMIT):
+        return
+    params_ptr += member * params_stride
+    values_ptr += member * values_stride
+    deltas_ptr += member * values_stride
+    rows_ptr += member * examples
+    labels_ptr += member * examples
+    order_ptr += (member * steps + at) * BATCH
+    for layer in range(first, num_layers):
+        inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+        source = inputs_of(layers_ptr, layer)
+        tl.debug_barrier()  # what the layer below stored is read by other threads
+        for start in range(0, BATCH, BM):
+            b = start + tl.arange(0, BM)
+            valid = tl.load(order_ptr + b, mask=b < BATCH, other=-1) >= 0
+            for n in range(0, outputs, BN):
+                forward_tile(
+                    params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
+                    values_ptr, b, rows_ptr, params_ptr, params_ptr, b, valid, b < BATCH, n, inputs, outputs, code,
+                    slope, False, False, BM, BN, BK, PRECISION,
+                )  # fmt: skip
+    tl.debug_barrier()
+    _, classes, _, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, num_layers - 1, False)
+    loss, errors, count = softmax_cross_entropy(
+        values_ptr + output, deltas_ptr + output, rows_ptr, labels_ptr, order_ptr, chosen_ptr + member * BATCH,
+        classes, BATCH, BM, CLASSES,
+    )  # fmt: skip
+    if loss - loss != 0:
+        tl.store(members_ptr + _LIMIT, at)
+        tl.store(members_ptr + _STOPPED, _BY_LOSS)
+        return
+    tl.store(sums_ptr + 4, (loss / count).to(tl.float64))
+    tl.store(sums_ptr + 5, errors.to(tl.float64) / count.to(tl.float64))
+    tl.store(members_ptr + _OPEN, 1)
+    for below in range(0, num_layers - first):
+        layer = num_layers - 1 - below
+        inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+        _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
+        tl.debug_barrier()
+        for start in range(0, BATCH, BM):
+            for i in range(0, inputs, BN):
+                backward_tile(
+                    params_ptr + weight, deltas_ptr + output, values_ptr + source, deltas_ptr + source, start, i,
+                    inputs, outputs, code, slope, BATCH, BM, BN, BK, PRECISION,
+                )  # fmt: skip
+
+
+@triton.jit
+def backward_kernel(
+    params_ptr, values_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, layer, params_stride, values_stride,
+    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """D of the layer below a large one; program (BN inputs of the layer, member). Arguments as above."""
+    member = tl.program_id(1).to(tl.int64)
+    if tl.load(members_ptr + _MEMBER * member + _OPEN) == 0:
+        return
+    inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+    _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
+    values_ptr += member * values_stride
+    deltas_ptr += member * values_stride
+    for start in range(0, BATCH, BM):
+        backward_tile(
+            params_ptr + member * params_stride + weight, deltas_ptr + output, values_ptr + source,
+            deltas_ptr + source, start, tl.program_id(0) * BN, inputs, outputs, code, slope,
+            BATCH, BM, BN, BK, PRECISION,
+        )  # fmt: skip
+
+
+@triton.jit
+def update_kernel(
+    params_ptr, m_ptr, v_ptr, q_ptr, values_ptr, deltas_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, chosen_ptr,
+    coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, tiles_ptr,
+    ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
+    params_stride, values_stride, num_members, num_layers, member_buckets,
+    SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr,
+    BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+    CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
+):  # fmt: skip
+    """One update of weights and biases, in place; program (tile of a layer, member).
+
+    Arguments that are not those of the kernels above:
+
+    Args:
+        params_ptr: `[M, P]`, updated. So are m and, but by sgd, v.
+        m_ptr: `[M, P]`.
+        v_ptr: `[M, P]`.
+        q_ptr: `[M, P]`, target of weights, where PULL says so.
+        values_ptr: outputs of all layers.
+        deltas_ptr: D of all layers.
+        images_ptr: `[R, I]`.
+        pixels_ptr: `[M, I]`.
+        scale_ptr: `[I]`.
+        shift_ptr: `[I]`.
+        chosen_ptr: `[M, B]`, images of the minibatch.
+        coefficients_ptr: `[S, M, 10]`.
+        members_ptr: table of members.
+        partial_ptr: `[M, 2, T]` float64, written.
+        layers_ptr: table of layers.
+        factors_ptr: table of layers.
+        tiles_ptr: `[T, 3]` int32: layer, first output, first input of each tile.
+        ranked_ptr: `[M]` int32, whether the new weights are inserted into buckets.
+        rows_ptr: table of layers of the buckets. The next six are those of ``wasserstein.buckets.Buckets``.
+        map_ptr: of the rows.
+        count_ptr: of the buckets.
+        slab_ptr: of the buckets.
+        spill_ptr: of the rows.
+        spill_bucket_ptr: of the rows.
+        spill_count_ptr: of the rows.
+        params_stride: P.
+        values_stride: of values and deltas.
+        num_members: M.
+        num_layers: L.
+        member_buckets: buckets of a member.
+        SGD: or else Adam.
+        PULL: NO_PULL, PULL_TO_ZERO or PULL_TO_TARGET.
+        INSERT: whether any member is ranked.
+        PERMUTED: whether pixels are.
+        ALIGNED: of all layers.
+        BATCH: B.
+        BO: outputs of a tile.
+        BI: inputs of a tile.
+        CAPACITY: slots of a bucket.
+        NUM_CELLS: of the map.
+        SHIFT: of the map.
+    """
+    member = tl.program_id(1).to(tl.int64)
+    members_ptr += _MEMBER * member
+    if tl.load(members_ptr + _OPEN) == 0:
+        return
+    layer = tl.load(tiles_ptr + 3 * tl.program_id(0))
+    first_input = tl.multiple_of(tl.load(tiles_ptr + 3 * tl.program_id(0) + 2), BI)
+    o = tl.load(tiles_ptr + 3 * tl.program_id(0) + 1) + tl.arange(0, BO)
+    i = first_input + tl.arange(0, BI)
+    inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+    values_ptr += member * values_stride
+    deltas_ptr += member * values_stride + output
+    chosen_ptr += member * BATCH
+    if layer == 0:
+        g, bias_g = weight_gradient(
+            values_ptr, deltas_ptr, images_ptr, chosen_ptr, pixels_ptr + member * inputs, scale_ptr, shift_ptr,
+            o, i, inputs, outputs, True, PERMUTED, BATCH, BO, BI,
+        )  # fmt: skip
+    else:
+        g, bias_g = weight_gradient(
+            values_ptr + inputs_of(layers_ptr, layer), deltas_ptr, values_ptr, chosen_ptr, pixels_ptr, scale_ptr,
+            shift_ptr, o, i, inputs, outputs, False, False, BATCH, BO, BI,
+        )  # fmt: skip
+    coefficients_ptr += (tl.load(members_ptr + _POSITION) * num_members + member) * _NUM_COEFFICIENTS
+    inside = (o < outputs)[:, None] & (i < inputs)[None, :]
+    index = o[:, None] * inputs + i[None, :]
+    here = member * params_stride + weight + index
+    w = tl.load(params_ptr + here, mask=inside, other=0.0)
+    m = tl.load(m_ptr + here, mask=inside, other=0.0)
+    v = m
+    if not SGD:
+        v = tl.load(v_ptr + here, mask=inside, other=0.0)
+    if PULL > 0:
+        q = tl.zeros([BO, BI], tl.float32)
+        if PULL == _PULL_TO_TARGET:
+            q = tl.load(q_ptr + here, mask=inside, other=0.0)
+        pulled, _ = pull(w, q, tl.load(coefficients_ptr + 7) * factor)
+        g += pulled
+    new, m, v = step(w, g, m, v, coefficients_ptr, SGD)
+    tl.store(params_ptr + here, new, mask=inside)
+    tl.store(m_ptr + here, m, mask=inside)
+    if not SGD:
+        tl.store(v_ptr + here, v, mask=inside)
+    change = tl.where(inside, new - w, 0.0).to(tl.float64)
+    ones = tl.sum(tl.sum(tl.abs(change), 1), 0)
+    squares = tl.sum(tl.sum(change * change, 1), 0)
+    if first_input == 0:
+        there = member * params_stride + bias + o
+        mask = o < outputs
+        b = tl.load(params_ptr + there, mask=mask, other=0.0)
+        bias_m = tl.load(m_ptr + there, mask=mask, other=0.0)
+        bias_v = bias_m
+        if not SGD:
+            bias_v = tl.load(v_ptr + there, mask=mask, other=0.0)
+        new_b, bias_m, bias_v = step(b, bias_g, bias_m, bias_v, coefficients_ptr, SGD)
+        tl.store(params_ptr + there, new_b, mask=mask)
+        tl.store(m_ptr + there, bias_m, mask=mask)
+        if not SGD:
+            tl.store(v_ptr + there, bias_v, mask=mask)
+        bias_change = tl.where(mask, new_b - b, 0.0).to(tl.float64)
+        ones += tl.sum(tl.abs(bias_change), 0)
+        squares += tl.sum(bias_change * bias_change, 0)
+    partial_ptr += 2 * member * tl.num_programs(0) + tl.program_id(0)
+    tl.store(partial_ptr, ones)
+    tl.store(partial_ptr + tl.num_programs(0), squares)
+    if not INSERT:
+        return
+    if tl.load(ranked_ptr + member) != 0:
+        start = member * params_stride + weight
+        num_buckets, bucket, row = layer_row(rows_ptr, layer, member, num_layers, member_buckets)
+        insert(
+            new, index, inside, map_ptr + row * (NUM_CELLS + 1), count_ptr + bucket, slab_ptr + bucket * CAPACITY,
+            spill_ptr + start, spill_bucket_ptr + start, spill_count_ptr + row, num_buckets, CAPACITY, SHIFT,
+        )  # fmt: skip

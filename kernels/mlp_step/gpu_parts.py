@@ -1,0 +1,215 @@
+"""What the kernels of `gpu` are made of: one tile of a pass forward or backward, the loss, a gradient, an update."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from fastplast_kernels.update.gpu import adam
+
+CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
+_RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+
+# Columns of the table of layers, int64 [L, 6]: inputs, outputs, indices of weight and bias in a row of parameters,
+# index of the outputs in a row of values, code of the activation. Beside it float32 [L, 2]: slope, factor of the pull.
+_COLUMNS = tl.constexpr(6)
+
+
+@triton.jit
+def layer_of(layers_ptr, factors_ptr, layer, ALIGNED: tl.constexpr):
+    """A row of the table of layers; ALIGNED: inputs and weight are multiples of 4."""
+    layers_ptr += _COLUMNS * layer
+    inputs = tl.load(layers_ptr).to(tl.int32)
+    weight = tl.load(layers_ptr + 2)
+    if ALIGNED:
+        inputs = tl.multiple_of(inputs, 4)
+        weight = tl.multiple_of(weight, 4)
+    outputs = tl.load(layers_ptr + 1).to(tl.int32)
+    bias, output = tl.load(layers_ptr + 3), tl.load(layers_ptr + 4)
+    slope, factor = tl.load(factors_ptr + 2 * layer), tl.load(factors_ptr + 2 * layer + 1)
+    return inputs, outputs, weight, bias, output, tl.load(layers_ptr + 5), slope, factor
+
+
+@triton.jit
+def inputs_of(layers_ptr, layer):
+    """Index in a row of values of what enters a layer above the first."""
+    return tl.load(layers_ptr + _COLUMNS * (layer - 1) + 4)
+
+
+@triton.jit
+def tanh(x):
+    """Hyperbolic tangent within a few units of the last place: an odd minimax polynomial near 0, else by exp."""
+    size = tl.abs(x)
+    large = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
+    large = tl.where(x < 0, -large, large)
+    z = x * x
+    p = z * -0.005895150359719992 + 0.02079596370458603
+    p = z * p - 0.053783826529979706
+    p = z * p + 0.13331924378871918
+    p = z * p - 0.33333298563957214
+    return tl.where(size < 0.6, x * z * p + x, large)
+
+
+@triton.jit
+def activate(z, code, slope):
+    """The activation of that code; NaN stays NaN."""
+    if code == _RELU:
+        z = tl.where(z < 0, 0.0, z)
+    elif code == _LEAKY_RELU:
+        z = tl.where(z > 0, z, slope * z)
+    elif code == _TANH:
+        z = tanh(z)
+    return z
+
+
+@triton.jit
+def times_derivative(d, h, code, slope):
+    """Gradient d f'(z), from h = f(z)."""
+    if code == _RELU:
+        d = tl.where(h > 0, d, 0.0)
+    elif code == _LEAKY_RELU:
+        d = tl.where(h > 0, d, slope * d)
+    elif code == _TANH:
+        d = d * (1.0 - h * h)
+    return d
+
+
+@triton.jit
+def gathered(images_ptr, image, inputs, pixel, mask, scale, shift):
+    """Inputs from images: image * scale + shift, 0 where masked. Everything has the shape of the result, or spreads."""
+    x = tl.load(images_ptr + image * inputs + pixel, mask=mask, other=0).to(tl.float32)
+    return tl.where(mask, x * scale + shift, 0.0)
+
+
+@triton.jit
+def forward_tile(
+    weight_ptr, bias_ptr, input_ptr, output_ptr, images_ptr, image, pixels_ptr, scale_ptr, shift_ptr,
+    b, valid, stored, first_output, inputs, outputs, code, slope,
+    GATHER: tl.constexpr, PERMUTED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Values h = f(x W' + b) `[BM, BN]` of examples b `[BM]`: 0 where not valid, stored where they are."""
+    n = first_output + tl.arange(0, BN)
+    z = tl.zeros([BM, BN], tl.float32)
+    for start in range(0, inputs, BK):
+        k = start + tl.arange(0, BK)
+        inside = k < inputs
+        mask = valid[:, None] & inside[None, :]
+        if GATHER:
+            pixel = k
+            if PERMUTED:
+                pixel = tl.load(pixels_ptr + k, mask=inside, other=0)
+            scale = tl.load(scale_ptr + pixel, mask=inside, other=0.0)
+            shift = tl.load(shift_ptr + pixel, mask=inside, other=0.0)
+            x = gathered(images_ptr, image[:, None], inputs, pixel[None, :], mask, scale[None, :], shift[None, :])
+        else:
+            x = tl.load(input_ptr + b[:, None] * inputs + k[None, :], mask=mask, other=0.0)
+        within = (n < outputs)[:, None] & inside[None, :]
+        w = tl.load(weight_ptr + n[:, None] * inputs + k[None, :], mask=within, other=0.0)
+        z = tl.dot(x, tl.trans(w), z, input_precision=PRECISION)
+    z += tl.load(bias_ptr + n, mask=n < outputs, other=0.0)[None, :]
+    h = tl.where(valid[:, None], activate(z, code, slope), 0.0)
+    tl.store(output_ptr + b[:, None] * outputs + n[None, :], h, mask=stored[:, None] & (n < outputs)[None, :])
+
+
+@triton.jit
+def backward_tile(
+    weight_ptr, delta_ptr, value_ptr, below_ptr, first_example, first_input, inputs, outputs, code, slope,
+    BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """(D W) f'(h) `[BM, BN]` for the layer below, whose values h and activation are given."""
+    b = first_example + tl.arange(0, BM)
+    i = first_input + tl.arange(0, BN)
+    g = tl.zeros([BM, BN], tl.float32)
+    for start in range(0, outputs, BK):
+        o = start + tl.arange(0, BK)
+        d = tl.load(
+            delta_ptr + b[:, None] * outputs + o[None, :],
+            mask=(b < BATCH)[:, None] & (o < outputs)[None, :],
+            other=0.0,
+        )
+        within = (o < outputs)[:, None] & (i < inputs)[None, :]
+        w = tl.load(weight_ptr + o[:, None] * inputs + i[None, :], mask=within, other=0.0)
+        g = tl.dot(d, w, g, input_precision=PRECISION)
+    mask = (b < BATCH)[:, None] & (i < inputs)[None, :]
+    place = b[:, None] * inputs + i[None, :]
+    h = tl.load(value_ptr + place, mask=mask, other=0.0)
+    tl.store(below_ptr + place, times_derivative(g, h, code, slope), mask=mask)
+
+
+@triton.jit
+def softmax_cross_entropy(
+    logits_ptr, delta_ptr, rows_ptr, labels_ptr, order_ptr, chosen_ptr, classes,
+    BATCH: tl.constexpr, BM: tl.constexpr, CLASSES: tl.constexpr,
+):  # fmt: skip
+    """Stores D = (softmax - onehot) / B and which images were chosen.
+
+    Returns:
+        Sum of the losses, number of examples whose largest logit, the first among equals, is not at the label, and
+        number of examples.
+    """
+    count = 0
+    for start in range(0, BATCH, BM):
+        b = start + tl.arange(0, BM)
+        count += tl.sum((tl.load(order_ptr + b, mask=b < BATCH, other=-1) >= 0).to(tl.int32), 0)
+    c = tl.arange(0, CLASSES)
+    loss, errors = 0.0, 0
+    for start in range(0, BATCH, BM):
+        b = start + tl.arange(0, BM)
+        example = tl.load(order_ptr + b, mask=b < BATCH, other=-1)
+        valid = example >= 0
+        label = tl.load(labels_ptr + example, mask=valid, other=0).to(tl.int32)
+        tl.store(chosen_ptr + b, tl.load(rows_ptr + example, mask=valid, other=0), mask=b < BATCH)
+        place = b[:, None] * classes + c[None, :]
+        mask = valid[:, None] & (c < classes)[None, :]
+        z = tl.load(logits_ptr + place, mask=mask, other=-float("inf"))
+        top = tl.where(valid, tl.max(z, 1), 0.0)
+        e = tl.where(mask, tl.exp(z - top[:, None]), 0.0)
+        total = tl.where(valid, tl.sum(e, 1), 1.0)
+        is_label = c[None, :] == label[:, None]
+        at_label = tl.sum(tl.where(is_label & mask, z, 0.0), 1)
+        # A NaN that the maximum passed over is in the total.
+        loss += tl.sum(tl.where(valid, tl.log(total) + (top - at_label), 0.0), 0)
+        first = tl.min(tl.where(mask & (z == top[:, None]), c[None, :], CLASSES), 1)
+        errors += tl.sum((valid & (first != label)).to(tl.int32), 0)
+        d = (e / total[:, None] - is_label.to(tl.float32)) / count.to(tl.float32)
+        tl.store(delta_ptr + place, tl.where(mask, d, 0.0), mask=(b < BATCH)[:, None] & (c < classes)[None, :])
+    return loss, errors, count
+
+
+@triton.jit
+def weight_gradient(
+    value_ptr, delta_ptr, images_ptr, chosen_ptr, pixels_ptr, scale_ptr, shift_ptr, o, i, inputs, outputs,
+    GATHER: tl.constexpr, PERMUTED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+):  # fmt: skip
+    """D' h `[BO, BI]` and sum_b D `[BO]`, one example after the other, in registers."""
+    inside = i < inputs
+    if GATHER:
+        pixel = i
+        if PERMUTED:
+            pixel = tl.load(pixels_ptr + i, mask=inside, other=0)
+        scale = tl.load(scale_ptr + pixel, mask=inside, other=0.0)
+        shift = tl.load(shift_ptr + pixel, mask=inside, other=0.0)
+    g = tl.zeros([BO, BI], tl.float32)
+    sums = tl.zeros([BO], tl.float32)
+    for b in range(0, BATCH):
+        d = tl.load(delta_ptr + b * outputs + o, mask=o < outputs, other=0.0)
+        if GATHER:
+            x = gathered(images_ptr, tl.load(chosen_ptr + b), inputs, pixel, inside, scale, shift)
+        else:
+            x = tl.load(value_ptr + b * inputs + i, mask=inside, other=0.0)
+        g = tl.fma(tl.broadcast_to(d[:, None], [BO, BI]), tl.broadcast_to(x[None, :], [BO, BI]), g)
+        sums += d
+    return g, sums
+
+
+@triton.jit
+def step(w, g, m, v, coefficients_ptr, SGD: tl.constexpr):
+    """New w, m and v by the formulas of ``update.reference``."""
+    g = g + tl.load(coefficients_ptr + 9) * w
+    w = w * tl.load(coefficients_ptr + 8)
+    if SGD:
+        m = tl.load(coefficients_ptr) * m + g
+        w = w - tl.load(coefficients_ptr + 4) * m
+    else:
+        w, m, v = adam(w, g, m, v, coefficients_ptr)
+    return w, m, v
