@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fastplast_kernels.mlp_step import DenseLayer
 from torch import Tensor
 
 from fastplast.config import ELEMENTWISE
@@ -85,7 +86,8 @@ class CudaEngine:
         assert isinstance(group.network, Network)  # `missing_on_cuda` was asked
         self.group, self.device, self._with_graphs = group, device, graphs
         self.pull = pull_of(group, state)
-        self.layers = kernel_layers(group.network, group.reduction)
+        layers = kernel_layers(group.network, group.reduction)
+        self.layers = tuple(layer for layer in layers if isinstance(layer, DenseLayer))  # all of them
         self.hyper = group.hyper._replace(strength=self.pull.strength).to(device)
         self._captured: dict[tuple[int, ...], _Captured] = {}
         self._range: tuple[int, Any] | None = None
