@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from fastplast_kernels.mlp_step import DenseLayer
 from torch import Tensor
 
-from fastplast.config import ELEMENTWISE
+from fastplast.config import ELEMENTWISE, ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
 from fastplast.engines.cpu import kernel_layers
 from fastplast.networks import Conv, ModuleNetwork, Network
 from fastplast.problems import Task
+from fastplast.ranges import annotated
 
-_TABLES = ("images", "rows", "labels", "pixels", "scale", "shift")
+_SHARED, _OWN = ("images", "scale", "shift"), ("rows", "labels", "pixels")  # tables of a task: of all, of each member
+_MOST_MEMBERS = 65_535  # of a launch: the second axis of a CUDA grid
 _GRAPH = 128  # updates of a graph at most: longer calls replay it several times, and the rest from a graph of its own
 
 
@@ -45,6 +47,8 @@ def missing_on_cuda(group: Group, device: torch.device) -> str | None:
         return "it has no kernel for layer normalisation"
     if network.dropout:
         return "it has no kernel for dropout"
+    if len(group.members) > _MOST_MEMBERS:
+        return f"it trains at most {_MOST_MEMBERS:,} members at once, not {len(group.members):,}"
     if importlib.util.find_spec("triton") is None:
         return "it needs Triton, which is not installed"
     return None
@@ -52,25 +56,27 @@ def missing_on_cuda(group: Group, device: torch.device) -> str | None:
 
 @dataclass
 class _Captured:
-    """What a call of one shape needs: memory, and graphs of numbers of updates.
+    """What calls of one shape need: memory, and graphs of numbers of updates.
 
     Attributes:
         step: memory of the kernels.
-        addresses: of the state that the graphs update.
         task: whose tables `step` holds.
+        first: of the members that they are of.
         graphs: number of updates to graph.
     """
 
     step: Any
-    addresses: tuple[int, ...]
-    task: Task
-    graphs: dict[int, torch.cuda.CUDAGraph]
+    task: Task | None = None
+    first: int = 0
+    graphs: dict[int, torch.cuda.CUDAGraph] = field(default_factory=dict)
 
 
 class CudaEngine:
     """Trains built-in perceptrons; draws, order of updates and results are those of ``vmap`` to tolerance.
 
-    A member's bits do not depend on the other members, or on how updates are split into calls.
+    A member's bits do not depend on the other members, or on how updates are split into calls. Members are trained on
+    copies of their state that are given back at the end of a call, so that whatever fails leaves the state consistent.
+    Where memory does not suffice for all at once, they are trained part by part.
 
     Args:
         group: what to train.
@@ -89,102 +95,119 @@ class CudaEngine:
         layers = kernel_layers(group.network, group.reduction)
         self.layers = tuple(layer for layer in layers if isinstance(layer, DenseLayer))  # all of them
         self.hyper = group.hyper._replace(strength=self.pull.strength).to(device)
-        self._captured: dict[tuple[int, ...], _Captured] = {}
-        self._range: tuple[int, Any] | None = None
+        self.at_once = len(group.members)
+        self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
+        parts, first = [], 0
+        while first < len(state.params):
+            members = slice(first, min(first + self.at_once, len(state.params)))
+            part = self._attempt(state, task, order, members)
+            if part is None:
+                self._halve()
+                continue
+            parts.append(part)
+            first = members.stop
+        return Accumulators(*(torch.cat(column) for column in zip(*parts)))
+
+    def _attempt(self, state: GroupState, task: Task, order: Tensor, members: slice) -> tuple[Tensor, ...] | None:
+        """Trains some members; None, and nothing has changed, if memory does not suffice."""
         from fastplast_kernels.mlp_step import training
 
-        self._mark(task)
-        with _range(f"updates of task {task.index}"):
-            captured = self._prepared(state, task, order)
-            arenas = (state.params, state.m, state.v)
+        try:
+            captured = self._prepared(state, task, order, members)
 
             def replay(count: int) -> None:
                 for updates in _parts(count):
-                    with _range(f"replay {updates}"):
+                    with annotated(f"replay {updates}"):
                         captured.graphs[updates].replay()
 
-            made, *sums = training.train(
-                captured.step, *arenas, state.steps, state.diverged, self.hyper,
+            params, m, v, steps, diverged = (
+                getattr(state, name)[members] for name in ("params", "m", "v", "steps", "diverged")
+            )
+            return training.train(
+                captured.step, params, m, v, steps, diverged, self.hyper.rows(members),
                 replay if self._with_graphs else None,
             )  # fmt: skip
-        return Accumulators(made, *sums)
+        except torch.OutOfMemoryError:
+            return None  # once the frames that hold memory are gone, there is more
 
-    def _prepared(self, state: GroupState, task: Task, order: Tensor) -> _Captured:
-        """Memory for a call, holding its task and its order, and its graphs."""
+    def _halve(self) -> None:
+        """Gives memory back and goes on with half as many members at once.
+
+        Raises:
+            ConfigError: if one by itself does not fit.
+        """
+        self._captured.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.at_once == 1:
+            raise ConfigError(
+                "what trains one member must fit in GPU memory beside the state of all: got "
+                f"{len(self.group.members):,} members. Use fewer --seeds, or fastplast sweep: its batches fit."
+            )
+        before, self.at_once = self.at_once, -(-self.at_once // 2)
+        text = f"GPU memory does not suffice for {before:,} members at once: {self.at_once:,} are trained at a time."
+        warnings.warn(text, stacklevel=3)
+
+    def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
+        """Memory for a call, holding the tables, order and targets of some members, and its graphs."""
         from fastplast_kernels.mlp_step import launches
 
-        shape = (*order.shape, *task.rows.shape, *task.images.shape, task.pixels is not None)
-        addresses = tuple(tensor.data_ptr() for tensor in (state.params, state.m, state.v))
+        count = members.stop - members.start
+        shape = (*order.shape[1:], *task.rows.shape[1:], *task.images.shape, task.images.dtype, task.pixels is None)
         captured = self._captured.get(shape)
-        if captured is None or captured.addresses != addresses or captured.step.images.dtype != task.images.dtype:
+        if captured is None:
+            room = slice(self.at_once)
+            pull = self.pull if self.pull.active else None
             step = launches.allocate(
-                state.params, self.layers, task, order, self.group.optimizer, self.group.decoupled,
-                self.pull.anchor if self.pull.active else None, self.pull.ranked,
+                state.params[room], self.layers, _rows(task, room), order[room], self.group.optimizer,
+                self.group.decoupled, pull and pull.anchor, pull and pull.ranked,
             )  # fmt: skip
-            captured = self._captured[shape] = _Captured(step, addresses, task, {})
+            captured = _Captured(step)
             if self._with_graphs:
-                self._capture(captured, state)
-        if captured.task is not task:
-            for name in _TABLES:
-                new = getattr(task, name)
-                if new is not None:
-                    getattr(captured.step, name).copy_(new)
-            captured.task = task
-        captured.step.order.copy_(order)
+                self._capture(captured)
+            self._captured[shape] = captured
+        step = captured.step
+        if captured.task is not task or captured.first != members.start:
+            for name in _SHARED:
+                getattr(step, name).copy_(getattr(task, name))
+            for name in _OWN:
+                if getattr(task, name) is not None:
+                    getattr(step, name)[:count] = getattr(task, name)[members]
+            if self.pull.active:
+                launches.aim(step, self.pull.anchor[members], self.pull.ranked[members])
+            captured.task, captured.first = task, members.start
+        step.order[:count] = order[members].to(step.order.device)
         return captured
 
-    def _capture(self, captured: _Captured, state: GroupState) -> None:
+    def _capture(self, captured: _Captured) -> None:
         """Captures graphs. No member has an update to make meanwhile: compiling and capturing change no state."""
-        from fastplast_kernels.mlp_step import launches, training
+        from fastplast_kernels.mlp_step import launches
 
-        step, arenas = captured.step, (state.params, state.m, state.v)
-        training.begin(step, state.params, self.hyper, state.steps, torch.zeros_like(state.steps))
+        step = captured.step
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
-            launches.update(step, *arenas)
+            launches.update(step)
         torch.cuda.current_stream(self.device).wait_stream(stream)
         for updates in set(_parts(step.steps)):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 for _ in range(updates):
-                    launches.update(step, *arenas)
+                    launches.update(step)
             captured.graphs[updates] = graph
 
-    def _mark(self, task: Task) -> None:
-        """Ends the range of the task before, and starts that of this one."""
-        nvtx = _nvtx()
-        if nvtx is None or (self._range is not None and self._range[0] == task.index):
-            return
-        if self._range is not None:
-            nvtx.end_range(self._range[1])
-        self._range = task.index, nvtx.start_range(message=f"task {task.index}", domain="fastplast")
+
+def _rows(task: Task, members: slice) -> Task:
+    """The task of some members."""
+    return dataclasses.replace(
+        task, **{name: getattr(task, name)[members] for name in _OWN if getattr(task, name) is not None}
+    )
 
 
 def _parts(count: int) -> list[int]:
     """Numbers of updates of the graphs that make `count`."""
     whole, rest = divmod(count, _GRAPH)
     return [_GRAPH] * whole + [rest] * (rest > 0)
-
-
-def _nvtx() -> Any:
-    """The package, None where it is not installed."""
-    try:
-        import nvtx
-    except ImportError:
-        return None
-    return nvtx
-
-
-@contextmanager
-def _range(message: str) -> Iterator[None]:
-    """A range for Nsight Systems; nothing without a tool or the package."""
-    nvtx = _nvtx()
-    if nvtx is None:
-        yield
-        return
-    with nvtx.annotate(message=message, domain="fastplast"):
-        yield

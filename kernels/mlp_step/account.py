@@ -127,11 +127,11 @@ def table() -> str:
         "sgd, none": {"optimizer": "sgd"},
     }  # fmt: skip
     for name, options in variants.items():
-        step, _ = step_of(**options)
+        step = step_of(**options)
         state, batch = bytes_per_parameter(step)
         times = (f"{1e6 * sum(estimate(step, members).values()):,.0f}" for members in (30, 1000))
         rows.append(f"| {name} | {step.launches} | {state:.1f} | {batch:.1f} | {' | '.join(times)} |")
-    step, _ = step_of(pull="ranked")
+    step = step_of(pull="ranked")
     state, batch = bytes_per_parameter(step)
     rows.append(f"| adam, to a ranked target | {step.launches} | {state:.1f} | {batch:.1f} | | |")
     return "\n".join(rows)

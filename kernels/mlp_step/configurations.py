@@ -35,8 +35,8 @@ def step_of(
     precision: str = "ieee",
     members: int = 1,
     examples: int = 16,
-) -> tuple[launches.Step, list[torch.Tensor]]:
-    """A step for inputs of zeros and weights of zeros, and the state that it updates.
+) -> launches.Step:
+    """A step for inputs of zeros and weights of zeros.
 
     Args:
         sizes: widths, input to output.
@@ -48,21 +48,20 @@ def step_of(
         examples: N.
 
     Returns:
-        The step, and params, m and v.
+        The step.
     """
     layers, size = dense_layers(sizes)
-    state = [torch.zeros(members, size) for _ in range(3)]
+    params = torch.zeros(members, size)
     numbers = torch.zeros(members, examples, dtype=torch.int64)
     data = SimpleNamespace(
         images=torch.zeros(1, sizes[0], dtype=torch.uint8), rows=numbers, labels=numbers,
         pixels=torch.arange(sizes[0]).repeat(members, 1) if permuted else None,
         scale=torch.ones(sizes[0]), shift=torch.zeros(sizes[0]),
     )  # fmt: skip
-    anchor = {"none": None, "zero": state[0]}.get(pull, torch.ones(members, size))
+    anchor = {"none": None, "zero": params}.get(pull, torch.ones(members, size))
     order = torch.zeros(members, 1, BATCH, dtype=torch.int64)
     ranked = torch.full((members,), pull == "ranked")
-    step = launches.allocate(state[0], layers, data, order, optimizer, False, anchor, ranked, precision)
-    return step, state
+    return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision)
 
 
 def _configuration(launch: launches.Launch) -> Configuration:
@@ -82,19 +81,15 @@ def _all() -> dict[str, Configuration]:
         "_sgd": {"optimizer": "sgd", "pull": "zero"},
     }  # fmt: skip
     for suffix, options in variants.items():
-        forward, tail, update = launches.launches(*_flat(step_of(**options)))
+        forward, tail, update = launches.launches(step_of(**options))
         found[f"mlp_step/update{suffix}"] = _configuration(update)
         if suffix in ("", "_permuted_ranked"):
             found[f"mlp_step/forward{suffix.removesuffix('_ranked')}"] = _configuration(forward)
         if not suffix:
             found["mlp_step/tail"] = _configuration(tail)
-    wide = launches.launches(*_flat(step_of((784, 512, 512, 10))))
+    wide = launches.launches(step_of((784, 512, 512, 10)))
     found |= {"mlp_step/forward_wide": _configuration(wide[1]), "mlp_step/backward_wide": _configuration(wide[3])}
     return found
-
-
-def _flat(pair: tuple[launches.Step, list[torch.Tensor]]) -> tuple:
-    return pair[0], *pair[1]
 
 
 CONFIGURATIONS = _all()

@@ -60,9 +60,11 @@ def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.
     """Adds the open update to the sums, or stops the member if its change is not finite. Pointers are the member's.
 
     Returns:
-        Position of the next update.
+        Position of the next update, and that before which the member stops: what is stored may not be loaded again
+        here, because one thread stores it while others are on their way.
     """
     at = tl.load(members_ptr + _POSITION)
+    limit = tl.load(members_ptr + _LIMIT)
     if tl.load(members_ptr + _OPEN) != 0:
         ones = tl.zeros([BLOCK], tl.float64)
         squares = tl.zeros([BLOCK], tl.float64)
@@ -72,6 +74,7 @@ def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.
             ones += tl.load(partial_ptr + here, mask=inside, other=0.0)
             squares += tl.load(partial_ptr + partials + here, mask=inside, other=0.0)
         l1 = tl.sum(ones, 0)
+        tl.debug_barrier()  # every thread has read what one of them will now change
         if l1 - l1 == 0:
             tl.store(sums_ptr, tl.load(sums_ptr) + tl.load(sums_ptr + 4))
             tl.store(sums_ptr + 1, tl.load(sums_ptr + 1) + tl.load(sums_ptr + 5))
@@ -80,10 +83,11 @@ def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.
             at += 1
             tl.store(members_ptr + _POSITION, at)
         else:
-            tl.store(members_ptr + _LIMIT, at)
+            limit = at
+            tl.store(members_ptr + _LIMIT, limit)
             tl.store(members_ptr + _STOPPED, _BY_UPDATE)
         tl.store(members_ptr + _OPEN, 0)
-    return at
+    return at, limit
 
 
 @triton.jit
@@ -198,8 +202,8 @@ def tail_kernel(
     member = tl.program_id(0).to(tl.int64)
     members_ptr += _MEMBER * member
     sums_ptr += _SUMS * member
-    at = confirm(members_ptr, sums_ptr, partial_ptr + 2 * member * partials, partials, parameters, BLOCK)
-    if at >= tl.load(members_ptr + _LIMIT):
+    at, limit = confirm(members_ptr, sums_ptr, partial_ptr + 2 * member * partials, partials, parameters, BLOCK)
+    if at >= limit:
         return
     params_ptr += member * params_stride
     values_ptr += member * values_stride

@@ -28,7 +28,9 @@ FUSED = {"enable_fp_fusion": True}  # in passes forward and backward, whatever t
 
 @dataclass(frozen=True)
 class Step:
-    """What launches of one shape need. Everything written by the kernels has an address of its own until released.
+    """What launches of one shape need: all that the kernels read and write, at addresses that stay.
+
+    Members are trained on copies of their state. What a step has room for may be more members than a call trains.
 
     Attributes:
         layers: input to output.
@@ -39,6 +41,9 @@ class Step:
         decoupled: whether weight decay is.
         pull: `gpu.NO_PULL`, `gpu.PULL_TO_ZERO` or `gpu.PULL_TO_TARGET`.
         precision: of products in the passes forward and backward.
+        params: `[M, P]` float32, contiguous. So are the next two.
+        m: first moments or momentum buffers.
+        v: second moments; not touched by ``sgd``.
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32.
         tiles: `[T, 3]` int32, of `update_kernel`.
@@ -56,9 +61,9 @@ class Step:
         members: `[M, 4]` int64, see `gpu`.
         sums: `[M, 6]` float64, see `gpu`.
         partial: `[M, 2, T]` float64.
-        q: `[M, P]` float32, target of weights; of no size where there is none.
-        anchor: `[M, P]`, q itself, or the sorted values of q of ranked members; None where there is no target.
-        ranked: `[M]` int32.
+        q: `[M, P]` float32, target of weights; of no size (1 x 1) where there is none.
+        anchor: `[M, P]` float32, the same of members not ranked, sorted for those that are; of no size without these.
+        ranked: `[M]` int32, whether the weights of a member are.
         buckets: of the weights of ranked members; None where there are none.
     """
 
@@ -70,6 +75,9 @@ class Step:
     decoupled: bool
     pull: int
     precision: str
+    params: Tensor
+    m: Tensor
+    v: Tensor
     table: Tensor
     factors: Tensor
     tiles: Tensor
@@ -88,7 +96,7 @@ class Step:
     sums: Tensor
     partial: Tensor
     q: Tensor
-    anchor: Tensor | None
+    anchor: Tensor
     ranked: Tensor
     buckets: ranks.Buckets | None
 
@@ -123,7 +131,7 @@ def allocate(
     ranked: Tensor | None = None,
     precision: str = "ieee",
 ) -> Step:
-    """Memory for calls with arguments of these shapes, with copies of the task's tables and the order.
+    """Memory for calls with arguments of these shapes, with copies of the task's tables, the order and the target.
 
     Args:
         params: `[M, P]` float32, for its shape and device.
@@ -132,8 +140,8 @@ def allocate(
         order: `[M, S, B]` int64.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         decoupled: whether weight decay is.
-        anchor: `[M, P]` or None, see ``reference.pull``.
-        ranked: `[M]` bool or None.
+        anchor: `[M', P]` or None, see ``reference.pull``; of these and maybe more members that the step will train.
+        ranked: `[M']` bool or None.
         precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa.
 
     Returns:
@@ -158,18 +166,20 @@ def allocate(
         for o in range(0, layer.outputs, UPDATE_OUTPUTS)
         for i in range(0, layer.inputs, UPDATE_INPUTS)
     ]
-    pull = gpu.NO_PULL
-    if anchor is not None:
-        pull = gpu.PULL_TO_TARGET if bool(anchor.any()) else gpu.PULL_TO_ZERO
-    is_ranked = torch.zeros(members, dtype=torch.bool) if ranked is None else ranked
-    with_ranks = pull == gpu.PULL_TO_TARGET and bool(is_ranked.any())
-    places = [(layer.weight, layer.inputs * layer.outputs) for layer in layers]
 
     def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(*shape, dtype=dtype, device=device)
 
-    return Step(
+    pull = gpu.NO_PULL
+    if anchor is not None:
+        pull = gpu.PULL_TO_TARGET if bool(anchor.any()) else gpu.PULL_TO_ZERO
+    is_ranked = new(members, dtype=torch.bool) if ranked is None else ranked
+    with_ranks = pull == gpu.PULL_TO_TARGET and bool(is_ranked.any())
+    places = [(layer.weight, layer.inputs * layer.outputs) for layer in layers]
+
+    step = Step(
         tuple(layers), first_small(layers), batch, steps, optimizer, decoupled, pull, precision,
+        params=new(members, size), m=new(members, size), v=new(*((1, 1) if optimizer == "sgd" else (members, size))),
         table=torch.tensor(table, dtype=torch.int64).to(device),
         factors=torch.tensor([(layer.slope, layer.pull) for layer in layers], dtype=torch.float32).to(device),
         tiles=torch.tensor(tiles, dtype=torch.int32).to(device),
@@ -181,11 +191,30 @@ def allocate(
         members=new(members, gpu.MEMBER_COLUMNS, dtype=torch.int64),
         sums=new(members, gpu.SUM_COLUMNS, dtype=torch.float64),
         partial=new(members, 2, len(tiles), dtype=torch.float64),
-        q=new(members, size) if pull == gpu.PULL_TO_TARGET else new(1, 1),
-        anchor=None if anchor is None else anchor.contiguous(),
-        ranked=is_ranked.to(device, torch.int32),
+        q=new(*((members, size) if pull == gpu.PULL_TO_TARGET else (1, 1))),
+        anchor=new(*((members, size) if with_ranks else (1, 1))),
+        ranked=new(members, dtype=torch.int32),
         buckets=ranks.allocate(members, size, places, device) if with_ranks else None,
     )  # fmt: skip
+    if anchor is not None:
+        aim(step, anchor[:members], is_ranked[:members])
+    return step
+
+
+def aim(step: Step, anchor: Tensor, ranked: Tensor) -> None:
+    """Sets what members are pulled to.
+
+    Args:
+        step: that was allocated for such targets.
+        anchor: `[m, P]`, m at most M, see ``reference.pull``.
+        ranked: `[m]` bool.
+    """
+    here = slice(len(anchor))
+    if step.pull == gpu.PULL_TO_TARGET:
+        step.q[here] = anchor
+    if step.buckets is not None:
+        step.anchor[here] = anchor
+        step.ranked[here] = ranked.to(step.ranked)
 
 
 @dataclass(frozen=True)
@@ -213,36 +242,30 @@ class Launch:
         self.kernel[self.grid](**self.arguments, **self.constants, num_warps=self.num_warps, **self.options)
 
 
-def launches(step: Step, params: Tensor, m: Tensor, v: Tensor) -> list[Launch]:
+def launches(step: Step) -> list[Launch]:
     """What an update launches, before the ranks of the new weights are found.
 
     Args:
         step: of which update.
-        params: `[M, P]`.
-        m: `[M, P]`.
-        v: `[M, P]`.
 
     Returns:
         In order: layers below `step.first` forward, the tail, the same layers backward, the update.
     """
-    found = [_forward(step, params, layer) for layer in range(step.first)]
-    found.append(_tail(step, params))
-    found += [_backward(step, params, layer) for layer in reversed(range(1, step.first))]
-    return [*found, _update(step, params, m, v)]
+    found = [_forward(step, layer) for layer in range(step.first)]
+    found.append(_tail(step))
+    found += [_backward(step, layer) for layer in reversed(range(1, step.first))]
+    return [*found, _update(step)]
 
 
-def update(step: Step, params: Tensor, m: Tensor, v: Tensor) -> None:
+def update(step: Step) -> None:
     """One update of every member that has one to make: `step.launches` launches, the same whatever the data.
 
     Args:
-        step: after `training.begin`.
-        params: `[M, P]`, updated.
-        m: `[M, P]`, updated.
-        v: `[M, P]`, updated but by ``sgd``.
+        step: after `training.begin`; its params, m and, but by ``sgd``, v are updated.
     """
-    for launch in launches(step, params, m, v):
+    for launch in launches(step):
         launch()
-    if step.buckets is not None and step.anchor is not None:
+    if step.buckets is not None:
         ranks.scan(step.buckets)
         ranks.deal(step.buckets, step.anchor, step.q)
 
@@ -253,7 +276,7 @@ def _given(step: Step, kernel: Any, **more: Any) -> dict[str, Any]:
     tensors = {known[name]: value for name, value in vars(step).items() if name in known and name != "layers"}
     strides = {
         "layers_ptr": step.table, "pixels_ptr": step.rows if step.pixels is None else step.pixels,
-        "params_stride": more["params_ptr"].shape[1], "values_stride": step.values.shape[1],
+        "params_stride": step.params.shape[1], "values_stride": step.values.shape[1],
         "examples": step.rows.shape[1], "steps": step.steps, "num_layers": len(step.layers),
         "partials": step.tiles.shape[0], "parameters": step.count, "num_members": len(step.members),
     }  # fmt: skip
@@ -270,35 +293,35 @@ def _examples(step: Step) -> dict[str, Any]:
     return {"BATCH": step.batch, "BM": most, "PRECISION": step.precision}
 
 
-def _forward(step: Step, params: Tensor, layer: int) -> Launch:
+def _forward(step: Step, layer: int) -> Launch:
     constants = {
         "FIRST": layer == 0, "PERMUTED": step.pixels is not None, "ALIGNED": _aligned(step.layers[layer : layer + 1]),
         **_examples(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
     }  # fmt: skip
-    grid = (ceil(step.layers[layer].outputs / FIRST_OUTPUTS), len(params))
-    arguments = _given(step, gpu.forward_kernel, params_ptr=params, layer=layer)
+    grid = (ceil(step.layers[layer].outputs / FIRST_OUTPUTS), len(step.params))
+    arguments = _given(step, gpu.forward_kernel, layer=layer)
     return Launch(gpu.forward_kernel, grid, arguments, constants, FIRST_WARPS, FUSED)
 
 
-def _tail(step: Step, params: Tensor) -> Launch:
+def _tail(step: Step) -> Launch:
     constants = {
         "ALIGNED": _aligned(step.layers[step.first :]), **_examples(step), "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS,
         "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)), "BLOCK": PARTIALS,
     }  # fmt: skip
-    arguments = _given(step, gpu.tail_kernel, params_ptr=params, first=step.first)
-    return Launch(gpu.tail_kernel, (len(params),), arguments, constants, TAIL_WARPS, FUSED)
+    arguments = _given(step, gpu.tail_kernel, first=step.first)
+    return Launch(gpu.tail_kernel, (len(step.params),), arguments, constants, TAIL_WARPS, FUSED)
 
 
-def _backward(step: Step, params: Tensor, layer: int) -> Launch:
+def _backward(step: Step, layer: int) -> Launch:
     constants = {
         "ALIGNED": _aligned(step.layers[layer : layer + 1]), **_examples(step), "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS,
     }  # fmt: skip
-    grid = (ceil(step.layers[layer].inputs / TAIL_OUTPUTS), len(params))
-    arguments = _given(step, gpu.backward_kernel, params_ptr=params, layer=layer)
+    grid = (ceil(step.layers[layer].inputs / TAIL_OUTPUTS), len(step.params))
+    arguments = _given(step, gpu.backward_kernel, layer=layer)
     return Launch(gpu.backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
 
 
-def _update(step: Step, params: Tensor, m: Tensor, v: Tensor) -> Launch:
+def _update(step: Step) -> Launch:
     constants = {
         "SGD": step.optimizer == "sgd", "PULL": step.pull, "INSERT": step.buckets is not None,
         "PERMUTED": step.pixels is not None, "ALIGNED": _aligned(step.layers), "BATCH": step.batch,
@@ -309,9 +332,7 @@ def _update(step: Step, params: Tensor, m: Tensor, v: Tensor) -> Launch:
     buckets = step.buckets
     tables = {f"{name}_ptr": step.ranked if buckets is None else getattr(buckets, name) for name in names}
     rows = step.table if buckets is None else buckets.layers
-    state = {"params_ptr": params, "m_ptr": m, "v_ptr": v, **tables, "rows_ptr": rows}
-    arguments = _given(
-        step, gpu.update_kernel, **state, member_buckets=0 if buckets is None else buckets.count.shape[1]
-    )
-    grid = (step.tiles.shape[0], len(params))
+    count = 0 if buckets is None else buckets.count.shape[1]
+    arguments = _given(step, gpu.update_kernel, **tables, rows_ptr=rows, member_buckets=count)
+    grid = (step.tiles.shape[0], len(step.params))
     return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, wasserstein.OPTIONS)

@@ -21,5 +21,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def small_buckets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the interpreter, buckets of 32: as many of them, and as many spills, with fewer weights."""
+    if not INTERPRETED or "full_size" in request.node.name:
+        return
+    from fastplast_kernels.wasserstein import gpu
+
+    sizes = {"CAPACITY": 32, "MEAN": 16, "FULL": 28, "BLOCK": 128, "SHIFT": 22, "NUM_CELLS": 1024}
+    for name, value in sizes.items():
+        monkeypatch.setattr(gpu, name, value)
+
+
+@pytest.fixture
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the interpreter, tiles of 16: as many of them in smaller layers."""
+    if not INTERPRETED or "full_size" in request.node.name:
+        return
+    from fastplast_kernels.mlp_step import launches
+
+    for name in ("FIRST_INPUTS", "TAIL_INPUTS", "TAIL_OUTPUTS", "UPDATE_OUTPUTS", "UPDATE_INPUTS"):
+        monkeypatch.setattr(launches, name, 16)
+
+
+@pytest.fixture
 def device() -> str:
     return "cpu" if INTERPRETED else "cuda"

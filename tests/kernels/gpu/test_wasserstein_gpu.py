@@ -10,26 +10,12 @@ from wasserstein_rows import rows
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.wasserstein import buckets as ops
-from fastplast_kernels.wasserstein import gpu, gpu_rows, penalty, sort_init, wasserstein_penalty
+from fastplast_kernels.wasserstein import gpu_rows, penalty, sort_init, wasserstein_penalty
 from fastplast_kernels.wasserstein.reference import penalty as reference_penalty
 from fastplast_kernels.wasserstein.reference import target
 
+pytestmark = pytest.mark.usefixtures("small_buckets")
 SIZES = (1, 2, 33, 200) if INTERPRETED else (1, 2, 31, 256, 257, 4001, 100_352, 300_000)
-
-
-@pytest.fixture(autouse=True)
-def small_buckets(request, monkeypatch):
-    """In the interpreter, buckets of 32: as many of them, and as many spills, with fewer weights."""
-    if INTERPRETED and "full_size" not in request.node.name:
-        for name, value in {
-            "CAPACITY": 32,
-            "MEAN": 16,
-            "FULL": 28,
-            "BLOCK": 128,
-            "SHIFT": 22,
-            "NUM_CELLS": 1024,
-        }.items():
-            monkeypatch.setattr(gpu, name, value)
 
 
 def distributions(n: int) -> dict[str, Tensor]:
