@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_fields(train)
     train.add_argument("--config", metavar="FILE", help="JSON of fields, such as a run's config.json; flags win")
     train.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
+    train.add_argument("--memory", type=number, metavar="GIB", help="with --dry-run: say how many members fit so much")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     resume = command("resume", "go on with a run that was stopped or killed")

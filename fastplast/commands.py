@@ -24,8 +24,10 @@ def _train(options: dict[str, Any]) -> int:
     if options["dry_run"]:
         from fastplast.estimate import dry_run
 
-        print(dry_run(experiment))
+        print(dry_run(experiment, options["memory"]))
         return 0
+    if options["memory"] is not None:
+        raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
     from fastplast.api import start
 
     _check_views(options)

@@ -162,6 +162,9 @@ class Experiment:
     head_reset: str = _option("none", "at a task's start the last layer is set to zero, or drawn anew", "network",
                               HEAD_RESETS)  # fmt: skip
     init: str = _option("glorot_uniform", "initialisation of weights", "network", INITS)
+    tf32: bool = _option(
+        False, "large products of the cuda engine in TF32, 10 bits of mantissa, not in float32", "network"
+    )
 
     optimizer: str = _option("adam", "update rule", "optimizer", OPTIMIZERS)
     beta1: float = _option(0.9, "adam: decay of the first moment", "optimizer")
@@ -250,6 +253,8 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that ``from_dict`` reads back."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if not self.tf32:  # so that what was stored before there was the field is the same configuration
+            del values["tf32"]
         if self.member_list is None:
             del values["member_list"]
         else:

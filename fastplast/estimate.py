@@ -8,8 +8,8 @@ import time
 import torch
 
 from fastplast import seeding
-from fastplast.config import Experiment
-from fastplast.engines import pull_of
+from fastplast.config import ConfigError, Experiment
+from fastplast.engines import missing_kernels, pull_of
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
 from fastplast.trainer import Setup, prepare
@@ -18,15 +18,21 @@ from fastplast.units import duration
 _MIN_SECONDS = 1.0  # of training that a rate is measured over
 
 
-def dry_run(experiment: Experiment) -> str:
+def dry_run(experiment: Experiment, memory: float | None = None) -> str:
     """Resolves an experiment, trains a few steps and measures once, without writing anything.
 
     Args:
         experiment: what would run.
+        memory: GiB of a device, to say how many members fit it.
 
     Returns:
         The resolved configuration, members, parameters, memory and time, as text.
+
+    Raises:
+        ConfigError: if memory is not positive.
     """
+    if memory is not None and not memory > 0:
+        raise ConfigError(f"--memory must be positive: got {memory}.")
     setup = prepare(experiment)
     e, group = setup.experiment, setup.group
     task = make_task(setup.problem, 0)
@@ -47,10 +53,23 @@ def dry_run(experiment: Experiment) -> str:
         f"updates     {setup.updates:,} each, {members * setup.updates:,} in all",
         f"engine      {setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads",
         f"memory      {memory_bytes(setup) / 2**20:,.0f} MiB for parameters, moments, targets and data",
+        *([] if memory is None else _fits(setup, memory)),
         f"time        about {duration(train)} of training and at most {duration(measure)} of measuring, "
         f"from {members * setup.updates / train:,.0f} updates/s measured now",
     ]
     return "\n".join(lines)
+
+
+def _fits(setup: Setup, memory: float) -> list[str]:
+    """How many members a device of so many GiB trains at once, with this engine and with those of a GPU."""
+    from fastplast.sweeps.memory import bytes_per_member, fitting
+
+    on_gpu = "vmap" if missing_kernels(setup.group) else "cuda"
+    return [
+        f"fits        {fitting(setup, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
+        f"{name}, {bytes_per_member(setup, name) / 2**20:,.2f} MiB each"
+        for name in dict.fromkeys((setup.engine.name, on_gpu))
+    ]
 
 
 def _product(e: Experiment) -> str:

@@ -18,6 +18,7 @@ from fastplast.engines.base import Group, GroupState
 from fastplast.methods import Pull
 from fastplast.networks import AnyNetwork, ModuleNetwork, Network
 from fastplast.problems import Task
+from fastplast.ranges import annotated
 
 Column = Sequence[float | int | bool | str | None]
 
@@ -155,17 +156,21 @@ def measure_group(
                 members = slice(member + 1 - len(tails), member + 1)
                 tail = tail_of(group.network, state.params[members], task.labels[members], tails)
                 hint = None if expected is None else expected[members]
-                curvature.append(measure(tail, method=method, hint=hint, memory_limit=_memory_limit(group.network)))
+                with annotated("srank"):
+                    measured = measure(tail, method=method, hint=hint, memory_limit=_memory_limit(group.network))
+                curvature.append(measured)
                 seconds["hessian"] += time.perf_counter() - clock
                 tails = []
         elif with_hessian and not isinstance(group.network, ModuleNetwork):
             clock = time.perf_counter()
             labels = task.labels[member]
-            curvature.append(_measure_tail(group.network, state.params[member], labels, found.tail_inputs))
+            with annotated("srank"):
+                curvature.append(_measure_tail(group.network, state.params[member], labels, found.tail_inputs))
             seconds["hessian"] += time.perf_counter() - clock
     if with_hessian and isinstance(group.network, ModuleNetwork):
         clock = time.perf_counter()
-        curvature.append(_measure_module(group.network, state, task))
+        with annotated("srank"):
+            curvature.append(_measure_module(group.network, state, task))
         seconds["hessian"] = time.perf_counter() - clock
     columns: dict[str, Column] = {name: [row[name] for row in rows] for name in rows[0]}
     if pull.active:

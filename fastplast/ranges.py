@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -30,3 +31,18 @@ def annotated(message: str) -> AbstractContextManager[Any]:
     """
     nvtx = _nvtx()
     return nullcontext() if nvtx is None else nvtx.annotate(message=message, domain=DOMAIN)
+
+
+def each(name: str, numbers: Iterable[int]) -> Iterator[int]:
+    """Numbers, with a range around what a ``for`` loop does with each.
+
+    Args:
+        name: what they count; the range is called ``name number``.
+        numbers: to loop over.
+
+    Yields:
+        The numbers.
+    """
+    for number in numbers:
+        with annotated(f"{name} {number}"):
+            yield number

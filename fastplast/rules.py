@@ -137,6 +137,8 @@ def _validate_combinations(e: Experiment) -> None:
         raise ConfigError("--engine cpu cannot train on --device cuda. Use --engine vmap or --device cpu.")
     if e.device == "cpu" and e.engine == "cuda":
         raise ConfigError("--engine cuda cannot train on --device cpu. Use --engine auto or --device cuda.")
+    if e.tf32 and e.engine != "cuda":
+        raise ConfigError(f"--tf32 belongs to --engine cuda: got --engine {e.engine}. Say --engine cuda or drop it.")
 
 
 def _validate_problem(e: Experiment) -> None:

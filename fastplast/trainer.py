@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastplast import probes, seeding
+from fastplast import probes, ranges, seeding
 from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment
 from fastplast.data import Dataset, load
 from fastplast.engines import (
@@ -158,7 +158,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     saved = told = time.monotonic()
     writer.write_progress(position)
     writer.write_definitions(probes.DEFINITIONS)
-    for index in range(position["task"], e.tasks or 0):
+    for index in ranges.each("task", range(position["task"], e.tasks or 0)):
         task = _to(make_task(setup.problem, index), setup.engine.device)
         first = position["epoch"] if index == position["task"] else 0
         measured, hessian_seconds = 0.0, {}
@@ -173,7 +173,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
             measured += sum(start.seconds.values())
             yield TaskStarted(index, start.columns)
         clock = time.perf_counter()
-        for epoch in range(first, e.epochs):
+        for epoch in ranges.each("epoch", range(first, e.epochs)):
             order = seeding.orders(group.seeds, e.examples, e.batch_size, index, epoch)
             done = setup.engine.run(state, task, torch.from_numpy(order))
             sums.add(done)
@@ -224,17 +224,18 @@ def _diverged(state: GroupState) -> int:
 def _measure(setup: Setup, task: Task, pull, when: str, expected: Tensor) -> Measurement:
     e = setup.experiment
     hessian = e.srank == "both" or (e.srank == "start" and when == "start")
-    return measure_group(
-        setup.group,
-        setup.state,
-        task,
-        pull,
-        with_probes=due(task.index, e.probe_every),
-        with_hessian=hessian and due(task.index, e.srank_every),
-        with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
-        method=e.srank_method,
-        expected=expected,
-    )
+    with ranges.annotated(f"probe at {when}"):
+        return measure_group(
+            setup.group,
+            setup.state,
+            task,
+            pull,
+            with_probes=due(task.index, e.probe_every),
+            with_hessian=hessian and due(task.index, e.srank_every),
+            with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
+            method=e.srank_method,
+            expected=expected,
+        )
 
 
 def _write(

@@ -56,6 +56,20 @@ def test_dry_run_says_members_parameters_memory_and_time_and_writes_nothing(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_says_how_many_members_fit_a_device(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fits = []
+    for gib in ("1", "2"):
+        assert run(["train", "--seeds", "1", *SMALL, "--dry-run", "--memory", gib]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fits ")]
+        fits.append([int(line.split()[1].replace(",", "")) for line in lines])
+        assert [f"on a device of {gib} GiB with engine {name}," in line for name, line in zip(("cpu", "cuda"), lines)]
+    (cpu, cuda), (cpu2, cuda2) = fits
+    assert 0 < cuda < cpu
+    assert cpu2 >= 2 * cpu  # the images are there once
+    assert cuda2 >= 2 * cuda
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,6 +81,9 @@ def test_dry_run_says_members_parameters_memory_and_time_and_writes_nothing(tmp_
         (["--method", "l2"], "needs a --strength"),
         (["--device", "cuda", "--engine", "cpu"], "--engine cpu cannot train on --device cuda"),
         (["--examples", "100000000"], "--examples must not exceed the images of mnist"),
+        (["--memory", "0", "--dry-run"], "--memory must be positive: got 0.0"),
+        (["--memory", "80"], "--memory of train belongs to --dry-run"),
+        (["--tf32"], "--tf32 belongs to --engine cuda: got --engine auto"),
         (["--config", "missing.json"], "--config must be a readable file"),
     ],
 )

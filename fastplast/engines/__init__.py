@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.engines.base import Accumulators, Engine, Group, GroupState, build_group, new_state, pull_of
 from fastplast.engines.cpu import CpuEngine, missing
-from fastplast.engines.cuda import CudaEngine, missing_on_cuda
+from fastplast.engines.cuda import CudaEngine, missing_kernels, missing_on_cuda
 from fastplast.engines.vmap import VmapEngine
+
+_DRIVER_ERRORS = {  # what PyTorch says to what it means
+    "driver on your system is too old": "its driver is too old for this PyTorch, built for CUDA {}",
+    "Found no NVIDIA driver": "there is no NVIDIA driver",
+    "No CUDA GPUs are available": "the driver lists none; is CUDA_VISIBLE_DEVICES empty?",
+}
 
 
 def available_cores() -> int:
@@ -30,6 +37,33 @@ def available_cores() -> int:
     return cores
 
 
+def why_no_cuda() -> str:
+    """Why PyTorch sees no GPU, in a few words: its build, no GPU, no driver, or a driver that does not work.
+
+    Returns:
+        The reason.
+    """
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        text = " ".join(str(error).split())
+        for part, reason in _DRIVER_ERRORS.items():
+            if part in text:
+                found = re.search(r"found version (\d+)", text)
+                return reason.format(torch.version.cuda) + (
+                    f" (it is of CUDA {_version(int(found[1]))})" if found else ""
+                )
+        return f"CUDA does not start: {text.split('. ')[0].rstrip('.')}"
+    return "PyTorch finds none"
+
+
+def _version(number: int) -> str:
+    """12.4 from 12040, as drivers count."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def choose_device(experiment: Experiment) -> torch.device:
     """Where to train.
 
@@ -45,8 +79,7 @@ def choose_device(experiment: Experiment) -> torch.device:
     wants_cuda = experiment.device == "cuda" or experiment.engine == "cuda"
     if wants_cuda and not torch.cuda.is_available():
         asked = "--device cuda" if experiment.device == "cuda" else "--engine cuda"
-        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no usable NVIDIA GPU or driver"
-        raise ConfigError(f"{asked} needs an NVIDIA GPU: {why}. Use --device cpu.")
+        raise ConfigError(f"{asked} needs an NVIDIA GPU: {why_no_cuda()}. Use --device cpu.")
     auto_cuda = experiment.device == "auto" and experiment.engine != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if wants_cuda or auto_cuda else "cpu")
 
@@ -69,7 +102,7 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
     if experiment.engine == "cuda":
         reason = missing_on_cuda(group, device)
         if reason is None:
-            return CudaEngine(group, state, device)
+            return CudaEngine(group, state, device, precision="tf32" if experiment.tf32 else "ieee")
         raise ConfigError(f"--engine cuda cannot serve this experiment: {reason}. Use --engine vmap or auto.")
     if experiment.engine == "auto" and device.type == "cuda":  # until results from a GPU are in bench/results/
         why = "its kernels have been proven without a GPU only; ask for it with --engine cuda"
@@ -96,6 +129,8 @@ __all__ = [
     "build_group",
     "choose_device",
     "choose_engine",
+    "missing_kernels",
     "new_state",
     "pull_of",
+    "why_no_cuda",
 ]

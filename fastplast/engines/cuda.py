@@ -24,6 +24,29 @@ _MOST_MEMBERS = 65_535  # of a launch: the second axis of a CUDA grid
 _GRAPH = 128  # updates of a graph at most: longer calls replay it several times, and the rest from a graph of its own
 
 
+def missing_kernels(group: Group) -> str | None:
+    """What the engine has no kernels for.
+
+    Args:
+        group: what to train.
+
+    Returns:
+        The reason why it can't be trained, or None.
+    """
+    network = group.network
+    if isinstance(network, ModuleNetwork):
+        return f"it has no kernels for the module {network.name.removeprefix('module:')}"
+    if network.activation not in ELEMENTWISE:
+        return f"it has no kernel for {network.activation}"
+    if any(isinstance(layer, Conv) for layer in network.layers):
+        return "it has no kernel for convolutions"
+    if any(layer.norm for layer in network.layers):
+        return "it has no kernel for layer normalisation"
+    if network.dropout:
+        return "it has no kernel for dropout"
+    return None
+
+
 def missing_on_cuda(group: Group, device: torch.device) -> str | None:
     """What the engine would need to serve a group.
 
@@ -36,17 +59,8 @@ def missing_on_cuda(group: Group, device: torch.device) -> str | None:
     """
     if device.type != "cuda":
         return f"it trains on an NVIDIA GPU, not on {device.type}"
-    network = group.network
-    if isinstance(network, ModuleNetwork):
-        return f"it has no kernels for the module {network.name.removeprefix('module:')}"
-    if network.activation not in ELEMENTWISE:
-        return f"it has no kernel for {network.activation}"
-    if any(isinstance(layer, Conv) for layer in network.layers):
-        return "it has no kernel for convolutions"
-    if any(layer.norm for layer in network.layers):
-        return "it has no kernel for layer normalisation"
-    if network.dropout:
-        return "it has no kernel for dropout"
+    if reason := missing_kernels(group):
+        return reason
     if len(group.members) > _MOST_MEMBERS:
         return f"it trains at most {_MOST_MEMBERS:,} members at once, not {len(group.members):,}"
     if importlib.util.find_spec("triton") is None:
@@ -83,14 +97,17 @@ class CudaEngine:
         state: of the group, for its initial parameters; on the device.
         device: an NVIDIA GPU. On a CPU, with Triton's interpreter, only without graphs.
         graphs: whether to capture updates; or else each is launched by itself.
+        precision: of large products in the passes forward and backward, ``ieee`` or ``tf32``.
     """
 
     name = "cuda"
     notice = None
 
-    def __init__(self, group: Group, state: GroupState, device: torch.device, graphs: bool = True) -> None:
+    def __init__(
+        self, group: Group, state: GroupState, device: torch.device, graphs: bool = True, precision: str = "ieee"
+    ) -> None:
         assert isinstance(group.network, Network)  # `missing_on_cuda` was asked
-        self.group, self.device, self._with_graphs = group, device, graphs
+        self.group, self.device, self.precision, self._with_graphs = group, device, precision, graphs
         self.pull = pull_of(group, state)
         layers = kernel_layers(group.network, group.reduction)
         self.layers = tuple(layer for layer in layers if isinstance(layer, DenseLayer))  # all of them
@@ -163,7 +180,7 @@ class CudaEngine:
             pull = self.pull if self.pull.active else None
             step = launches.allocate(
                 state.params[room], self.layers, _rows(task, room), order[room], self.group.optimizer,
-                self.group.decoupled, pull and pull.anchor, pull and pull.ranked,
+                self.group.decoupled, pull and pull.anchor, pull and pull.ranked, self.precision,
             )  # fmt: skip
             captured = _Captured(step)
             if self._with_graphs:

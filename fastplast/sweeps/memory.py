@@ -14,30 +14,50 @@ _SHARE = 0.8  # of the free memory that a shard may take
 # checkpoint is written the five of them that it holds, again.
 _ARENA_COPIES = 11
 _VMAP_COPIES = 6  # gradients, their sum with the pull, ranked targets, and what the optimiser makes on its way
-_CUDA_COPIES = 4  # the state at the start of a call, and targets
-_CUDA_RANKS = 7  # buckets of ranked weights
+_CUDA_COPIES = 4  # what is trained (parameters, two moments), and targets
+_CUDA_RANKS = 9  # buckets of ranked weights, their sorted targets, and what a call puts in their place on its way
+_CUDA_MAP = 65_540  # bytes of the map of a weight matrix to buckets, and of its histogram
 
 
-def bytes_per_member(setup: Setup) -> int:
+def bytes_per_member(setup: Setup, engine: str | None = None) -> int:
     """Memory that one more member takes while its group is trained and measured.
 
     Args:
         setup: of a group with any number of members.
+        engine: that would train it; the setup's own if None.
 
     Returns:
         Bytes; an upper estimate.
     """
-    layout, problem = setup.group.layout, setup.problem
-    copies = _ARENA_COPIES + (_VMAP_COPIES if setup.engine.name == "vmap" else 0)
-    if setup.engine.name == "cuda":
-        copies += _CUDA_COPIES + _CUDA_RANKS * any(member.method == "wasserstein" for member in setup.group.members)
+    layout, problem, engine = setup.group.layout, setup.problem, engine or setup.engine.name
+    copies = {"vmap": _VMAP_COPIES, "cuda": _CUDA_COPIES}.get(engine, 0) + _ARENA_COPIES
     pixels = prod(problem.shape)
     tables = problem.rows.shape[1] * 8 * 4 + pixels * 8  # rows, labels, one epoch's order, a permutation
-    activations = 0
-    if setup.engine.name == "vmap":
-        units = 2 * pixels + 3 * sum(_units(layer) for layer in getattr(setup.group.network, "layers", ()))
-        activations = 4 * setup.experiment.batch_size * units
-    return 4 * layout.size * copies + tables + activations
+    units = sum(_units(layer) for layer in getattr(setup.group.network, "layers", ()))
+    more = 0
+    if engine == "vmap":
+        more = 4 * setup.experiment.batch_size * (2 * pixels + 3 * units)
+    elif engine == "cuda":  # tables again; values and gradients of a minibatch; coefficients of an epoch's updates
+        batch, updates = setup.experiment.batch_size, setup.experiment.steps_per_epoch()
+        more = tables + 8 * (batch + 2) * units + 200 * updates
+        if any(member.method == "wasserstein" for member in setup.group.members):
+            copies += _CUDA_RANKS
+            more += _CUDA_MAP * sum(slot.is_weight for slot in layout.slots)
+    return 4 * layout.size * copies + tables + more
+
+
+def fitting(setup: Setup, engine: str, memory: int) -> int:
+    """Members that a device of so much memory trains at once; a share of it is left for everything else.
+
+    Args:
+        setup: of a group with any number of members.
+        engine: that would train them.
+        memory: bytes.
+
+    Returns:
+        How many, 0 if not even one.
+    """
+    return max(int(_SHARE * memory) - setup.problem.images.nbytes, 0) // bytes_per_member(setup, engine)
 
 
 def _units(layer: object) -> int:

@@ -77,13 +77,14 @@ def _configuration(launch: launches.Launch) -> Configuration:
 def _all() -> dict[str, Configuration]:
     found = {}
     variants = {
-        "": {}, "_permuted_ranked": {"permuted": True, "pull": "ranked"}, "_target": {"pull": "target"},
+        "": {}, "_permuted_ranked": {"permuted": True, "pull": "ranked"}, "_tf32": {"precision": "tf32"},
         "_sgd": {"optimizer": "sgd", "pull": "zero"},
     }  # fmt: skip
     for suffix, options in variants.items():
         forward, tail, update = launches.launches(step_of(**options))
-        found[f"mlp_step/update{suffix}"] = _configuration(update)
-        if suffix in ("", "_permuted_ranked"):
+        if suffix != "_tf32":  # gradients of weights are made in float32
+            found[f"mlp_step/update{suffix}"] = _configuration(update)
+        if suffix != "_sgd":
             found[f"mlp_step/forward{suffix.removesuffix('_ranked')}"] = _configuration(forward)
         if not suffix:
             found["mlp_step/tail"] = _configuration(tail)

@@ -40,7 +40,7 @@ class Step:
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         decoupled: whether weight decay is.
         pull: `gpu.NO_PULL`, `gpu.PULL_TO_ZERO` or `gpu.PULL_TO_TARGET`.
-        precision: of products in the passes forward and backward.
+        precision: of products with the first layer and with large ones, in the passes forward and backward.
         params: `[M, P]` float32, contiguous. So are the next two.
         m: first moments or momentum buffers.
         v: second moments; not touched by ``sgd``.
@@ -142,7 +142,7 @@ def allocate(
         decoupled: whether weight decay is.
         anchor: `[M', P]` or None, see ``reference.pull``; of these and maybe more members that the step will train.
         ranked: `[M']` bool or None.
-        precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa.
+        precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa with all but small layers.
 
     Returns:
         The memory.
@@ -288,15 +288,15 @@ def _aligned(layers: Sequence[DenseLayer]) -> bool:
     return not any(layer.inputs % 4 or layer.weight % 4 for layer in layers)
 
 
-def _examples(step: Step) -> dict[str, Any]:
+def _products(step: Step) -> dict[str, Any]:
     most = min(EXAMPLES, max(16, triton.next_power_of_2(step.batch)))
-    return {"BATCH": step.batch, "BM": most, "PRECISION": step.precision}
+    return {"BATCH": step.batch, "BM": most, "PRECISION": step.precision, "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS}
 
 
 def _forward(step: Step, layer: int) -> Launch:
     constants = {
         "FIRST": layer == 0, "PERMUTED": step.pixels is not None, "ALIGNED": _aligned(step.layers[layer : layer + 1]),
-        **_examples(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
+        **_products(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
     }  # fmt: skip
     grid = (ceil(step.layers[layer].outputs / FIRST_OUTPUTS), len(step.params))
     arguments = _given(step, gpu.forward_kernel, layer=layer)
@@ -305,17 +305,15 @@ def _forward(step: Step, layer: int) -> Launch:
 
 def _tail(step: Step) -> Launch:
     constants = {
-        "ALIGNED": _aligned(step.layers[step.first :]), **_examples(step), "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS,
-        "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)), "BLOCK": PARTIALS,
+        "ALIGNED": _aligned(step.layers[step.first :]), **_products(step), "PRECISION": "ieee", "BLOCK": PARTIALS,
+        "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)),
     }  # fmt: skip
     arguments = _given(step, gpu.tail_kernel, first=step.first)
     return Launch(gpu.tail_kernel, (len(step.params),), arguments, constants, TAIL_WARPS, FUSED)
 
 
 def _backward(step: Step, layer: int) -> Launch:
-    constants = {
-        "ALIGNED": _aligned(step.layers[layer : layer + 1]), **_examples(step), "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS,
-    }  # fmt: skip
+    constants = {"ALIGNED": _aligned(step.layers[layer : layer + 1]), **_products(step)}
     grid = (ceil(step.layers[layer].inputs / TAIL_OUTPUTS), len(step.params))
     arguments = _given(step, gpu.backward_kernel, layer=layer)
     return Launch(gpu.backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)

@@ -18,9 +18,10 @@ from fastplast.engines import CudaEngine, GroupState, VmapEngine
 
 pytestmark = pytest.mark.usefixtures("small_buckets")
 RATES = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.01}  # calm: a chaotic training multiplies rounding errors
-METHODS = ("none", "regenerative", "wasserstein") if INTERPRETED else ("none", "l2", "regenerative", "wasserstein")
+METHODS = ("none", "l2", "regenerative", "wasserstein")
+PLAIN = METHODS[:3] if INTERPRETED else METHODS  # sorting is slow there
 # Small and short in the interpreter; the last minibatch of an epoch is ragged in both.
-SIZES = {"widths": (8, 6), "examples": 20} if INTERPRETED else {"examples": 40}
+SIZES = {"widths": (5, 4), "examples": 20} if INTERPRETED else {"examples": 40}
 EPOCHS, UPDATES = (1, 3) if INTERPRETED else (40, 5)
 STEPS = UPDATES * EPOCHS
 CASES = list(zip(ELEMENTWISE, ("adam", "adamw", "sgd", "adam"))) if INTERPRETED else list(product(ELEMENTWISE, RATES))
@@ -69,7 +70,8 @@ def test_two_hundred_updates_equal_the_vmap_engine(activation, optimizer, device
 
     In the interpreter, three updates.
     """
-    trial = trial_of(make_trial, mixed(optimizer), activation, optimizer)
+    methods = METHODS if activation == "relu" else PLAIN
+    trial = trial_of(make_trial, mixed(optimizer, methods), activation, optimizer)
     slow, disturbed, fast = (on(trial, device, kind) for kind in (VmapEngine, VmapEngine, CudaEngine))
     last_bit = torch.where(torch.arange(trial.group.layout.size) % 2 > 0, 1 + 2**-23, 1 - 2**-23)
     disturbed.state.params.mul_(last_bit.to(device))
@@ -84,11 +86,11 @@ def test_two_hundred_updates_equal_the_vmap_engine(activation, optimizer, device
     moved = float((slow.state.params - slow.state.init).abs().max())
     chaos = AMPLIFIED * float((disturbed.state.params - slow.state.params).abs().max())
     assert_close("parameters", fast.state.params, slow.state.params, factor=ROUNDING, scale=moved + chaos / allowed)
-    assert fast.state.steps.tolist() == [STEPS] * len(METHODS)
+    assert fast.state.steps.tolist() == [STEPS] * len(methods)
 
 
 def test_a_member_has_the_same_bits_alone_and_among_others(device, make_trial):
-    trial = trial_of(make_trial, mixed("adam"))
+    trial = trial_of(make_trial, mixed("adam", PLAIN))
     together = on(trial, device, CudaEngine)
     sums = together.train(EPOCHS)
     for row, member in enumerate(trial.group.members):
