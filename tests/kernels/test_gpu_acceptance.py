@@ -18,6 +18,7 @@ def accept(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_dry_run_tests_times_and_writes(tmp_path):
     done = accept("--dry-run", str(tmp_path / "results"), **environment(NEWEST, False, tmp_path / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr

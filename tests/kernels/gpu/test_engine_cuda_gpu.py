@@ -3,6 +3,7 @@
 import copy
 import math
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fastplast_kernels.mlp_step import launches, training
 
 from fastplast.config import ELEMENTWISE, ConfigError, Member
 from fastplast.engines import CudaEngine, GroupState, VmapEngine
+from fastplast.sweeps.memory import bytes_per_member
 
 pytestmark = pytest.mark.usefixtures("small_buckets")
 RATES = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.01}  # calm: a chaotic training multiplies rounding errors
@@ -172,6 +174,24 @@ def test_where_not_even_one_member_fits_the_state_is_as_before_and_the_error_say
         trial.train()
     for name, value in before.items():
         assert_same_bits(name, getattr(trial.state, name), value)
+
+
+@pytest.mark.parametrize("method", ["none", "l2", "wasserstein"])
+def test_the_estimate_of_memory_covers_what_a_member_takes_full_size(method, device, make_trial):
+    members = mixed("adam", (method,) * 3)
+    trial = on(trial_of(make_trial, members, widths=(128, 64, 32)), device, VmapEngine)
+
+    def taken(count: int) -> int:
+        engine = CudaEngine(trial.group, trial.state, torch.device(device), graphs=False)
+        engine.at_once = count
+        step = engine._prepared(trial.state, trial.task(), trial.order(), slice(0, count)).step
+        tensors = [*vars(step).values(), *(vars(step.buckets).values() if step.buckets else ())]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+    arenas = 6 if method in ("regenerative", "wasserstein") else 5  # state, initial and the task's start, targets
+    each = taken(3) - taken(2) + arenas * 4 * trial.group.layout.size
+    setup = SimpleNamespace(experiment=trial.experiment, group=trial.group, problem=trial.problem)
+    assert each <= bytes_per_member(setup, "cuda") <= 2 * each
 
 
 if not INTERPRETED:  # graphs need a GPU
