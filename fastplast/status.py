@@ -139,7 +139,7 @@ def _of_run(path: Path) -> Status:
     progress = _progress(path, holder is not None)
     state = "finished" if finished else "training" if holder else "stopped" if progress.get("stopped") else "died"
     members, tasks = len(e.members()), e.tasks or 1
-    task, epoch = (tasks, 0) if finished else (progress["task"], progress["epoch"])
+    task, epoch = (tasks, 0) if finished else (progress["task"], progress["epoch"])  # (tasks, 0): all are done
     task_seconds, rate = _pace(run, e, members)
     left = None
     if finished:
@@ -161,7 +161,7 @@ def _of_run(path: Path) -> Status:
         diverged=_diverged(starts, ends),
         task=min(task, tasks - 1),
         tasks=tasks,
-        epoch=e.epochs if finished else epoch,
+        epoch=e.epochs if task == tasks else epoch,
         epochs=e.epochs,
         rate=progress.get("rate") or rate,
         seconds_left=left,
@@ -293,7 +293,7 @@ def _sweep_lines(shards: list[Status], path: str) -> str:
 
 def _cells(name: str, s: dict[str, Any]) -> tuple[str, ...]:
     task = f"{s['task'] + (s.get('state') != 'total')}/{s['tasks']}"
-    left = "" if s["seconds_left"] is None or s["state"] == "finished" else duration(s["seconds_left"])
+    left = duration(s["seconds_left"]) if s["seconds_left"] else ""
     error = "" if s["error"] is None else f"{s['error']:.4f}"
     srank = "" if s["srank"] is None else f"{s['srank']:.1f}"
     state = "" if s["state"] == "total" else s["state"]

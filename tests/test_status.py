@@ -52,7 +52,9 @@ def test_a_finished_run_is_described_by_its_last_measurements(finished):
     assert found.rate == pytest.approx(2 * 12 / finished.timings().train_seconds.median())
 
 
-def test_a_run_in_training_answers_at_every_event_and_goes_forward(tmp_path):
+@pytest.mark.parametrize("tell_seconds", [0.0, 1000.0])
+def test_a_run_in_training_answers_at_every_event_and_goes_forward(tmp_path, monkeypatch, tell_seconds):
+    monkeypatch.setattr("fastplast.trainer._TELL_SECONDS", tell_seconds)
     _, events = start(small(tmp_path / "run"))
     shares = []
     for event in events:
