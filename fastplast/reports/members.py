@@ -26,8 +26,6 @@ def members(results: Results) -> dict[str, Any]:
         columns.append({"key": key, "label": label, "kind": kind, "help": text})
         values.append([plain(value) for value in column])
 
-    if len(results.parts) > 1:
-        add("part", "run", "who", "directory of the run or shard", [results.parts[i].name for i in table["part"]])
     add("member", "member", "who", "its number in its run", table["member"].tolist())
     if "seed" in table:
         add("seed", "seed", "who", "of the member's random streams", table["seed"].tolist())
@@ -39,6 +37,8 @@ def members(results: Results) -> dict[str, Any]:
     if results.diverged:
         add("diverged", "diverged in task", "result", "the member is left out from this task on",
             [where.task if where else None for where in stopped])  # fmt: skip
+    if len(results.parts) > 1:
+        add("part", "run", "who", "directory of the run or shard", [results.parts[i].name for i in table["part"]])
     setting = np.empty(len(table), int)
     for s, rows in enumerate(results.rows):
         setting[list(rows)] = s

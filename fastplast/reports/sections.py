@@ -144,8 +144,8 @@ def _places(results: Results) -> str:
         rows.append((
             part.name,
             "finished" if env.get("finished") else f"not finished: {_progress(part)}",
-            env.get("started", ""),
-            (resumes or [env])[-1].get("ended") or "",
+            _time(env.get("started")),
+            _time((resumes or [env])[-1].get("ended")),
             *_seconds(part),
             len(resumes),
             f"{env.get('fastplast', '')} {(commit or 'no commit')[:10]}{' with changes' if env.get('dirty') else ''}",
@@ -259,6 +259,10 @@ def _seconds(part: Part) -> tuple[str, str]:
         _duration(float(timings[name].sum())) if name in timings else ""
         for name in ("train_seconds", "measure_seconds")
     )  # type: ignore[return-value]
+
+
+def _time(text: str | None) -> str:
+    return (text or "").replace("T", " ").replace("+00:00", " UTC")
 
 
 def _duration(seconds: float) -> str:

@@ -37,7 +37,7 @@ def test_it_says_every_setting_version_command_and_note(make):
     for fact in (
         "fastplast train --seeds 3",
         "data: {&quot;source&quot;: &quot;full&quot;}",
-        run.env["started"],
+        run.env["started"][:10],
         "2.0 min",
     ):
         assert fact in text, fact
@@ -105,7 +105,7 @@ def test_shards_of_a_sweep_are_one_report(make, tmp_path, payload):
     assert path == tmp_path / "sweep" / "report.html"
     assert "1 of 3 runs begun, nothing measured yet" in words(path)
     rows = payload(path)["members"]["rows"]
-    assert [row[:4] for row in rows] == [[a, i, i, a] for a in ("relu", "tanh") for i in range(3)]
+    assert [[*row[:3], row[-1]] for row in rows] == [[i, i, a, a] for a in ("relu", "tanh") for i in range(3)]
 
 
 def test_the_file_names_no_address_to_load_from(make):
