@@ -29,7 +29,7 @@ def test_hostile_text_is_shown_and_does_nothing(make, show):
     page.locator("#first").get_by_label("member lines").check()
     for s in range(len(HOSTILE)):
         page.locator(f'[data-setting="{s}"]').hover()
-    for s, text in enumerate(HOSTILE):
+    for s, text in enumerate(sorted(HOSTILE)):  # as settings are
         page.locator(f'[data-setting="{s}"]').dblclick()
         page.evaluate(HOVER)
         label = page.locator("#first-chart .hovertext").first

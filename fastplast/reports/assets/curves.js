@@ -116,6 +116,10 @@ function range(traces, log) {
 function curveChart(id, wanted) {
   const panel = document.getElementById(id);
   const metric = wanted.map(metricNamed).find(Boolean) || curves.metrics[0];
+  if (!metric) {
+    panel.append("Nothing is left to draw: no member has a value.");
+    return;
+  }
   const chart = { metric, when: timeOf(metric), log: false, members: curves.lines.length <= 12, shift: () => 0 };
   chart.log = wantsLog(chart);
   const controls = element("div", { class: "controls" });

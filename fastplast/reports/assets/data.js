@@ -81,8 +81,10 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+let selectors = 0;
 function selector(label, options, chosen, onchange) {
-  const select = element("select", { change: () => onchange(select.value) });
+  const id = `select-${selectors++}`;
+  const select = element("select", { id, change: () => onchange(select.value) });
   let parent = select;
   for (const { value, text, group } of options) {
     if (group !== undefined && group !== parent.label) {
@@ -91,7 +93,7 @@ function selector(label, options, chosen, onchange) {
     }
     parent.append(element("option", { value, selected: value === chosen }, text));
   }
-  return element("label", {}, label, select);
+  return element("span", { class: "pair" }, element("label", { for: id }, label), select);
 }
 
 function checkbox(label, checked, onchange) {

@@ -120,7 +120,8 @@ function scatter() {
     const error = metricNamed("error").at.end;
     const stride = Math.max(1, Math.ceil((curves.lines.length * curves.tasks.length) / MOST_DOTS));
     let dot = 0;
-    const traces = lines.flatMap((entry) => {
+    const traces = lines.flatMap((entry, i) => {
+      const group = `activation ${i}`; // not its name: Plotly keeps groups as keys of an object
       const rows = curves.lines.filter((row) => state.kept[row] && !state.hidden.has(members.setting[row]) && (activation < 0 || lines.length === 1 || members.rows[row][activation] === entry.activation));
       if (!rows.length) return [];
       const x = [], y = [], text = [];
@@ -133,8 +134,8 @@ function scatter() {
       const color = colour(entry.colour);
       const name = plain(shorten(entry.activation, 40));
       return [
-        { x, y, text, type: "scatter", mode: "markers", name, legendgroup: name, marker: { color, size: 4, opacity: 0.45 }, hovertemplate: "%{text}<br>%{x:.4~g}: error %{y:.4~g}<extra></extra>" },
-        { x: [entry.least, entry.most], y: [entry.least, entry.most].map((u) => entry.intercept + entry.slope * u), type: "scatter", mode: "lines", name: `${name}, line`, legendgroup: name, showlegend: false, hoverinfo: "skip", line: { color, width: 2.5 } },
+        { x, y, text, type: "scatter", mode: "markers", name, legendgroup: group, marker: { color, size: 4, opacity: 0.45 }, hovertemplate: "%{text}<br>%{x:.4~g}: error %{y:.4~g}<extra></extra>" },
+        { x: [entry.least, entry.most], y: [entry.least, entry.most].map((u) => entry.intercept + entry.slope * u), type: "scatter", mode: "lines", name: `${name}, line`, legendgroup: group, showlegend: false, hoverinfo: "skip", line: { color, width: 2.5 } },
       ];
     });
     const { label, unit } = report.explanations[chosen.name];
