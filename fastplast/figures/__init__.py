@@ -1,6 +1,6 @@
 """The figures of the paper: what each needs is trained once, and drawn."""
 
-from fastplast.figures.listing import listing
+from fastplast.figures.costs import listing
 from fastplast.figures.make import describe, draw, plans
 from fastplast.figures.registry import FIGURES, Figure, figure_of
 from fastplast.figures.studies import SCALES, STUDIES, Study, Use

@@ -129,7 +129,7 @@ class Use:
         whole = {**study.grid, **self.only}
         if scale == "smoke":
             lists = {n: v for n, v in _SMOKE_LISTS.items() if isinstance(whole.get(n), tuple)}
-            return {n: _listed(v) for n, v in {**whole, **lists, **_SMOKE, **study.smoke}.items()}
+            return {n: _listed(v) for n, v in {**whole, **lists, **_SMOKE, **study.smoke, **self.only}.items()}
         at = SCALES.index(scale)
         seeds = self.seeds or tuple(map(sum, zip(study.seeds, study.choosing)))
         sizes = {"seeds": seeds[at], "tasks": study.tasks[at]}

@@ -75,7 +75,7 @@ def runs_of(folder, figure, seeds=2, **options):
 
 def run_of(folder, use, seeds=2, **options):
     """A run with the members of one use; shared by figures that need the same."""
-    name = f"{use.study}-{seeds}-" + "-".join(f"{k}.{v}".replace("'", "") for k, v in use.only.items())
+    name = f"{use.study}-{seeds}-" + "-".join(f"{k}.{v}".replace("'", "") for k, v in (use.only | options).items())
     path = folder / "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
     return path if path.exists() else make_run(path, [dataclasses.replace(use, seeds=None)], seeds, **options)
 
