@@ -19,13 +19,12 @@ from fastplast.problems import make_task
 from fastplast.trainer import prepare
 
 _SAMPLE = 8  # members that a rate of training is measured with
-_MEASURED = 2  # members that a measurement is timed with
+_MEASURED = 1  # members that a measurement is timed with
 
 
 class _Kind(NamedTuple):
-    """Groups that are taken to train and to be measured at one rate."""
+    """Groups that are taken to train and to be measured at one rate, whatever changes from task to task."""
 
-    benchmark: str
     dataset: str | None
     network: str | None
     examples: int | None
@@ -50,7 +49,7 @@ class _Cost(NamedTuple):
 def listing() -> str:
     """All figures with what they would take on this machine.
 
-    Rates are measured with ReLU, once for each problem, network and kind of method at its full size; they are not
+    Rates are measured with ReLU, once for each dataset, network and kind of method at its full size; they are not
     those of other activations, and a measurement's time is that of an untrained network.
 
     Returns:
@@ -107,7 +106,7 @@ def _cost(use: Use, scale: str, rates: dict[_Kind, _Rate]) -> _Cost:
 def _rate(experiment: Experiment, rates: dict[_Kind, _Rate]) -> _Rate:
     e = experiment
     method = "none" if e.method == "none" else "wasserstein"  # the dearest of those that a study crosses
-    kind = _Kind(e.change, e.dataset, e.network, e.examples, method)
+    kind = _Kind(e.dataset, e.network, e.examples, method)
     if kind not in rates:
         rates[kind] = _measured(e, method)
     return rates[kind]
