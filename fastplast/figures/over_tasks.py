@@ -63,7 +63,7 @@ def draw_curves(figure: Figure, results: Results, spec: Curves) -> Drawn:
     for r, (column, axis) in enumerate(metrics):
         for c, (panel, lines) in enumerate(zip(panels, all_lines)):
             axes = rows[r][c] if spec.panels else rows[r // wide][r % wide]
-            own = draw_over_tasks(axes, results, column, axis, lines)
+            own = draw_over_tasks(axes, results, column, axis, lines, spec.log)
             key = (column, panel["benchmark"]) if "benchmark" in panel else column
             seen.setdefault(key, []).extend(own)
             drawn.append((axes, key))
@@ -80,7 +80,8 @@ def draw_curves(figure: Figure, results: Results, spec: Curves) -> Drawn:
         if positive or any(part.size for part, *_ in seen[key]):
             axes.set_ylim(*limits(seen[key], spec.log and positive))
     height = 2.4 * (len(metrics) if spec.panels else len(rows))
-    sentences = [BAND_WORDS, *_crosses(results, all_lines), *choices(panels, all_lines)]
+    words = BAND_WORDS.replace("mean over members", "geometric mean over members") if spec.log else BAND_WORDS
+    sentences = [words, *_crosses(results, all_lines), *choices(panels, all_lines)]
     return Drawn((width, height), legend_of(results, all_lines), sentences)
 
 
@@ -145,7 +146,7 @@ def panels_of(results: Results, fields: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def draw_over_tasks(
-    axes: Axes, results: Results, column: str, axis: Axis, lines: Sequence[Line]
+    axes: Axes, results: Results, column: str, axis: Axis, lines: Sequence[Line], log: bool = False
 ) -> list[tuple[numpy.ndarray, ...]]:
     """Draws one metric of several lines.
 
@@ -155,6 +156,7 @@ def draw_over_tasks(
         column: the metric.
         axis: how it is drawn.
         lines: which members.
+        log: whether the vertical axis will be logarithmic; means are geometric then.
 
     Returns:
         What ``limits`` takes.
@@ -166,7 +168,7 @@ def draw_over_tasks(
     for i, line in enumerate(lines):
         own = values.reindex(list(line.members)).to_numpy()
         colour, style = colour_of(line.colour), line_style_of(line.colour)
-        seen.append(draw_members(axes, tasks, own, colour, style, len(lines)))
+        seen.append(draw_members(axes, tasks, own, colour, style, len(lines), log))
         stopped = sorted({results.diverged[m] for m in line.members if m in results.diverged})
         rim = axes.get_xaxis_transform()
         axes.plot(stopped, [0.97 - 0.035 * (i % 8)] * len(stopped), "x", color=colour, transform=rim, ms=4)

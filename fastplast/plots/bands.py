@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fastplast.stats import mean_interval
+from fastplast.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     import numpy
@@ -57,7 +57,13 @@ def first_divergence(table: pandas.DataFrame) -> dict[tuple[int, int], int]:
 
 
 def draw_members(
-    axes: Axes, x: numpy.ndarray, values: numpy.ndarray, colour: str, line_style: str = "-", settings: int = 1
+    axes: Axes,
+    x: numpy.ndarray,
+    values: numpy.ndarray,
+    colour: str,
+    line_style: str = "-",
+    settings: int = 1,
+    geometric: bool = False,
 ) -> tuple[numpy.ndarray, ...]:
     """Draws one of several settings: its members, their mean, and the t interval of the mean.
 
@@ -68,6 +74,8 @@ def draw_members(
         colour: of all of it.
         line_style: of the mean.
         settings: how many are drawn here in all; members are the fainter the more there are.
+        geometric: whether mean and interval are those of logarithms, of the members with a positive value: for
+            logarithmic axes, on which the lower end of the other interval may not be.
 
     Returns:
         The finite values of the members, of the lower ends and of the upper ends, for ``limits``.
@@ -75,7 +83,11 @@ def draw_members(
     import numpy as np
     from matplotlib.collections import LineCollection
 
-    found = mean_interval(values)
+    if geometric:
+        logs = mean_interval(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
+        found = Interval(np.exp(logs.estimate), np.exp(logs.low), np.exp(logs.high), logs.n)
+    else:
+        found = mean_interval(values)
     faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
     if len(x) == 1:
         dots = np.repeat(x, len(values))
@@ -88,7 +100,8 @@ def draw_members(
             pixels = len(values) * settings > _RASTER
             thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
             axes.add_collection(thin)
-            opacity = BAND if len(values) > 4 else BAND / 2  # where the band is as wide as the panel
+            # Bands of few members are as wide as the panel, and lie over each other.
+            opacity = BAND if len(values) > 4 else BAND / max(2, settings)
             axes.fill_between(x, found.low, found.high, color=colour, alpha=opacity, lw=0, zorder=1.8)
         marker = "o" if len(x) <= 12 else None
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)

@@ -127,6 +127,14 @@ def test_start_and_end_share_their_axis(drawn):
     assert [axes.get_ylim() for axes in page.axes[::2]] == [axes.get_ylim() for axes in page.axes[1::2]]
 
 
+def test_means_on_a_logarithmic_axis_are_geometric(drawn):
+    page = drawn(24)
+    assert [axes.get_yscale() for axes in page.axes] == ["log", "log"]
+    assert "Line: geometric mean over members" in words(page)
+    corners = np.concatenate([band.get_paths()[0].vertices[:, 1] for band in bands(page.axes[0])])
+    assert (corners > 0).all()
+
+
 def test_members_that_diverged_are_marked_and_left_out(drawn, folder):
     use = Use("activations-mnist_shuffle", ONE_RATE)
     page = drawn(1, runs=[make_run(folder / "diverged", [use], 4, learning_rate=1e-3, diverge=(0,))])
