@@ -31,7 +31,7 @@ def pack(values: np.ndarray) -> dict[str, Any]:
     low, step, log = 0.0, 1.0, False
     if known.size:
         positive = known[known > 0]
-        log = bool(known.min() >= 0 and positive.size and positive.max() / positive.min() > _DECADES)
+        log = bool(known.min() >= 0 and positive.size and positive.max() > _DECADES * positive.min())
         scale = np.log(positive) if log else known
         low, span = float(scale.min()), float(scale.max() - scale.min())
         whole = not log and span <= _TOP and bool((known == np.round(known)).all())
