@@ -6,8 +6,10 @@ singular values:
 
 - Cauchy interlacing (Ky Fan): F_H(j) >= F_T(j); pinching: |H|_1 >= |T|_1 + |C|_1 (Bhatia, Matrix Analysis, ch. III-IV);
 - triangle: |H|_1 <= |T|_1 + |C|_1 + 2|B|_1 and F_H(j) <= F_(T+C)(j) + 2|B|_1;
-- second order: for s > |C|_2 the Schur complement of s - H gives tr(H - s)_+ <= tr(T - s)_+ + |B|_F^2 / (s - |C|_2),
-  and F_H(j) <= j s + tr(H - s)_+ + tr(-H - s)_+ for every s;
+- second order: for s > |C|_2, sum (|eig H| - s)_+ <= sum (|eig T| - s)_+ + |B|_F^2 / (s - |C|_2), and
+  F_H(j) <= j s + sum (|eig H| - s)_+ for every s. The left side is the largest tr HZ - s tr Z^2 over differences Z of
+  two orthogonal projectors; by blocks it is at most the first sum of the right side and
+  2 |B|_F |Z_21|_F - (s - |C|_2) tr (Z^2)_22, where tr (Z^2)_22 >= |Z_21|_F^2;
 - |H|_1 = tr H + 2 tr(-H)_+ where, for every s > 0, tr(-H)_+ <= tr(-H - s)_+ + sum_i min(s, |negative eigenvalue i|),
   and the negative eigenvalues are bounded by those of R (H = G + R with G >= 0; Weyl) and by those of T plus |B|_2.
 """
@@ -38,6 +40,7 @@ class Compression:
         negatives: `[p]`, |negative eigenvalues| of a matrix R with H - R >= 0, descending; None if none is known.
         dimension: D.
         perturbation: bounds the sum of singular values of a symmetric matrix by which H differs from what is described.
+        rest_largest: at least the largest singular value of C; None if its Frobenius norm has to do.
     """
 
     ritz: Tensor
@@ -50,6 +53,7 @@ class Compression:
     negatives: Tensor | None
     dimension: int
     perturbation: float | Tensor = 0.0
+    rest_largest: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,13 @@ def certify(known: Compression, threshold: float = 0.99) -> Certificate:
     nuclear_hi = kept + rest_hi + 2 * known.coupling_nuclear
     if known.negatives is not None:
         trace = known.ritz.sum() + known.rest_trace
-        nuclear_hi = torch.minimum(nuclear_hi, trace + 2 * _negative_mass(known, size))
+        nuclear_hi = torch.minimum(nuclear_hi, trace + 2 * (_negative_mass(known, size) + known.perturbation))
     nuclear_hi = nuclear_hi + slack
 
     top_hi = _top_sums(known, values, top) + slack
     ranks = torch.arange(1, count + 1, device=values.device)
     lo = 1 + torch.where(top_hi <= threshold * nuclear_lo, ranks, 0).amax()
+    lo = torch.where(nuclear_lo > 0, lo, 0)  # the matrix may be zero
     enough = top - slack > threshold * nuclear_hi
     hi = torch.where(enough, ranks, known.dimension).amin()
     nuclear = kept + known.rest_trace.clamp(rest_lo, rest_hi)
@@ -159,13 +164,18 @@ def _frobenius_floor(known: Compression, size: Tensor) -> Tensor:
 
 def _top_sums(known: Compression, values: Tensor, top: Tensor) -> Tensor:
     """Upper bounds of the sums of the first singular values, `[k]`."""
-    rest = known.rest_norm
+    rest = known.rest_norm if known.rest_largest is None else torch.minimum(known.rest_largest, known.rest_norm)
+    tiny, square = torch.finfo(values.dtype).tiny, known.coupling_norm.square()
     ranks = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device)
-    crossing = torch.minimum(ranks, (rest / values.clamp(min=torch.finfo(values.dtype).tiny)).square())
-    first = top + torch.where(values >= rest, 0.0, crossing.sqrt() * rest) + 2 * known.coupling_nuclear
+    crossing = torch.minimum(ranks, (known.rest_norm / values.clamp(min=tiny)).square())
+    beyond = torch.where(values >= rest, 0.0, crossing.sqrt() * known.rest_norm)
+    bounds = top + beyond + 2 * known.coupling_nuclear
     gap = values - rest
-    second = top + 2 * known.coupling_norm.square() / gap.clamp(min=torch.finfo(values.dtype).tiny)
-    return torch.where(gap > 0, torch.minimum(first, second), first)
+    bounds = torch.where(gap > 0, torch.minimum(bounds, top + square / gap.clamp(min=tiny)), bounds)
+    gap = values.amax() * torch.logspace(-8, 0, _LEVELS, dtype=values.dtype, device=values.device)
+    levels = rest + gap
+    above = (values - levels[:, None]).clamp(min=0).sum(1) + square / gap.clamp(min=tiny)
+    return torch.minimum(bounds, (ranks * levels[:, None] + above[:, None]).amin(0))
 
 
 def _negative_mass(known: Compression, size: Tensor) -> Tensor:

@@ -34,7 +34,12 @@ def rank_on_paper(values: Tensor) -> int:
 
 
 def compress(
-    matrix: Tensor, basis: Tensor, psd_gap_of: Tensor | None = None, *, knows_rest: bool = True
+    matrix: Tensor,
+    basis: Tensor,
+    psd_gap_of: Tensor | None = None,
+    *,
+    knows_rest: bool = True,
+    noise: Tensor | None = None,
 ) -> Compression:
     """What the certificate may know of a matrix in an orthonormal basis `[D, k]`.
 
@@ -42,8 +47,12 @@ def compress(
         matrix: `[D, D]`.
         basis: `[D, k]`.
         psd_gap_of: R with matrix - R >= 0, if there is one.
-        knows_rest: whether the negative mass of the rest is bounded by that of R.
+        knows_rest: whether the largest singular value of the rest is known, and its negative mass bounded by that of R.
+        noise: symmetric, added to what is described.
     """
+    perturbation = 0.0
+    if noise is not None:
+        matrix, perturbation = matrix + noise, torch.linalg.eigvalsh(noise).abs().sum()
     whole = torch.linalg.qr(torch.cat((basis, torch.eye(len(matrix), dtype=F64)), 1)).Q[:, : len(matrix)]
     rest_basis = whole[:, basis.shape[1] :]
     rest_basis = rest_basis - basis @ (basis.T @ rest_basis)
@@ -71,4 +80,6 @@ def compress(
         rest_negative=rest_negative,
         negatives=negatives,
         dimension=len(matrix),
+        perturbation=perturbation,
+        rest_largest=torch.linalg.matrix_norm(rest, 2) * (1 + 1e-14) if knows_rest and rest.numel() else None,
     )

@@ -72,7 +72,14 @@ def violations(seed, cases):
             factor = torch.randn(size, 1 + size // 2, dtype=F64, generator=generator)
             matrix = residual + factor @ factor.T * 10.0 ** -float(torch.randint(0, 5, (), generator=generator))
         part = None if case % 3 == 0 else residual
-        known = compress(matrix, random_basis(basis, matrix, depth, generator), part, knows_rest=case % 2 == 0)
+        noise = conjugate(torch.randn(size, dtype=F64, generator=generator) * 10.0 ** -(case % 4), generator)
+        known = compress(
+            matrix,
+            random_basis(basis, matrix, depth, generator),
+            part,
+            knows_rest=case % 2 == 0,
+            noise=noise if case % 5 == 0 else None,
+        )
         found = certify(known)
         spectrum = torch.linalg.eigvalsh(matrix)
         exact, nuclear = int(stable_rank(spectrum)), float(spectrum.abs().sum())
