@@ -114,13 +114,12 @@ def write_archive(results: Results, path: str | os.PathLike) -> Path:
     if path.suffix != SUFFIX:
         raise ValueError(f"path must end in {SUFFIX}: got {path}.")
     table = results.metrics("arrow")
-    timings = results.timings()
-    kept = [name for name in ("shard", "task", "train_seconds", "measure_seconds") if name in timings]
+    timings = results.timings().filter(items=["shard", "task", "train_seconds", "measure_seconds"])
     note = {
         "env": _told(results.env),
         "finished": results.is_finished,
         "definitions": results.definitions,
-        "timings": timings[kept].to_dict("records"),
+        "timings": timings.to_dict("records"),
     }
     write_noted(table, path, note)
     return path

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fastplast.stats import EXPLANATIONS, associate, mean_interval, paired_difference
-from fastplast.stats.explanations import column_of
+from fastplast.stats import EXPLANATIONS, associate, mean_interval, paired_difference, task_correlations
 
 YES, NO, OPEN = "yes", "no", "not decided at this scale"
 LOST = 0.1  # error at task end from which on a member has begun to lose plasticity
@@ -88,11 +87,8 @@ def plasticity_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
 
 def within_members(rows: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """Spearman's correlation over tasks of an explanation with the error at the task's end, mean over members."""
-    explanation = EXPLANATIONS[name]
-    values = curve(rows, column_of(explanation, rows), explanation.when)
-    errors = curve(rows, "error")
-    found = [associate(values.loc[m].to_numpy(), errors.loc[m].to_numpy()).spearman for m in errors.index]
-    return interval(np.array(found))
+    found = task_correlations(rows, {name: EXPLANATIONS[name]}).iloc[0]
+    return found["rho"], found["low"], found["high"]
 
 
 def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from fastplast.stats import (
     paired_difference,
     select,
     split_seeds,
+    task_correlations,
 )
 
 FLAT = ["pearson", "pearson_low", "pearson_high", "spearman", "spearman_low", "spearman_high", "slope", "slope_low"]
@@ -239,3 +240,40 @@ def test_few_seeds_choose_and_the_rest_reports(n, choosing):
     found = split_seeds(range(n))
     assert found[0] == choosing
     assert found[1] == (tuple(range(n)) if n < 4 else tuple(range(n - len(choosing))))
+
+
+def curves(errors, values, activation="relu"):
+    """Metrics of members whose error and update norm over tasks are given, `[M, K]`."""
+    cells = np.ndindex(np.shape(errors))
+    return pd.DataFrame(
+        {"member": m, "activation": activation, "task": k, "when": "end", "error": errors[m][k]}
+        | {"update_l1_mean": values[m][k]}
+        for m, k in cells
+    )
+
+
+def test_correlation_over_tasks_is_the_mean_over_members_of_scipys():
+    rng = np.random.default_rng(0)
+    errors, values = rng.random((6, 9)), rng.random((6, 9))
+    found = task_correlations(curves(errors, values)).set_index("explanation").loc["update_norm"]
+    rhos = [stats.spearmanr(x, y).statistic for x, y in zip(values, errors)]
+    assert found["rho"] == pytest.approx(np.mean(rhos), rel=1e-12)
+    low, high = stats.t.interval(0.95, 5, np.mean(rhos), stats.sem(rhos))
+    assert (found["low"], found["high"]) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+    assert (found["activation"], found["n"]) == ("relu", 6)
+
+
+def test_differences_between_members_do_not_count_over_tasks():
+    tasks = np.arange(5.0)
+    errors = np.array([tasks, 100 + tasks])
+    values = np.array([-tasks, 100 - tasks])
+    found = task_correlations(curves(errors, values)).set_index("explanation").loc["update_norm"]
+    assert (found["rho"], found["n"]) == (-1.0, 2)
+
+
+def test_a_member_in_which_nothing_varies_has_no_correlation_over_tasks():
+    tasks = np.arange(5.0)
+    found = task_correlations(curves([tasks, tasks], [tasks, 0 * tasks])).set_index("explanation")
+    assert found.loc["update_norm", "n"] == 1
+    assert np.isnan(found.loc["update_norm", "low"])
+    assert np.isnan(found.loc["hessian_srank", "rho"])

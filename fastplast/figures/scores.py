@@ -9,7 +9,7 @@ from fastplast.figures.over_tasks import Drawn
 from fastplast.figures.registry import Scores
 from fastplast.figures.results import Results
 from fastplast.plots.bands import colour_of
-from fastplast.stats import EXPLANATIONS, associations, consistency
+from fastplast.stats import EXPLANATIONS, associations, consistency, task_correlations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
-    """Draws dots and intervals: one row for each explanation.
+    """Draws dots and intervals, over tasks and over members: one row for each explanation.
 
     Args:
         figure: empty.
@@ -37,29 +37,32 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
     if "hessian_srank" not in names:
         raise ValueError(f"figure {results.figure.number} needs hessian_srank: the results have no value of it. "
                          "Train with --srank both.")  # fmt: skip
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(2, 2, 1))
+    over_tasks = task_correlations(results.table, by=field).set_index(["explanation", field])
     found = associations(means, names, by=field).set_index(["explanation", field])
     groups = values_of(means, field)
     for row, name in enumerate(names):
         for i, group in enumerate(groups):
-            one = found.loc[(name, group)]
+            within, one = over_tasks.loc[(name, group)], found.loc[(name, group)]
             y = row + 0.6 * ((i + 0.5) / len(groups) - 0.5)
             colour = colour_of(colour_index(means, field, group))
-            _dot(left, one["spearman"], one["spearman_low"], one["spearman_high"], y, colour)
+            _dot(left, within["rho"], within["low"], within["high"], y, colour)
+            _dot(middle, one["spearman"], one["spearman_low"], one["spearman_high"], y, colour)
         claim = EXPLANATIONS[name].direction
-        left.plot(claim * 1.06, row, ">" if claim > 0 else "<", color="0.45", ms=5, mew=0, clip_on=False)
+        for axes in (left, middle):
+            axes.plot(claim * 1.06, row, ">" if claim > 0 else "<", color="0.45", ms=5, mew=0, clip_on=False)
         score = consistency(means, name, claim, by=field)
         _dot(right, score.score, score.low, score.high, row, "0.15")
         right.text(1.12, row, f"{score.agreeing}/{score.groups}", va="center", fontsize=7)
-    for axes in (left, right):
+    for axes in (left, middle, right):
+        axes.grid(axis="y", visible=False)
         axes.axvline(0, color="0.5", lw=0.8, zorder=1)
         axes.set_xlim(-1.12, 1.12)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     left.set_yticks(range(len(names)), [EXPLANATIONS[name].label for name in names])
     left.set_ylim(len(names) - 0.4, -0.6)
-    left.grid(axis="y", visible=False)
-    right.grid(axis="y", visible=False)
-    left.set_xlabel("Spearman's correlation with $J_K$ over members")
+    left.set_xlabel("Spearman's correlation with the error\nat task end, over tasks")
+    middle.set_xlabel("Spearman's correlation with $J_K$,\nover members")
     right.set_xlabel("consistency over activations")
     counts = found.loc[names[0], "n"]
     legend: list[tuple[Any, str]] = [
@@ -69,13 +72,14 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
     legend.append((Line2D([], [], color="0.45", ls="", marker="<", ms=5), "claimed sign"))
     varying = results.varying(means, (field,))
     sentences = [
-        "Left: rank correlation of a member's mean over tasks with its J_K, bar: 95% interval (Fisher's, Bonett and "
-        "Wright's error); missing where one of the two does not vary.",
+        "Left: rank correlation over the tasks of a member, mean over members, bar: 95% t interval.",
+        "Middle: rank correlation of a member's mean over tasks with its J_K, bar: 95% interval (Fisher's, Bonett and "
+        "Wright's error). Missing where one of the two does not vary.",
         "Right: mean over activations of +1 for the claimed sign and -1 for the other, bar: 95% bootstrap interval "
         "over members; beside it the activations that agree. Signs alone, of these activations only.",
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
     ]
-    return Drawn((7.6, 0.42 * len(names) + 0.5), legend, sentences)
+    return Drawn((9.6, 0.42 * len(names) + 0.5), legend, sentences)
 
 
 def _dot(axes: Axes, value: float, low: float, high: float, y: float, colour: str) -> None:

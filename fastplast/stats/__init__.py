@@ -6,6 +6,7 @@ from fastplast.stats.explanations import EXPLANATIONS, Explanation, member_means
 from fastplast.stats.intervals import STATISTICS, Interval, bootstrap_interval, interquartile_mean, mean_interval
 from fastplast.stats.paired import Paired, paired_difference
 from fastplast.stats.selection import Selection, select, split_seeds
+from fastplast.stats.within import task_correlations
 
 __all__ = [
     "EXPLANATIONS",
@@ -26,4 +27,5 @@ __all__ = [
     "paired_difference",
     "select",
     "split_seeds",
+    "task_correlations",
 ]

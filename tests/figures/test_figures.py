@@ -115,7 +115,8 @@ def test_explanations_are_dots_with_a_line_for_each_activation(drawn):
 
 
 def test_scores_have_a_row_for_every_explanation_and_the_activations_that_agree(drawn):
-    left, right = drawn(9, 30).axes
+    left, middle, right = drawn(9, 30).axes
+    assert all(sum(line.get_marker() == "o" for line in axes.lines) == 28 for axes in (left, middle))
     assert [text.get_text() for text in left.get_yticklabels()][-1] == "Hessian stable rank"
     counts = [text.get_text() for text in right.texts]
     assert len(counts) == 7
