@@ -141,14 +141,14 @@ def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _order_of_losses(activation: str, rows: pd.DataFrame) -> Finding:
+def _order_of_losses(activation: str, rows: pd.DataFrame, when: str = "start") -> Finding:
     """Whether a member's curvature has gone half of its way down no later than its error half of its way up."""
-    ranks, errors = curve(rows, "hessian_srank", "start").iloc[:, 1:], curve(rows, "error").iloc[:, 1:]
+    ranks, errors = curve(rows, "hessian_srank", when).iloc[:, 1:], curve(rows, "error").iloc[:, 1:]
     fallen, risen = _halfway(-ranks), _halfway(errors)
     found = interval((fallen - risen).to_numpy())
     verdict = YES if found[2] < 1 else NO if found[1] > 0 else OPEN
     return Finding(
-        f"{activation}: loss of curvature comes with or before loss of plasticity",
+        f"{activation}: loss of curvature at task {when} comes with or before loss of plasticity",
         verdict,
         f"tasks from the error half-way up to the stable rank half-way down {told(found, 1)}, "
         f"in {(fallen - risen).notna().sum()} of {len(errors)} members",
@@ -185,6 +185,7 @@ def curvature_at_task_end(table: pd.DataFrame) -> Iterator[Finding]:
                 decide(found, -1),
                 f"change from the first to the last quarter of tasks {told(found, 0)}",
             )
+            yield _order_of_losses(activation, rows, "end")
 
 
 def sharpness_fails(table: pd.DataFrame) -> Iterator[Finding]:
