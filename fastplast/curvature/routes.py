@@ -31,7 +31,9 @@ METHODS = ("exact", "truncated", "lanczos", "auto")
 # Measured on one core in fp64, in seconds: eigenvalues, of D^3; thin and thick products, of a floating point operation.
 _EIGENVALUES = 8e-11
 _THIN, _THICK = 1 / 12e9, 1 / 30e9
-_DEPTH_PER_RANK = 2.5  # depth at which Lanczos has been seen to close, over the stable rank
+_DEPTH, _DEPTH_PER_RANK = 250, 5.0  # at which Lanczos has been seen to close, on trained perceptrons: a + b srank
+_LOOKS = 2  # at the certificate, each of some products of the basis and two decompositions
+_PAYS = 0.8  # of the predicted time of all eigenvalues: Lanczos has been seen to take somewhat more than predicted
 _SMALL = 1200  # a Hessian so small is solved before a shortcut has paid for itself
 
 
@@ -70,7 +72,8 @@ def lanczos_seconds(dimension: int, depth: float) -> float:
     Returns:
         Seconds on one core.
     """
-    return _THIN * 2 * dimension**2 * depth + _THICK * 6 * dimension * depth**2 + exact_seconds(int(depth))
+    products = _THIN * 2 * dimension**2 * depth + _THICK * 6 * dimension * depth**2
+    return products + _LOOKS * (_THICK * 6 * dimension * depth**2 + 2 * exact_seconds(int(depth)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,10 @@ class Plan:
             return self.method == "lanczos"
         if self.hint < 0 or dimension < _SMALL:
             return False
-        return lanczos_seconds(dimension, _DEPTH_PER_RANK * self.hint + 2 * BLOCK) < exact_seconds(dimension) / 3
+        return lanczos_seconds(dimension, self._closing_depth()) < _PAYS * exact_seconds(dimension)
+
+    def _closing_depth(self) -> int:
+        return int(_DEPTH + _DEPTH_PER_RANK * max(self.hint, 0)) // BLOCK * BLOCK
 
     def _tries_truncation(self, dimension: int) -> bool:
         return self.method == "truncated" or (self.method == "auto" and dimension >= _SMALL)
@@ -145,7 +151,8 @@ class Plan:
         most = dimension
         while most > 4 * BLOCK and lanczos_seconds(dimension, most) > exact_seconds(dimension):
             most -= BLOCK
-        depth = min(max(int(2 * self.hint) // BLOCK * BLOCK, 4 * BLOCK), 512)
+        first = 0.7 * self._closing_depth() if self.hint >= 0 else 4 * BLOCK  # some members close a third earlier
+        depth = int(first) // BLOCK * BLOCK
         known = LanczosKnown(trace.unsqueeze(0), norm.unsqueeze(0), [negatives])
         (found,) = block_lanczos(
             lambda _, block: hessian @ block, dimension, known, threshold=self.threshold, depth=depth, most=most
