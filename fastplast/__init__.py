@@ -15,7 +15,8 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.version import __version__
 
 if TYPE_CHECKING:
-    from fastplast.api import load, report, resume, train
+    from fastplast.api import load, resume, train
+    from fastplast.reports import report
     from fastplast.store import Run
     from fastplast.sweeps import Sweep, sweep
 
@@ -23,7 +24,7 @@ _HOMES = {
     "train": "fastplast.api",
     "resume": "fastplast.api",
     "load": "fastplast.api",
-    "report": "fastplast.api",
+    "report": "fastplast.reports",
     "Run": "fastplast.store",
     "Sweep": "fastplast.sweeps",
     "sweep": "fastplast.sweeps",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from fastplast.store import Run, RunWriter
 from fastplast.trainer import Event, Setup, prepare, training
 
 if TYPE_CHECKING:
-    from fastplast.reports.reading import Readable
     from fastplast.sweeps.directory import Results
 
 
@@ -82,27 +80,6 @@ def load(path: str | Path, *more: str | Path) -> Results:
     from fastplast.sweeps.directory import open_results
 
     return open_results(path, *more)
-
-
-def report(runs: Readable | Sequence[Readable], out: str | os.PathLike | None = None) -> Path:
-    """Writes one HTML file about runs that any browser shows, offline: charts, tables, settings, definitions.
-
-    Args:
-        runs: a run or a sweep, or several to compare: readers or paths. They need not be finished.
-        out: the file, replaced if it exists; ``report.html`` in the first run's directory if None.
-
-    Returns:
-        The file.
-
-    Raises:
-        ImportError: if plotly is not installed.
-        FileNotFoundError: if a path is no run and no sweep.
-        StoreError: if nothing was measured yet.
-        ValueError: if no run is named.
-    """
-    from fastplast.reports import report
-
-    return report(runs, out)
 
 
 def run_directory(experiment: Experiment) -> Path:

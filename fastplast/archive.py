@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.checkpoint import StoreError, check_schema
-from fastplast.tables import as_format, check_format, read_noted, write_csv, write_noted
+from fastplast.tables import as_format, check_format, members_of, read_noted, write_csv, write_noted
 
 if TYPE_CHECKING:
     import pandas
@@ -63,9 +63,7 @@ class Archive:
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters."""
-        table = self.metrics("arrow")
-        described = table.select(table.column_names[: table.column_names.index("task")]).to_pandas()
-        return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
+        return members_of(self.metrics("arrow"))
 
     def metrics(self, format: str = "pandas") -> Any:
         """Everything measured, as ``Run.metrics`` and ``Sweep.metrics`` have it.

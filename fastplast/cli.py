@@ -102,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
     figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
     figure.add_argument("--quiet", action="store_true", help="print nothing but errors and files")
+
     report = command(
         "report", "write one HTML file about runs: charts, tables, settings, definitions; it needs no network"
     )
@@ -130,9 +131,5 @@ def build_parser() -> argparse.ArgumentParser:
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
-    export.add_argument(
-        "--out",
-        metavar="FILE",
-        help="FILE.parquet keeps all that figures need (default: RUN/metrics.csv)",
-    )
+    export.add_argument("--out", metavar="FILE", help=".parquet: all that figures need (default: RUN/metrics.csv)")
     return parser

@@ -161,6 +161,19 @@ def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Tab
     return _numbered(joined(tables).select([*described, *measured]))
 
 
+def members_of(table: pyarrow.Table) -> Any:
+    """What describes the members of a table of metrics.
+
+    Args:
+        table: columns before ``task`` describe the member.
+
+    Returns:
+        One row per member of these columns, by number, as a pandas table.
+    """
+    described = table.select(table.column_names[: table.column_names.index("task")]).to_pandas()
+    return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
+
+
 def check_format(format: str) -> None:
     """Checks the name of a library of tables.
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fastplast.stats import EXPLANATIONS, associate, mean_interval, paired_difference, task_correlations
+from fastplast.stats import EXPLANATIONS, Explanation, associate, mean_interval, paired_difference, task_correlations
 
 YES, NO, OPEN = "yes", "no", "not decided at this scale"
 LOST = 0.1  # error at task end from which on a member has begun to lose plasticity
+_SHARPNESS = Explanation("sharpness", "hessian_sharpness", "start", +1)
 NONLINEAR = ("relu", "leaky_relu", "tanh")
 
 
@@ -85,9 +86,9 @@ def plasticity_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(f"{activation} networks lose plasticity", decide(found, +1), evidence)
 
 
-def within_members(rows: pd.DataFrame, name: str) -> tuple[float, float, float]:
+def within_members(rows: pd.DataFrame, explanation: Explanation) -> tuple[float, float, float]:
     """Spearman's correlation over tasks of an explanation with the error at the task's end, mean over members."""
-    found = task_correlations(rows, {name: EXPLANATIONS[name]}).iloc[0]
+    found = task_correlations(rows, {"it": explanation}).iloc[0]
     return found["rho"], found["low"], found["high"]
 
 
@@ -99,7 +100,7 @@ def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:
             continue
         words, against, certain = [], False, True
         for activation, rows in losing:
-            found = within_members(rows, name)
+            found = within_members(rows, explanation)
             still = not np.isfinite(found[1])  # what changes in one member at most goes with nothing
             against |= still or decide(found, explanation.direction) == NO
             certain &= decide(found, explanation.direction) == YES
@@ -133,7 +134,7 @@ def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(f"{activation} networks lose directions of curvature", decide(found, -1), evidence)
             yield _order_of_losses(activation, rows)
     for activation, rows in table.groupby("activation", sort=False):
-        found = within_members(rows, "hessian_srank")
+        found = within_members(rows, EXPLANATIONS["hessian_srank"])
         yield Finding(
             f"less curvature at a task's start goes with more error at its end ({activation})",
             decide(found, -1),
@@ -194,9 +195,7 @@ def sharpness_fails(table: pd.DataFrame) -> Iterator[Finding]:
     for activation, rows in table.groupby("activation", sort=False):
         if activation not in NONLINEAR:
             continue
-        values, errors = curve(rows, "hessian_sharpness", "start"), curve(rows, "error")
-        rho = [associate(values.loc[m].to_numpy(), errors.loc[m].to_numpy()).spearman for m in errors.index]
-        found = interval(np.array(rho))
+        found = within_members(rows, _SHARPNESS)
         signs.append(np.sign(found[0]) if decide(found, 1) != OPEN else 0)
         words.append(f"{activation} {told(found, 2)}")
     verdict = YES if {-1, 1} <= set(signs) else NO if len(set(signs)) == 1 and signs[0] else OPEN

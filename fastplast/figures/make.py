@@ -16,7 +16,7 @@ from fastplast.figures.scatter import draw_explanations, draw_start_end
 from fastplast.figures.scores import draw_scores
 from fastplast.figures.sensitivity import draw_sensitivity
 from fastplast.figures.studies import SCALES, Use
-from fastplast.plots.page import FORMATS, check_formats, finish, save, styled
+from fastplast.plots.page import FORMATS, check_formats, finish, home_of, save, styled
 from fastplast.store import Run
 from fastplast.sweeps import Grid, Plan, expand, grid_of, make_plan
 from fastplast.sweeps.directory import SHARDS, keys_of, shard_paths
@@ -160,8 +160,7 @@ def draw(
     else:
         paths = list(given)
         results = read_results(figure, paths)
-    home = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
-    directory = home / "figures" if out is None else Path(out)
+    directory = home_of(Path(paths[0])) if out is None else Path(out)
     with styled():
         page = page_of(figure, results, uses)
         files = [directory / f"figure-{figure.number:02d}.{name}" for name in formats]

@@ -11,12 +11,13 @@ from typing import Any
 from fastplast.figures.registry import Figure
 from fastplast.figures.studies import STUDIES, Use
 from fastplast.plots.bands import first_divergence
+from fastplast.plots.page import name_of, version_of
 from fastplast.plots.settings import NOT_SETTINGS, phrase
 from fastplast.stats import member_means
 from fastplast.store import WHENS
 from fastplast.sweeps import Sweep, open_results
 from fastplast.sweeps.directory import Results as Opened
-from fastplast.sweeps.directory import is_sweep
+from fastplast.sweeps.directory import open_each
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
 _TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")
@@ -80,8 +81,7 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
 
     if not paths:
         raise ValueError("--from must name at least one run or sweep: got none.")
-    whole = all(is_sweep(path) for path in paths)
-    opened = [open_results(*paths)] if whole else [open_results(path) for path in paths]
+    opened = open_each(paths)
     tables = [run.metrics().assign(run=i) for i, run in enumerate(opened)]
     table: Frame = _without_repetitions(pandas.concat(tables, ignore_index=True))
     names = ", ".join(str(path) for path in paths)
@@ -176,11 +176,5 @@ def _sources(runs: Sequence[Opened]) -> list[str]:
     names: dict[str, list[str]] = {}
     for run in runs:
         for one in run.paths if isinstance(run, Sweep) else (run.path,):
-            env = open_results(one).env
-            commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
-            names.setdefault(f"(fastplast {env['fastplast']}{commit})", []).append(_stem(Path(one)))
+            names.setdefault(version_of(open_results(one).env), []).append(name_of(Path(one)))
     return [f"{', '.join(places)} {version}" for version, places in names.items()]
-
-
-def _stem(path: Path) -> str:
-    return path.stem if path.is_file() else path.resolve().name

@@ -20,7 +20,7 @@ from fastplast.plots.bands import (
     member_curves,
 )
 from fastplast.plots.columns import Axis, place
-from fastplast.plots.page import FORMATS, check_formats, finish, save, styled
+from fastplast.plots.page import FORMATS, check_formats, finish, home_of, name_of, save, styled, version_of
 from fastplast.plots.settings import Setting, phrase, settings_of
 from fastplast.store import WHENS
 from fastplast.sweeps.directory import Results, open_results
@@ -97,8 +97,7 @@ def _listed(runs: Any) -> list[Any]:
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    home = first.path if first.path.is_dir() else first.path.parent
-    directory = home / "figures" if out is None else Path(out)
+    directory = home_of(first.path) if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
     check_formats(formats)
@@ -112,15 +111,11 @@ def _read(runs: Sequence[Results]) -> _Data:
     tables = [run.metrics().assign(run=i) for i, run in enumerate(runs)]
     table = pandas.concat(tables, ignore_index=True)
     members = pandas.concat([run.members.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
-    names = [run.path.resolve().with_suffix("").name if run.path.is_file() else run.path.resolve().name for run in runs]
+    names = [name_of(run.path) for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     settings, constant = settings_of(members, names)
-    sources = []
-    for name, run in zip(names, runs):
-        env = run.env
-        commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
-        sources.append(f"{name} (fastplast {env['fastplast']}{commit})")
+    sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, runs)]
     return _Data(table, settings, constant, first_divergence(table), sources)
 
 

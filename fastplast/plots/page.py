@@ -21,6 +21,22 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"
 _LETTER = 0.053  # inches, of the legend's font
 
 
+def home_of(path: Path) -> Path:
+    """Where the figures of a run go: ``figures/`` in its directory, or beside a file of exported results."""
+    return (path if path.is_dir() else path.parent) / "figures"
+
+
+def name_of(path: Path) -> str:
+    """What a run is called: its directory, or its file without the ending."""
+    return path.stem if path.is_file() else path.resolve().name
+
+
+def version_of(env: dict[str, Any]) -> str:
+    """The version and commit that results come from, in words."""
+    commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
+    return f"(fastplast {env['fastplast']}{commit})"
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """The look of every figure, for as long as it is drawn and saved."""

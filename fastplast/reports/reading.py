@@ -13,7 +13,8 @@ from fastplast.archive import Archive
 from fastplast.checkpoint import StoreError
 from fastplast.plots.settings import NOT_SETTINGS, Setting, settings_of
 from fastplast.store import WHENS, Run
-from fastplast.sweeps.directory import Sweep, is_sweep, open_results
+from fastplast.sweeps.directory import Results as Opened
+from fastplast.sweeps.directory import Sweep, open_each, open_results
 
 if TYPE_CHECKING:
     import pandas
@@ -100,16 +101,17 @@ def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
     if not listed:
         raise ValueError("runs must name at least one: got none. Name run directories, or sweeps.")
     paths = [run for run in listed if not isinstance(run, (Run, Sweep))]
-    if len(paths) == len(listed) and all(is_sweep(path) for path in paths):
-        return [Sweep(*paths)]
-    return [run if isinstance(run, (Run, Sweep)) else _directory(run) for run in listed]
+    if len(paths) == len(listed):
+        return [_with_spectra(run) for run in open_each(paths)]
+    return [run if isinstance(run, (Run, Sweep)) else _with_spectra(open_results(run)) for run in listed]
 
 
-def _directory(path: str | os.PathLike) -> Run | Sweep:
-    found = open_results(path)
-    if isinstance(found, Archive):
-        raise ValueError(f"runs must be run directories, or sweeps: got the file {path}. `fastplast plot` draws it.")
-    return found
+def _with_spectra(run: Opened) -> Run | Sweep:
+    if isinstance(run, Archive):
+        raise ValueError(
+            f"runs must be run directories, or sweeps: got the file {run.path}. `fastplast plot` draws it."
+        )
+    return run
 
 
 def read(runs: Sequence[Run | Sweep]) -> Results:

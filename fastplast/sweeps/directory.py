@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from fastplast.config import Experiment
 from fastplast.shards import SHARDS, is_sweep, shard_paths
 from fastplast.store import Run
 from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
-from fastplast.tables import as_format, check_format, merged, write_csv
+from fastplast.tables import as_format, check_format, members_of, merged, write_csv
 
 if TYPE_CHECKING:
     import pandas
@@ -67,9 +68,7 @@ class Sweep:
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters."""
-        table = self.metrics("arrow")
-        described = table.select(table.column_names[: table.column_names.index("task")]).to_pandas()
-        return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
+        return members_of(self.metrics("arrow"))
 
     def metrics(self, format: str = "pandas") -> Any:
         """Everything measured so far, as ``Run.metrics`` has it, of all shards.
@@ -150,6 +149,19 @@ def open_results(*paths: str | os.PathLike) -> Results:
             raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
         return Archive(*paths)
     return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
+
+
+def open_each(paths: Sequence[str | os.PathLike]) -> list[Results]:
+    """Opens what is named: several sweep directories are one sweep, anything else is opened by itself.
+
+    Args:
+        paths: run directories, sweep directories, files of exported results.
+
+    Returns:
+        Readers.
+    """
+    together = all(is_sweep(path) for path in paths)
+    return [open_results(*paths)] if together else [open_results(path) for path in paths]
 
 
 def cells_of(shard: Run) -> list[Cell]:
