@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import collections
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -170,6 +172,38 @@ def speed() -> str:
     return "\n".join(text)
 
 
+def certificates() -> str:
+    """Every file of ``docs/results/srank``: certified stable ranks beside exact ones, and other estimates."""
+    header = ("network", "states", "dimension", "stable rank", "`auto` certifies", "by", "Gauss–Newton part", "Fisher")
+    rows = []
+    for path in sorted((ROOT / "docs/results/srank").glob("*.csv")):
+        with path.open() as file:
+            cases = [case for case in csv.DictReader(file) if case["method"] == "auto"]
+        number = {name: [int(case[name]) for case in cases] for name in _RANKS}
+        same = sum(lo == hi for lo, hi in zip(number["lo"], number["hi"]))
+        certified = f"{same} of {len(cases)} integers, others within {max(map(_width, cases))}"
+        wrong = sum(not int(case["lo"]) <= int(case["exact"]) <= int(case["hi"]) for case in cases)
+        used = collections.Counter(case["used"] for case in cases)
+        rows.append((
+            path.stem.replace("-", ", "), str(len(cases)), _range(number["dimension"]), _range(number["exact"]),
+            certified + (f", {wrong} wrong" if wrong else ""),
+            ", ".join(f"{n} {name}" for name, n in sorted(used.items())),
+            _range(number["gauss_newton"]), _range(number["fisher"]),
+        ))  # fmt: skip
+    return table(header, rows)
+
+
+_RANKS = ("exact", "lo", "hi", "dimension", "gauss_newton", "fisher")
+
+
+def _width(case: dict[str, str]) -> int:
+    return int(case["hi"]) - int(case["lo"])
+
+
+def _range(values: list[int]) -> str:
+    return f"{min(values):,}–{max(values):,}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "experiment": experiment,
@@ -179,4 +213,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "benchmarks": benchmarks,
     "grids": grids,
     "speed": speed,
+    "certificates": certificates,
 }

@@ -16,6 +16,7 @@ from fastplast.stats import EXPLANATIONS, Explanation, associate, mean_interval,
 
 YES, NO, OPEN = "yes", "no", "not decided at this scale"
 LOST = 0.1  # error at task end from which on a member has begun to lose plasticity
+_STILL = "the error at task end does not change over tasks"
 _SHARPNESS = Explanation("sharpness", "hessian_sharpness", "start", +1)
 NONLINEAR = ("relu", "leaky_relu", "tanh")
 
@@ -57,7 +58,11 @@ def interval(values: pd.Series | np.ndarray) -> tuple[float, float, float]:
 
 
 def told(found: tuple[float, float, float], digits: int = 3) -> str:
-    """An estimate with its interval."""
+    """An estimate with its interval; of fewer than two members there is none."""
+    if not np.isfinite(found[0]):
+        return "cannot be told"
+    if not np.isfinite(found[1]):
+        return f"{found[0]:.{digits}f}"
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*found, d=digits)
 
 
@@ -94,7 +99,9 @@ def within_members(rows: pd.DataFrame, explanation: Explanation) -> tuple[float,
 
 def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:
     """Section 3: no earlier explanation goes with the error the way it is claimed to with every activation."""
-    losing = [(a, rows) for a, rows in table.groupby("activation", sort=False) if a in NONLINEAR]
+    losing = [
+        (a, rows) for a, rows in table.groupby("activation", sort=False) if a in NONLINEAR and _varies(rows, "error")
+    ]
     for name, explanation in EXPLANATIONS.items():
         if name == "hessian_srank":
             continue
@@ -105,13 +112,18 @@ def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:
             against |= still or decide(found, explanation.direction) == NO
             certain &= decide(found, explanation.direction) == YES
             words.append(f"{activation} " + ("does not vary" if still else told(found, 2)))
-        verdict = YES if against else NO if certain else OPEN
+        verdict = YES if against else NO if certain and losing else OPEN
         claimed = "positive" if explanation.direction > 0 else "negative"
         yield Finding(
             f"{explanation.label} does not go with the error at task end with every activation (claimed: {claimed})",
             verdict,
-            "Spearman over tasks: " + ", ".join(words),
+            "Spearman over tasks: " + ", ".join(words) if words else _STILL,
         )
+
+
+def _varies(rows: pd.DataFrame, column: str) -> bool:
+    """Whether a column changes over tasks at task end in more than one member."""
+    return int((curve(rows, column).nunique(axis=1) > 1).sum()) > 1
 
 
 def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
@@ -138,7 +150,7 @@ def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             f"less curvature at a task's start goes with more error at its end ({activation})",
             decide(found, -1),
-            f"Spearman over tasks {told(found, 2)}",
+            f"Spearman over tasks {told(found, 2)}" if _varies(rows, "error") else _STILL,
         )
 
 
@@ -148,11 +160,13 @@ def _order_of_losses(activation: str, rows: pd.DataFrame, when: str = "start") -
     fallen, risen = _halfway(-ranks), _halfway(errors)
     found = interval((fallen - risen).to_numpy())
     verdict = YES if found[2] < 1 else NO if found[1] > 0 else OPEN
+    both = f"in {(fallen - risen).notna().sum()} of {len(errors)} members"
     return Finding(
         f"{activation}: loss of curvature at task {when} comes with or before loss of plasticity",
         verdict,
-        f"tasks from the error half-way up to the stable rank half-way down {told(found, 1)}, "
-        f"in {(fallen - risen).notna().sum()} of {len(errors)} members",
+        f"tasks from the error half-way up to the stable rank half-way down {told(found, 1)}, {both}"
+        if np.isfinite(found[0])
+        else f"the error rises and the stable rank falls {both}",
     )
 
 

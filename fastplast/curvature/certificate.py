@@ -40,7 +40,6 @@ class Compression:
         negatives: `[p]`, |negative eigenvalues| of a matrix R with H - R >= 0, descending; None if none is known.
         dimension: D.
         perturbation: bounds the sum of singular values of a symmetric matrix by which H differs from what is described.
-        rest_largest: at least the largest singular value of C; None if its Frobenius norm has to do.
     """
 
     ritz: Tensor
@@ -53,7 +52,6 @@ class Compression:
     negatives: Tensor | None
     dimension: int
     perturbation: float | Tensor = 0.0
-    rest_largest: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -164,11 +162,11 @@ def _frobenius_floor(known: Compression, size: Tensor) -> Tensor:
 
 def _top_sums(known: Compression, values: Tensor, top: Tensor) -> Tensor:
     """Upper bounds of the sums of the first singular values, `[k]`."""
-    rest = known.rest_norm if known.rest_largest is None else torch.minimum(known.rest_largest, known.rest_norm)
+    rest = known.rest_norm  # at least |C|_2
     tiny, square = torch.finfo(values.dtype).tiny, known.coupling_norm.square()
     ranks = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device)
-    crossing = torch.minimum(ranks, (known.rest_norm / values.clamp(min=tiny)).square())
-    beyond = torch.where(values >= rest, 0.0, crossing.sqrt() * known.rest_norm)
+    crossing = torch.minimum(ranks, (rest / values.clamp(min=tiny)).square())
+    beyond = torch.where(values >= rest, 0.0, crossing.sqrt() * rest)
     bounds = top + beyond + 2 * known.coupling_nuclear
     gap = values - rest
     bounds = torch.where(gap > 0, torch.minimum(bounds, top + square / gap.clamp(min=tiny)), bounds)

@@ -47,7 +47,7 @@ def compress(
         matrix: `[D, D]`.
         basis: `[D, k]`.
         psd_gap_of: R with matrix - R >= 0, if there is one.
-        knows_rest: whether the largest singular value of the rest is known, and its negative mass bounded by that of R.
+        knows_rest: whether the negative mass of the rest is bounded by that of R.
         noise: symmetric, added to what is described.
     """
     perturbation = 0.0
@@ -81,5 +81,4 @@ def compress(
         negatives=negatives,
         dimension=len(matrix),
         perturbation=perturbation,
-        rest_largest=torch.linalg.matrix_norm(rest, 2) * (1 + 1e-14) if knows_rest and rest.numel() else None,
     )

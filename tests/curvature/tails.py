@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastplast.config import Experiment
 from fastplast.curvature import Tail
 from fastplast.curvature.coordinates import coordinates
+from fastplast.measure import tail_of
+from fastplast.probes import evaluate
+from fastplast.problems import make_task
+from fastplast.seeding import orders
+from fastplast.trainer import prepare
 
 
 def make_tail(
@@ -106,3 +113,24 @@ def embedding(tail: Tail) -> Tensor:
 def padded(eigenvalues: Tensor, size: int) -> Tensor:
     """A spectrum with the exact zeros that deflation left out, ascending."""
     return torch.cat((eigenvalues, eigenvalues.new_zeros(max(0, size - len(eigenvalues))))).sort().values
+
+
+@functools.cache
+def real_tail(benchmark: str, activation: str, epochs: int = 8) -> tuple[Tail, Tensor]:
+    """One paper-size network trained for some epochs on real images, and the labels `[1, N]` of its next task."""
+    experiment = Experiment(
+        benchmark=benchmark,
+        activation=activation,
+        seeds=1,
+        epochs=epochs,
+        tasks=2,
+        srank="off",
+        engine="cpu",
+        threads=1,
+    )
+    setup = prepare(experiment)
+    task, following = make_task(setup.problem, 0), make_task(setup.problem, 1)
+    for epoch in range(epochs):
+        setup.engine.run(setup.state, task, torch.from_numpy(orders(setup.group.seeds, 1280, 16, 0, epoch)))
+    inputs = [evaluate(setup.group.network, setup.state.params[0], task, 0).tail_inputs]
+    return tail_of(setup.group.network, setup.state.params.clone(), task.labels, inputs), following.labels
