@@ -68,7 +68,10 @@ EXPERIMENTS = (
         "4", "Label-shuffled CIFAR-10", (15, 16), "activations_cifar_shuffle", "30 seeds, 50 tasks of 16,000 updates",
         (s.plasticity_is_lost, s.curvature_is_lost),
     ),
-    Experiment("4", "Pixel-permuted CIFAR-10", (17, 18), "", "30 seeds, 50 tasks of 16,000 updates"),
+    Experiment(
+        "4", "Pixel-permuted CIFAR-10", (17, 18), "activations_cifar_permute", "30 seeds, 50 tasks of 16,000 updates",
+        (s.plasticity_is_lost, s.curvature_is_lost),
+    ),
     Experiment(
         "6.1", "Regularisers, label-shuffled MNIST", (4, 5), "regularisers_mnist_shuffle",
         "10 seeds, 100 tasks, 4 or 5 strengths", (s.regularisers_help,),
@@ -87,7 +90,10 @@ EXPERIMENTS = (
     Experiment(
         "C.2", "Curvature at task end", (12,), "activations_mnist_shuffle", _MNIST, (s.curvature_at_task_end,)
     ),
-    Experiment("D", "Continual ImageNet", (22, 23), "", "pairs of 1,000 classes"),
+    Experiment(
+        "D", "Continual ImageNet, here on pairs of CIFAR-10's classes", (22, 23), "class_pairs_cifar10",
+        "pairs of 1,000 classes", (s.plasticity_is_lost, s.curvature_is_lost),
+    ),
     Experiment("D.4", "Sharpness", (24,), "activations_mnist_shuffle", _MNIST, (s.sharpness_fails,)),
     Experiment(
         "E", "12,800 examples", (25,), "examples_12800", "30 seeds, 100 tasks", (s.linear_fails_with_more_examples,)
