@@ -18,11 +18,17 @@ _spare: list[np.ndarray] = []  # scratch between calls: fresh memory costs as mu
 
 @called
 def _gradient(w, q, factor, gradient, sums):
-    """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums."""
+    """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums.
+
+    The inner loop goes through slices from 0: `w[begin + i]` might be negative for all the compiler knows, and the loop
+    would not be vectorised.
+    """
     for begin in range(0, w.size, SUMS):
-        for i in range(min(SUMS, w.size - begin)):
-            away = np.float64(w[begin + i]) - np.float64(q[begin + i])
-            gradient[begin + i] = np.float32(factor * away)
+        end = min(begin + SUMS, w.size)
+        here, there, out = w[begin:end], q[begin:end], gradient[begin:end]
+        for i in range(here.size):
+            away = np.float64(here[i]) - np.float64(there[i])
+            out[i] = np.float32(factor * away)
             sums[i] += away * away
 
 
