@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastplast.figures.lines import Line, in_panel, lines_of, values_of
 from fastplast.figures.registry import Curves
 from fastplast.figures.results import Results, measured_at
-from fastplast.plots.bands import BAND, colour_of, draw_members, limits, line_style_of, member_curves
+from fastplast.plots.bands import band_look, colour_of, draw_members, limits, line_style_of, member_curves
 from fastplast.plots.columns import Axis, place
 from fastplast.plots.settings import phrase
 
@@ -221,7 +221,7 @@ def legend_of(results: Results, all_lines: Sequence[Sequence[Line]], band: bool 
         if not band:
             handle = Line2D([], [], color=colour, ls="", marker="o", ms=4)
         elif counts[-1] > 1:
-            handle = (Patch(color=colour, alpha=BAND, lw=0), handle)
+            handle = (Patch(**band_look(colour, counts[-1], len(by_label))), handle)
         entries.append((handle, f"{label} ({n}{f', {frozen} diverged ×' if frozen else ''})"))
     return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from fastplast.figures.over_tasks import BAND_WORDS, Drawn, axis_for, choices, d
 from fastplast.figures.registry import Explanations, StartEnd
 from fastplast.figures.results import Frame, Results
 from fastplast.plots.bands import colour_of, limits, member_curves
+from fastplast.plots.columns import Axis
 from fastplast.stats import EXPLANATIONS, Association, associate
 from fastplast.stats.explanations import column_of
 
@@ -57,14 +59,23 @@ def draw_explanations(figure: Figure, results: Results, spec: Explanations) -> D
             below.set_ylim(*limits(seen, False))
     axes[0][0].set_ylabel("$J_K$, mean error\nat task end")
     layers = sorted({column.rpartition("_")[2] for column in columns if "srank" in column})
+    named = [_named(EXPLANATIONS[name].label, axis) for name, (_, axis) in zip(names, placed)]
     sentences = [
         "Above: a dot for each member and the least-squares line of each activation, dashed where the 95% t interval "
-        "of its slope holds 0; signs of the slopes above the panel, in brackets likewise.",
+        "of its slope holds 0; signs of the slopes above the panel, in brackets likewise, a point where there is none.",
         f"Below: {BAND_WORDS[0].lower()}{BAND_WORDS[1:]}",
+        f"Vertical axes below: {'; '.join(named)}.",
         *([f"Stable ranks of layer {', '.join(layers)}."] if layers else []),
         *choices([{}], [lines]),
     ]
     return Drawn((_PANEL[0] * len(names), 2 * _PANEL[1]), _legend(results, spec.lines, lines), sentences)
+
+
+def _named(short: str, axis: Axis) -> str:
+    """What the short name of an explanation stands for, with its unit."""
+    long = re.sub(r" of \w+$", "", axis.label)  # the layer is said for all
+    words = short if long == short else f"{short}, {long}"
+    return f"{words} ({axis.unit})" if axis.unit else words
 
 
 def scatter(axes: Axes, means: Frame, name: str, field: str) -> list[Association]:

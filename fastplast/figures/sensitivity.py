@@ -8,7 +8,7 @@ from fastplast.figures.lines import colour_index, in_panel, values_of
 from fastplast.figures.over_tasks import Drawn, panels_of, title_of
 from fastplast.figures.registry import Sensitivity
 from fastplast.figures.results import Frame, Results
-from fastplast.plots.bands import BAND, colour_of, draw_members, limits
+from fastplast.plots.bands import BAND, band_look, colour_of, draw_members, limits
 from fastplast.plots.settings import phrase
 from fastplast.stats import mean_interval
 
@@ -104,5 +104,6 @@ def _legend(means: Frame, counts: dict[str, set[int]]) -> list[tuple[Any, str]]:
         line = Line2D([], [], color=colour, ls="--" if method == "none" else "-")
         n = f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]} to {found[-1]}"
         text = f"{phrase('method', method)} ({n}{'' if method == 'none' else ' at each strength'})"
-        entries.append(((Patch(color=colour, alpha=BAND, lw=0), line), text))
+        look = band_look(colour, found[-1], 1 if method == "none" else 3)
+        entries.append(((Patch(**look), line), text))
     return entries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastplast.stats import Interval, mean_interval
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAND = 0.22  # opacity
+_FEW = 4  # members up to which several bands are drawn by their edges
+_EDGE = {"alpha": 0.7, "lw": 0.7, "ls": ":"}
 _LINE_STYLES = ("-", "--", ":", "-.")
 _RASTER = 300  # thin lines from which on they are pixels in PDF and SVG, which would take megabytes
 
@@ -100,12 +102,34 @@ def draw_members(
             pixels = len(values) * settings > _RASTER
             thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
             axes.add_collection(thin)
-            # Bands of few members are as wide as the panel, and lie over each other.
-            opacity = BAND if len(values) > 4 else BAND / max(2, settings)
-            axes.fill_between(x, found.low, found.high, color=colour, alpha=opacity, lw=0, zorder=1.8)
+            look = band_look(colour, len(values), settings)
+            if "ls" in look:  # the edges without the ends, which would stand in the panel as vertical lines
+                edges = [np.column_stack([x, ends]) for ends in (found.low, found.high)]
+                axes.add_collection(LineCollection(edges, colors=colour, zorder=1.8, **_EDGE))
+                look = {"color": colour, "alpha": 0.03, "lw": 0}
+            axes.fill_between(x, found.low, found.high, **look, zorder=1.8)
         marker = "o" if len(x) <= 12 else None
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
     return tuple(part[np.isfinite(part)] for part in (values, found.low, found.high))
+
+
+def band_look(colour: str, members: int, settings: int) -> dict[str, Any]:
+    """How a band looks in a legend, and in a panel.
+
+    Bands of a few members are as wide as the panel and would lie over each other and over the lines: where there are
+    several they are dotted edges.
+
+    Args:
+        colour: of its line.
+        members: that it is of.
+        settings: how many bands are drawn in the panel.
+
+    Returns:
+        Properties of a patch.
+    """
+    if members > _FEW or settings < 2:
+        return {"color": colour, "alpha": BAND, "lw": 0}
+    return {"facecolor": "none", "edgecolor": colour, **_EDGE}
 
 
 def limits(seen: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.config import closest
 from fastplast.plots.bands import (
-    BAND,
+    band_look,
     colour_of,
     draw_members,
     first_divergence,
@@ -191,7 +191,8 @@ def _legend(data: _Data) -> list[tuple[Any, str]]:
         )
         line = Line2D([], [], color=colour_of(setting.colour))
         line.set(**look)
-        handle = (Patch(color=colour_of(setting.colour), alpha=BAND, lw=0), line) if n > 1 and look["ls"] else line
+        band = Patch(**band_look(colour_of(setting.colour), n, len(data.settings)))
+        handle = (band, line) if n > 1 and look["ls"] else line
         count = f"n = {n}" + (f", {frozen} diverged ×" if frozen else "")
         entries.append(
             (handle, f"{setting.label or 'mean'} ({count})" if setting.label or n > 1 else f"member ({count})")

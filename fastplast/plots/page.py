@@ -69,7 +69,7 @@ def finish(
     height = 0.3 + panels + legend_height + caption_height
     figure.set_size_inches(width, height)
     bottom = (legend_height + caption_height) / height
-    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - 0.3 / height))  # type: ignore[union-attr]
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - 0.3 / height), w_pad=0.07)  # type: ignore[union-attr]
     fitting = min(9.0, 130 * width / max(len(title), 1))
     figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=fitting)
     if labels:

@@ -71,6 +71,14 @@ def test_lines_are_means_with_bands_of_the_chosen_setting(folder, drawn, seeds):
     check_layout(page)
 
 
+@pytest.mark.parametrize(("seeds", "filled"), [(2, False), (5, True)])
+def test_bands_of_few_members_are_dotted_edges_and_cover_nothing(folder, drawn, seeds, filled):
+    path = run_of(folder, Use("activations-mnist_shuffle", ONE_RATE), seeds, learning_rate=1e-3)
+    page = drawn(1, runs=[path])
+    assert all((band.get_alpha() > 0.1) == filled for band in bands(page.axes[0]))
+    assert sum(isinstance(one, LineCollection) for one in page.axes[0].collections) == (4 if filled else 8)
+
+
 def test_step_sizes_are_chosen_on_seeds_that_are_not_drawn(drawn, folder):
     page = drawn(1, runs=[run_of(folder, Use("activations-mnist_shuffle"), 8)])
     assert legend(page) == [f"{name} (n = 5)" for name in FOUR]
@@ -111,6 +119,7 @@ def test_explanations_are_dots_with_a_line_for_each_activation(drawn):
     assert set(signs) <= {"+", "−", "0", "·"}
     assert all(len(bands(axes)) == 4 for axes in below)
     assert "Stable ranks of layer fc2." in words(page)
+    assert "update norm, mean absolute update (per parameter and update); " in words(page)
     assert "n = 4 above, 2 below" in legend(page)[0]
 
 
