@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from fastplast.config import ACTIVATIONS
 from fastplast.plots.columns import axis_of
 from fastplast.reports.reading import Results
+from fastplast.stats import least_squares
 
 EXPLANATIONS = (
     "hessian_srank",
@@ -27,32 +26,6 @@ EXPLANATIONS = (
     "dead_fraction",
 )
 _OF_LAYERS = ("weight_srank_", "feature_srank_")
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Line:
-    """A least-squares line through points (explanation, error).
-
-    Attributes:
-        r: Pearson's correlation; NaN if either does not vary.
-        low: lower end of its 95% interval; NaN with one member.
-        high: upper end, likewise.
-        slope: of the line.
-        intercept: of the line.
-        points: how many.
-        least: smallest value of the explanation.
-        most: largest value of the explanation.
-    """
-
-    r: float
-    low: float
-    high: float
-    slope: float
-    intercept: float
-    points: int
-    least: float
-    most: float
 
 
 def correlations(results: Results) -> list[dict[str, Any]]:
@@ -99,56 +72,3 @@ def activations(results: Results) -> dict[str, list[int]]:
     known = [name for name in ACTIVATIONS if (column == name).any()]
     others = sorted(set(column) - set(known))
     return {name: np.flatnonzero(column == name).tolist() for name in (*known, *others)}
-
-
-def least_squares(x: np.ndarray, y: np.ndarray) -> Line | None:
-    """The line, Pearson's correlation, and its percentile bootstrap interval over members.
-
-    Points of one member are not independent of each other, so members are drawn anew, not points.
-
-    Args:
-        x: `[M, K]`; NaN where there is no value.
-        y: `[M, K]`, likewise.
-
-    Returns:
-        The line; None with fewer than three points or where the explanation does not vary.
-    """
-    present = np.isfinite(x) & np.isfinite(y)
-    if present.sum() < 3 or np.ptp(x[present]) == 0:
-        return None
-    middle, spread, level = x[present].mean(), np.ptp(x[present]), y[present].mean()
-    u, v = np.where(present, (x - middle) / spread, 0.0), np.where(present, y - level, 0.0)
-    sums = np.stack([present.sum(1), u.sum(1), v.sum(1), (u * u).sum(1), (v * v).sum(1), (u * v).sum(1)], axis=1)
-    r, slope = _fit(sums.sum(0))
-    members = sums[sums[:, 0] > 0]
-    low = high = np.nan
-    if len(members) > 1 and np.isfinite(r):
-        drawn = _fit(_draws(len(members)) @ members)[0]
-        low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
-    slope = float(slope) / spread
-    least, most = x[present].min(), x[present].max()
-    return Line(
-        float(r),
-        float(low),
-        float(high),
-        slope,
-        float(level - slope * middle),
-        int(present.sum()),
-        float(least),
-        float(most),
-    )
-
-
-@lru_cache(maxsize=4)
-def _draws(n: int) -> np.ndarray:
-    """`[_RESAMPLES, n]`: how often each of n members is drawn."""
-    drawn = np.random.default_rng(0).integers(n, size=(_RESAMPLES, n)) + n * np.arange(_RESAMPLES)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n * _RESAMPLES).reshape(_RESAMPLES, n).astype(np.float64)
-
-
-def _fit(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation and slope from n, sum u, sum v, sum u², sum v², sum uv in the last axis."""
-    n, u, v, uu, vv, uv = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        covariance, variance, other = uv - u * v / n, uu - u * u / n, vv - v * v / n
-        return covariance / np.sqrt(variance * other), covariance / variance

@@ -4,6 +4,7 @@ from fastplast.stats.associations import Association, associate, associations
 from fastplast.stats.consistency import Consistency, consistency
 from fastplast.stats.explanations import EXPLANATIONS, Explanation, member_means
 from fastplast.stats.intervals import STATISTICS, Interval, bootstrap_interval, interquartile_mean, mean_interval
+from fastplast.stats.lines import Line, least_squares
 from fastplast.stats.paired import Paired, paired_difference
 from fastplast.stats.selection import Selection, select, split_seeds
 from fastplast.stats.within import task_correlations
@@ -15,6 +16,7 @@ __all__ = [
     "Consistency",
     "Explanation",
     "Interval",
+    "Line",
     "Paired",
     "Selection",
     "associate",
@@ -22,6 +24,7 @@ __all__ = [
     "bootstrap_interval",
     "consistency",
     "interquartile_mean",
+    "least_squares",
     "mean_interval",
     "member_means",
     "paired_difference",
