@@ -1,0 +1,62 @@
+"""Microseconds of one update of one member by network and modification, on every engine that serves it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from bench_training import orders, side_by_side
+
+from fastplast.config import Experiment
+from fastplast.engines.cpu import missing
+from fastplast.problems import make_task
+from fastplast.trainer import prepare
+
+CHANGES = {
+    "plain": {},
+    "crelu": {"activation": "crelu"},
+    "layer norm": {"layer_norm": True},
+    "dropout 0.1": {"dropout": 0.1},
+}
+ENGINES = ("cpu", "vmap")
+# Network to benchmark, members, updates per round.
+NETWORKS = {
+    "mlp": ("mnist_shuffle", 30, 8),
+    "cnn": ("cifar_shuffle", 30, 2),
+    "convnet": ("cifar_shuffle", 6, 1),
+}
+CHECKED = 3  # updates after which losses must be those of the vmap engine
+
+
+def provider(network: str, engine: str, change: dict):
+    """A run function of an engine, or None if it doesn't serve the network."""
+    problem, members, _ = NETWORKS[network]
+    e = Experiment(benchmark=problem, network=network, seeds=members, srank="off", engine="vmap", **change)
+    setup = prepare(e)
+    if engine == "cpu":
+        if missing(setup.group, torch.device("cpu")):
+            return None
+        setup = prepare(Experiment(**e.to_dict() | {"engine": "cpu"}))
+    task = make_task(setup.problem, 0)
+    return lambda order: setup.engine.run(setup.state, task, order).loss.numpy()
+
+
+def check(network: str, change: dict) -> None:
+    """An engine whose first losses are not those of the vmap engine gets no time."""
+    order = orders(NETWORKS[network][1], 0)[:, :CHECKED].contiguous()
+    found, truth = (provider(network, engine, change) for engine in ENGINES)
+    if found and truth:
+        np.testing.assert_allclose(found(order), truth(order), rtol=2e-4, err_msg=f"{network} {change} is wrong")
+
+
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_modifications(benchmark, network: str) -> None:
+    problem, members, updates = NETWORKS[network]
+    benchmark.group = f"{network} on {problem}, {members} members, batch 16, adam, by modification"
+    runs = {}
+    for name, change in CHANGES.items():
+        check(network, change)
+        for engine in ENGINES:
+            if run := provider(network, engine, change):
+                runs[f"{name}, engine {engine}"] = run
+    side_by_side(benchmark, runs, updates, dict.fromkeys(runs, members))
