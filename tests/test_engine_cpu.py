@@ -56,7 +56,11 @@ def mixed_trial(make_trial, network: str, activation: str, optimizer: str, **cha
 @pytest.mark.parametrize(("network", "activation", "optimizer"), list(product(NETWORKS, ELEMENTWISE, OPTIMIZERS)))
 def test_two_hundred_updates_with_every_method_equal_the_vmap_engine(network, activation, optimizer, make_trial):
     """To rounding errors, and to what training makes of them: of a last bit of the initial weights, for comparison."""
-    slow, disturbed = (mixed_trial(make_trial, network, activation, optimizer) for _ in range(2))
+    assert_equal_curves(*(mixed_trial(make_trial, network, activation, optimizer) for _ in range(2)))
+
+
+def assert_equal_curves(slow, disturbed) -> None:
+    """Trains a trial on both engines, and a copy whose initial weights are off by a last bit."""
     fast = with_cpu(slow)
     last_bit = torch.where(torch.arange(slow.group.layout.size) % 2 > 0, 1 + 2**-23, 1 - 2**-23)
     disturbed.state.params.mul_(last_bit)
@@ -78,9 +82,12 @@ def test_two_hundred_updates_with_every_method_equal_the_vmap_engine(network, ac
 @pytest.mark.parametrize(("network", "activation"), list(product(NETWORKS, ELEMENTWISE)))
 def test_gradients_equal_the_vmap_engine(network, activation, make_trial):
     """One step of plain gradient descent at rate 1 moves by the gradient."""
-    slow = mixed_trial(
-        make_trial, network, activation, "sgd", momentum=0.0, weight_decay=0.0, learning_rate=(1.0,), epochs=1
-    )
+    calm = {"momentum": 0.0, "weight_decay": 0.0, "learning_rate": (1.0,), "epochs": 1}
+    assert_equal_gradients(mixed_trial(make_trial, network, activation, "sgd", **calm))
+
+
+def assert_equal_gradients(slow) -> None:
+    """One step of a trial of gradient descent without momentum and decay, on both engines."""
     slow.group = replace(slow.group, hyper=slow.group.hyper._replace(learning_rate=torch.ones(4, dtype=torch.float64)))
     slow.engine = VmapEngine(slow.group, slow.state, torch.device("cpu"))
     fast = with_cpu(slow)
@@ -94,7 +101,11 @@ def test_gradients_equal_the_vmap_engine(network, activation, make_trial):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_one_update_equals_the_vmap_engine(network, optimizer, make_trial):
-    slow = mixed_trial(make_trial, network, "tanh", optimizer)
+    assert_equal_update(mixed_trial(make_trial, network, "tanh", optimizer))
+
+
+def assert_equal_update(slow) -> None:
+    """One update of a trial on both engines."""
     fast = with_cpu(slow)
     for trial in (slow, fast):
         trial.engine.run(trial.state, trial.task(1), trial.order(0, 1)[:, :1].contiguous())

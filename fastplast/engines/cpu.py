@@ -11,6 +11,7 @@ from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from torch import Tensor
 
+from fastplast import seeding
 from fastplast.config import ELEMENTWISE
 from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
 from fastplast.networks import Conv, ModuleNetwork, Network
@@ -31,12 +32,14 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it trains on the CPU, not on {device.type}"
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    if not any(isinstance(layer, Conv) for layer in group.network.layers):
+        return None
     if group.network.activation not in ELEMENTWISE:
-        return f"it has no kernel for {group.network.activation}"
+        return f"it has no kernel for {group.network.activation} in convolutions"
     if any(layer.norm for layer in group.network.layers):
-        return "it has no kernel for layer normalisation"
+        return "it has no kernel for layer normalisation in convolutions"
     if group.network.dropout:
-        return "it has no kernel for dropout"
+        return "it has no kernel for dropout in convolutions"
     if group.network.name == "convnet":
         return "it has no kernel for max pooling"
     return None
@@ -62,6 +65,9 @@ class CpuEngine:
         self.group, self.threads = group, threads
         self.pull = pull_of(group, state)
         self.layers = kernel_layers(group.network, group.reduction)
+        self._keys = None
+        if group.network.dropout:
+            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds])
 
     @property
     def notice(self) -> str | None:
@@ -90,6 +96,7 @@ class CpuEngine:
             self.group.decoupled,
             self.pull.anchor if self.pull.active else None,
             self.pull.ranked,
+            self._keys,
             self.threads,
         )
         return Accumulators(*sums)
@@ -118,9 +125,13 @@ def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLa
         One entry per layer.
     """
     layers: list[ConvLayer | DenseLayer] = []
-    for layer in network.layers:
+    for number, layer in enumerate(network.layers):
         weight, bias = network.layout[f"{layer.name}.weight"], network.layout[f"{layer.name}.bias"]
         place = {"weight": weight.offset, "bias": bias.offset}
+        if layer.norm:
+            place |= {f"norm_{part}": network.layout[f"{layer.name}.norm_{part}"].offset for part in ("scale", "shift")}
+        if network.dropout and layer.activated:
+            place |= {"dropout": network.dropout, "number": number}
         rule = {
             "activation": network.activation if layer.activated else "identity",
             "slope": network.slope,

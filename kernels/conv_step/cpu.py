@@ -38,6 +38,7 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
+    keys: Tensor | None = None,
     threads: int | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
@@ -62,6 +63,7 @@ def train(
         decoupled: whether weight decay shrinks the weights directly or enters the gradient.
         anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
         ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
+        keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
         threads: cores to use; None for all that this process may use.
 
     Returns:
@@ -77,7 +79,7 @@ def train(
         convolutions, tail = _check_layers(layers, params.shape[1], data)
         return _plan(convolutions, tail, batch)
 
-    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, threads, _TRAINERS)
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
 
 
 def evaluate(
@@ -115,7 +117,8 @@ def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> 
     layers = [*convolutions, *tail]
     return calls.Plan(
         network,
-        widths=[layer.outputs for layer in layers],
+        tail,
+        widths=[*(layer.outputs for layer in convolutions), *(layer.width for layer in tail)],
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: _scratch(convolutions, network, width, batch, size, largest),

@@ -6,8 +6,9 @@ import numpy as np
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import GROUP
 from fastplast_kernels.conv_step.step import layer_of, see
+from fastplast_kernels.mlp_step.evaluation import WHOLE
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
-from fastplast_kernels.mlp_step.step import OUTPUTS, D, Y, stride
+from fastplast_kernels.mlp_step.step import INPUTS, OUTPUTS, D, Y, stride
 from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
 BLOCK = GROUP  # examples at a time: their images stay in the second-level cache
@@ -32,7 +33,7 @@ def _keep_means(network, images, features, starts, member, first, examples, batc
 def _keep_features(network, values, features, starts, member, first, examples, batch):
     """Copies the activations of hidden dense layers to `[M, N, O]` blocks of a flat array."""
     for i in range(network.dense.layers.shape[0] - 1):
-        width, y = network.dense.layers[i, OUTPUTS], network.dense.layers[i, Y]
+        width, y = network.dense.layers[i + 1, INPUTS], network.dense.layers[i, Y]
         for b in range(batch):
             to = starts[network.convolutions.shape[0] + i] + (member * examples + first + b) * width
             start = y + b * stride(width)
@@ -53,7 +54,7 @@ def evaluate_members(network, arena, examples, loss, error, features, starts, co
             positions[:] = -1
             for b in range(min(BLOCK, count - first)):
                 positions[b] = first + b
-            batch = see(network, arena, examples, member, positions, scratch)
+            batch = see(network, arena, examples, member, positions, scratch, WHOLE)
             values = scratch.values
             lost, errors = softmax_cross_entropy(
                 values, top[Y], stride(top[OUTPUTS]), scratch.labels, values, top[D], batch, top[OUTPUTS], 1.0

@@ -90,7 +90,7 @@ def gradients(params: Tensor, layers: Sequence[Layer], x: Tensor, labels: Tensor
             d = (d @ w).view(values[i].shape)
         if i > 0:
             below = layers[i - 1]
-            d = d * ACTIVATIONS[below.activation][1](values[i], below.slope)
+            d = ACTIVATIONS[below.activation][1](d, values[i], below.slope)
     return grads, loss, error
 
 
@@ -109,6 +109,7 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
+    keys: Tensor | None = None,
 ) -> Tensor:
     """Trains members on minibatches in order, as `mlp_step.reference.train` does, changing the first five arguments.
 
@@ -127,6 +128,7 @@ def train(
         decoupled: whether weight decay shrinks the weights directly.
         anchor: `[M, P]`, see `mlp_step.reference.pull`.
         ranked: `[M]` bool, see `mlp_step.reference.pull`.
+        keys: `[M, 2]` int64, of the masks of dropout; None where no layer has any.
 
     Returns:
         `[4, M]` float64: sums of loss, error, mean |change| and Euclidean length of the change.

@@ -24,6 +24,7 @@ from fastplast_kernels.conv_step.conv import (
     times_derivative_row,
 )
 from fastplast_kernels.conv_step.tiles import GROUP, integers, merged
+from fastplast_kernels.dropout.cpu import Stream
 from fastplast_kernels.mlp_step import step as dense
 from fastplast_kernels.mlp_step.activations import times_derivative
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input
@@ -44,6 +45,7 @@ from fastplast_kernels.mlp_step.step import _DONE as DONE
 from fastplast_kernels.mlp_step.step import (
     OUTPUTS,
     PULL,
+    SCALE,
     SLOPE,
     SNAPSHOT_INTERVAL,
     WEIGHT,
@@ -52,6 +54,7 @@ from fastplast_kernels.mlp_step.step import (
     Y,
     _restore,
     _save,
+    backward_input,
     forward,
     gather,
     stride,
@@ -141,8 +144,8 @@ def _convolve(network, params, row, scratch, group):
 
 
 @called
-def see(network, arena, examples, member, positions, scratch):
-    """Gathers a minibatch and runs the convolutions and dense layers; returns the number of examples."""
+def see(network, arena, examples, member, positions, scratch, stream):
+    """Gathers a minibatch and runs all layers, dropout with masks of ``stream``; returns the number of examples."""
     zero, row, inputs = np.int64(0), member * arena.size, stride(examples.scale.shape[0])
     first, last = layer_of(network, zero, zero), layer_of(network, network.convolutions.shape[0] - 1, zero)
     flat, images, values = pointer(scratch.inputs), pointer(scratch.images), pointer(scratch.values)
@@ -156,7 +159,7 @@ def see(network, arena, examples, member, positions, scratch):
         interleave(flat, b * inputs, inputs, first.channels, pixels, images, group + first.x, first.x_pixel)
         _convolve(network, arena.params, row, scratch, group)
         deinterleave(images, group + last.y, last.y_pixel, last.outputs, area, values, x + b * width, width)
-    forward(network.dense, arena.params, row, scratch.values, batch)
+    forward(network.dense, arena.params, row, scratch.values, batch, stream)
     return batch
 
 
@@ -232,24 +235,10 @@ def _build_update(update: Callable) -> Callable:
     return update_convolution
 
 
-@merged
-def _backward_dense(network, i, arena, row, batch, scratch):
-    """Gradient with respect to the outputs of the layer below dense layer i, before the activation."""
-    if i == 0:
-        _back_to_images(network, arena, row, batch, scratch)
-        return
-    layer, below, values = network.dense.layers[i], network.dense.layers[i - 1], scratch.values
-    dense_backward_input(
-        arena.params, row + layer[WEIGHT], values, layer[D], stride(layer[OUTPUTS]),
-        values, below[D], stride(below[OUTPUTS]), batch, below[OUTPUTS], layer[OUTPUTS],
-    )  # fmt: skip
-    code, slope, length = below[dense.ACTIVATION], network.dense.factors[i - 1, SLOPE], batch * stride(below[OUTPUTS])
-    times_derivative(code, slope, values, below[Y], values, below[D], length)
-
-
 def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
     plain, regularised = build_dense_update(rule, regularised=False), build_dense_update(rule, regularised=True)
     dense_plain, dense_regularised = dense._build_layer_update(plain), dense._build_layer_update(regularised)
+    dense_norm = dense._build_norm_update(regularised)
     conv_plain, conv_regularised = _build_update(plain), _build_update(regularised)
 
     @merged
@@ -261,7 +250,8 @@ def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
             finite nothing has been changed; where the update is not, everything has.
         """
         row, tail = member * arena.size, network.dense
-        batch = see(network, arena, examples, member, run.order[member, s], scratch)
+        stream = Stream(run.keys[member, 0], run.keys[member, 1], number - 1)
+        batch = see(network, arena, examples, member, run.order[member, s], scratch, stream)
         hyper, values = run.hyper[member], scratch.values
         scale = coefficients(hyper, number, scratch.coefficients)
         decay_coefficients(hyper, run.decoupled, scale, scratch.coefficients)
@@ -275,7 +265,14 @@ def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
         l1, l2 = 0.0, 0.0
         pulled = hyper[STRENGTH] != 0.0 or hyper[WEIGHT_DECAY] != 0.0
         for i in range(tail.layers.shape[0] - 1, -1, -1):
-            _backward_dense(network, i, arena, row, batch, scratch)
+            if tail.layers[i, SCALE] >= 0:
+                sums = dense_norm(tail, i, arena, row, scratch, batch)
+                l1 += sums[0]
+                l2 += sums[1]
+            if i > 0:
+                backward_input(tail, i, arena.params, row, values, batch)
+            else:
+                _back_to_images(network, arena, row, batch, scratch)
             if pulled:
                 sums = dense_regularised(tail, i, arena, row, run, member, scratch, scale, batch)
             else:

@@ -1,6 +1,7 @@
 """Activation functions of a vector, and their derivatives from the value of the function.
 
-An activation is a number in `CODES` and a line in each of the two tables below it.
+An activation is a number in `CODES` and a line in each of the two functions below it; that of CReLU, which gives two
+values for one, is in `modifications`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fastplast_kernels.mlp_step.simd import (
     where_positive,
 )
 
-CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
+CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "crelu": 4}
 _IDENTITY, _RELU, _LEAKY_RELU, _TANH = range(4)
 
 

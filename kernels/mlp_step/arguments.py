@@ -126,7 +126,43 @@ def check_layers(layers: Sequence[DenseLayer], size: int, width: int) -> None:
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got weight at {layer.weight}. Check P.")
         if layer.bias + layer.outputs > size:
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got bias at {layer.bias}. Check P.")
-        width = layer.outputs
+        _check_modifications(i, layer, size, last=i == len(layers) - 1)
+        width = layer.width
+
+
+def _check_modifications(i: int, layer: DenseLayer, size: int, last: bool) -> None:
+    norm = (layer.norm_scale, layer.norm_shift)
+    if norm != (-1, -1) and (min(norm) < 0 or max(norm) + layer.outputs > size):
+        raise ValueError(f"layer {i} must lie in a row of {size} floats: got norm at {norm}. Pass both, or -1 twice.")
+    if not 0 <= layer.dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1: got {layer.dropout}. Pass 0 for none.")
+    if last and (layer.dropout or layer.width != layer.outputs):
+        got = f"dropout {layer.dropout}, activation {layer.activation!r}"
+        raise ValueError(f"the last layer must give logits: got {got}. Pass neither dropout nor crelu there.")
+
+
+def check_keys(keys: Tensor | None, layers: Sequence[DenseLayer], members: int) -> Tensor:
+    """Checks the keys of the members' masks of dropout.
+
+    Args:
+        keys: `[M, 2]` int64, low and high 32 bits; or None.
+        layers: of the network.
+        members: M.
+
+    Returns:
+        The keys; zeros for None.
+
+    Raises:
+        TypeError: if they are no int64.
+        ValueError: if they have another shape, more than 32 bits, or are None and a layer has dropout.
+    """
+    if keys is None:
+        if any(layer.dropout for layer in layers):
+            raise ValueError("keys must be given where a layer has dropout: got None. Pass one [M, 2] for each member.")
+        return torch.zeros(members, 2, dtype=torch.int64)
+    check("keys", keys, (members, 2), torch.int64)
+    _check_range("keys", keys, 0, 1 << 32)
+    return keys
 
 
 def check_data(data: Data, members: int, classes: int) -> None:

@@ -15,6 +15,7 @@ from fastplast_kernels.mlp_step.arguments import (
     available_cores,
     check,
     check_data,
+    check_keys,
     check_order,
     examples,
 )
@@ -28,13 +29,15 @@ class Plan(NamedTuple):
 
     Attributes:
         network: tables of the layers, for the kernel.
-        widths: outputs of every layer.
+        layers: input to output.
+        widths: activations of every layer.
         count: true parameters of a member.
         largest: weights in the largest matrix.
         scratch: from P and the weights to be ranked at a time to the memory of one thread.
     """
 
     network: Any
+    layers: Sequence[Any]
     widths: Sequence[int]
     count: int
     largest: int
@@ -51,6 +54,7 @@ def train(
     decoupled: bool,
     anchor: Tensor | None,
     ranked: Tensor | None,
+    keys: Tensor | None,
     threads: int | None,
     trainers: Mapping[str, Callable],
 ) -> Sums:
@@ -66,6 +70,7 @@ def train(
         decoupled: kind of weight decay.
         anchor: `[M, P]` or None.
         ranked: `[M]` or None.
+        keys: `[M, 2]` or None.
         threads: cores to use; None for all that this process may use.
         trainers: optimiser to kernel.
 
@@ -89,6 +94,7 @@ def train(
         check(name, tensor, (members,), dtype)
     order = order.contiguous()
     plan = make_plan(order.shape[2])
+    keys = check_keys(keys, plan.layers, members)
     check_data(data, members, plan.widths[-1])
     check_order(order, members, data.rows.shape[1])
     if optimizer not in trainers:
@@ -97,7 +103,7 @@ def train(
         raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
     sums = torch.zeros(members, 4, dtype=torch.float64)
     before, table = steps.clone(), torch.stack([value.double() for value in hyper], dim=1)
-    run = Run(*(x.numpy() for x in (order, table, ranked, steps, diverged, sums)), decoupled)
+    run = Run(*(x.numpy() for x in (order, table, ranked, keys, steps, diverged, sums)), decoupled)
     moments, targets = v if optimizer != "sgd" else m, params if anchor is None else anchor
     arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
     threads = min(members, threads or available_cores())

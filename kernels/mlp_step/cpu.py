@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from fastplast_kernels.mlp_step.activations import CODES
 from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.rules import NUM_COEFFICIENTS
+from fastplast_kernels.mlp_step.simd import LANES
 from fastplast_kernels.update import Hyperparameters
 from fastplast_kernels.wasserstein.cpu import new_scratch
 from torch import Tensor
@@ -32,6 +34,7 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
+    keys: Tensor | None = None,
     threads: int | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
@@ -54,6 +57,7 @@ def train(
         decoupled: whether weight decay shrinks the weights directly or enters the gradient.
         anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
         ranked: `[M]` bool, members whose anchor holds the sorted targets of each weight matrix, dealt out by rank.
+        keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
         threads: cores to use; None for all that this process may use.
 
     Returns:
@@ -69,13 +73,13 @@ def train(
         check_layers(layers, params.shape[1], data.scale.numel())
         return _plan(layers, batch)
 
-    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, threads, _TRAINERS)
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
 
 
 def evaluate(
     params: Tensor, layers: Sequence[DenseLayer], data: Data, features: bool = True, threads: int | None = None
 ) -> Evaluation:
-    """Loss, error and features of members over all `N` examples of their task.
+    """Loss, error and features of members over all `N` examples of their task; nothing is dropped.
 
     Args:
         params: `[M, P]` float32, contiguous.
@@ -93,6 +97,7 @@ def evaluate(
     """
     check("params", params, tuple(params.shape), torch.float32)
     check_layers(layers, params.shape[1], data.scale.numel())
+    layers = [replace(layer, dropout=0.0) for layer in layers]
     return calls.evaluate(params, _plan(layers, evaluation.BLOCK), data, features, threads, evaluation.evaluate_members)
 
 
@@ -100,7 +105,8 @@ def _plan(layers: Sequence[DenseLayer], batch: int) -> calls.Plan:
     network, width = places(layers, batch)
     return calls.Plan(
         network,
-        widths=[layer.outputs for layer in layers],
+        layers,
+        widths=[layer.width for layer in layers],
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: new_memory(width, layers[0].inputs, batch, size, largest),
@@ -117,18 +123,28 @@ def places(layers: Sequence[DenseLayer], batch: int) -> tuple[step.Network, int]
     Returns:
         Tables of the network, and how many floats it takes.
     """
+    end = 0
 
-    def padded(width: int) -> int:
-        return -(-width // step.STRIDE) * step.STRIDE * batch
+    def place(floats: int) -> int:
+        nonlocal end
+        start, end = end, end + -(-floats // step.STRIDE) * step.STRIDE
+        return start
 
-    rows, x = [], 0
-    end = padded(layers[0].inputs)
+    def rows(width: int) -> int:
+        return place(-(-width // step.STRIDE) * step.STRIDE * batch)
+
+    table, x = [], rows(layers[0].inputs)
     for layer in layers:
-        y, d = end, end + padded(layer.outputs)
-        rows.append((layer.inputs, layer.outputs, layer.weight, layer.bias, CODES[layer.activation], x, y, d))
-        x, end = y, d + padded(layer.outputs)
-    factors = np.array([(layer.slope, layer.pull) for layer in layers], np.float64)
-    return step.Network(np.array(rows, np.int64), factors), end
+        z, d = rows(layer.outputs), rows(layer.outputs)
+        y, g = (z, d) if layer.width == layer.outputs else (rows(layer.width), rows(layer.width))
+        kept = (rows(layer.outputs), place(batch)) if layer.normed else (0, 0)
+        mask = place(layer.width * batch + LANES) if layer.dropout else 0
+        sizes = (layer.inputs, layer.outputs, layer.weight, layer.bias, CODES[layer.activation])
+        norm = (layer.norm_scale, layer.norm_shift)
+        table.append((*sizes, x, y, d, z, g, *norm, *kept, mask, layer.number))
+        x = rows(layer.width) if layer.dropout else y
+    factors = np.array([(layer.slope, layer.pull, layer.dropout) for layer in layers], np.float64)
+    return step.Network(np.array(table, np.int64), factors), end
 
 
 def new_memory(width: int, inputs: int, batch: int, size: int, largest: int) -> step.Scratch:

@@ -3,28 +3,45 @@
 Forward, with h_0 = x and for each layer l: z_l = h_{l-1} W_l' + b_l, h_l = f(z_l). Backward, with D_l the gradient of
 the mean cross-entropy with respect to z_l: D_L = (softmax(z_L) - onehot) / B, D_{l-1} = (D_l W_l) f'(z_{l-1}), and
 dW_l = D_l' h_{l-1}, db_l = sum_b D_l. All of it for `M` members at once.
+
+Where a layer is normalised, f sees s u + t with u = (z - mean(z)) r, r = 1 / sqrt(var(z) + epsilon) over its outputs
+(Ba, Kiros, Hinton, "Layer normalization", 2016). With E the gradient with respect to that: ds = sum_b E u,
+dt = sum_b E, and with G = E s, D = r (G - mean(G) - u mean(G u)). Dropout multiplies h, and the gradient that comes
+back to it, by a mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
-from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.dropout.reference import dropout_mask
+from fastplast_kernels.mlp_step.layers import NORM_EPSILON, DenseLayer
 from fastplast_kernels.update import Hyperparameters, pull_gradient, update
 from fastplast_kernels.wasserstein.reference import target as ranked_target
 from torch import Tensor
 from torch.nn import functional
 
-# Name to the function of (z, slope), and its derivative from (h, slope) where h is the function's value.
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[Tensor, float], Tensor]]] = {
-    "identity": (lambda z, slope: z, lambda h, slope: torch.ones_like(h)),
-    "relu": (lambda z, slope: torch.relu(z), lambda h, slope: (h > 0).to(h.dtype)),
+Masks = Sequence[Tensor | None]
+
+
+def _crelu_gradient(d: Tensor, h: Tensor, slope: float) -> Tensor:
+    above, below = (d * (h > 0)).chunk(2, 2)
+    return above - below
+
+
+# Name to the function of (z, slope), and the gradient before it from (gradient after it, its value, slope). Units are
+# the third axis.
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[Tensor, Tensor, float], Tensor]]] = {
+    "identity": (lambda z, slope: z, lambda d, h, slope: d),
+    "relu": (lambda z, slope: torch.relu(z), lambda d, h, slope: d * (h > 0)),
     "leaky_relu": (
         lambda z, slope: torch.where(z > 0, z, slope * z),
-        lambda h, slope: torch.where(h > 0, torch.ones_like(h), slope),
+        lambda d, h, slope: torch.where(h > 0, d, slope * d),
     ),
-    "tanh": (lambda z, slope: torch.tanh(z), lambda h, slope: 1 - h * h),
+    "tanh": (lambda z, slope: torch.tanh(z), lambda d, h, slope: d * (1 - h * h)),
+    "crelu": (lambda z, slope: torch.cat((torch.relu(z), torch.relu(-z)), 2), _crelu_gradient),
 }
 
 
@@ -40,25 +57,65 @@ def bias_of(params: Tensor, layer: DenseLayer) -> Tensor:
     return params[:, layer.bias : layer.bias + layer.outputs]
 
 
-def activations(params: Tensor, layers: Sequence[DenseLayer], x: Tensor) -> list[Tensor]:
+def _row(params: Tensor, at: int, layer: DenseLayer) -> Tensor:
+    """One number per output `[M, O]`, a view of the arena."""
+    return params[:, at : at + layer.outputs]
+
+
+class Values(NamedTuple):
+    """What a layer computes: its inputs, the normalised outputs u and factors r where it is normalised, activations."""
+
+    inputs: Tensor
+    standard: Tensor | None
+    factor: Tensor | None
+    activations: Tensor
+
+
+def _forward(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, masks: Masks | None) -> list[Values]:
+    kept: list[Values] = []
+    for layer, mask in zip(layers, masks or [None] * len(layers)):
+        z = torch.baddbmm(bias_of(params, layer)[:, None], x, weight_of(params, layer).transpose(1, 2))
+        standard = factor = None
+        if layer.normed:
+            factor = (z.var(2, correction=0, keepdim=True) + NORM_EPSILON).rsqrt()
+            standard = (z - z.mean(2, keepdim=True)) * factor
+            scale, shift = (_row(params, at, layer)[:, None] for at in (layer.norm_scale, layer.norm_shift))
+            z = scale * standard + shift
+        h = ACTIVATIONS[layer.activation][0](z, layer.slope)
+        kept.append(Values(x, standard, factor, h))
+        x = h if mask is None else h * mask.to(h.dtype)
+    return kept
+
+
+def activations(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, masks: Masks | None = None) -> list[Tensor]:
     """The input and the outputs of all layers.
 
     Args:
         params: `[M, P]`.
         layers: input to output.
         x: `[M, B, I]`.
+        masks: of dropout, one per layer, `[M, B, width]` or None; None for none.
 
     Returns:
-        L + 1 tensors `[M, B, O]`, the last one the logits.
+        L + 1 tensors `[M, B, width]`, before dropout, the last one the logits.
     """
-    values = [x]
-    for layer in layers:
-        z = torch.baddbmm(bias_of(params, layer)[:, None], values[-1], weight_of(params, layer).transpose(1, 2))
-        values.append(ACTIVATIONS[layer.activation][0](z, layer.slope))
-    return values
+    return [x, *(values.activations for values in _forward(params, layers, x, masks))]
 
 
-def gradients(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _norm_gradients(params: Tensor, layer: DenseLayer, values: Values, d: Tensor, grads: Tensor) -> Tensor:
+    """Fills the gradients of scale and shift, and takes the gradient through the normalisation."""
+    u, r = values.standard, values.factor
+    assert u is not None  # the layer is normalised
+    assert r is not None
+    _row(grads, layer.norm_scale, layer).copy_((d * u).sum(1))
+    _row(grads, layer.norm_shift, layer).copy_(d.sum(1))
+    g = d * _row(params, layer.norm_scale, layer)[:, None]
+    return r * (g - g.mean(2, keepdim=True) - u * (g * u).mean(2, keepdim=True))
+
+
+def gradients(
+    params: Tensor, layers: Sequence[DenseLayer], x: Tensor, labels: Tensor, masks: Masks | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the mean cross-entropy of a minibatch.
 
     Args:
@@ -66,23 +123,45 @@ def gradients(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, labels: T
         layers: input to output.
         x: `[M, B, I]`.
         labels: `[M, B]` int64.
+        masks: of dropout, one per layer, `[M, B, width]` or None; None for none.
 
     Returns:
         The gradient `[M, P]`, zero on padding; the loss `[M]`; the misclassified fraction `[M]` float64.
     """
-    values, grads = activations(params, layers, x), torch.zeros_like(params)
-    logits = values[-1]
+    kept, grads = _forward(params, layers, x, masks), torch.zeros_like(params)
+    logits = kept[-1].activations
     loss = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
     error = (logits.argmax(2) != labels).double().mean(1)
     onehot = functional.one_hot(labels, logits.shape[2])
     d = (logits.softmax(2) - onehot) / labels.shape[1]
     for i in reversed(range(len(layers))):
-        weight_of(grads, layers[i]).copy_(d.transpose(1, 2) @ values[i])
-        bias_of(grads, layers[i]).copy_(d.sum(1))
-        if i > 0:
-            below = layers[i - 1]
-            d = (d @ weight_of(params, layers[i])) * ACTIVATIONS[below.activation][1](values[i], below.slope)
+        layer, values, mask = layers[i], kept[i], masks[i] if masks else None
+        d = d if mask is None else d * mask.to(d.dtype)
+        d = ACTIVATIONS[layer.activation][1](d, values.activations, layer.slope)
+        if layer.normed:
+            d = _norm_gradients(params, layer, values, d, grads)
+        weight_of(grads, layer).copy_(d.transpose(1, 2) @ values.inputs)
+        bias_of(grads, layer).copy_(d.sum(1))
+        d = d @ weight_of(params, layer)
     return grads, loss, error
+
+
+def dropout_masks(layers: Sequence[DenseLayer], keys: Tensor, steps: Tensor, batch: int) -> list[Tensor | None]:
+    """The masks of an update.
+
+    Args:
+        layers: input to output.
+        keys: `[M, 2]` int64, of `dropout.dropout_mask`.
+        steps: `[M]` int64, updates made so far.
+        batch: B.
+
+    Returns:
+        `[M, B, width]` for each layer with dropout, None for the others.
+    """
+    return [
+        dropout_mask(keys, steps, layer.number, (batch, layer.width), layer.dropout) if layer.dropout else None
+        for layer in layers
+    ]
 
 
 def pull(
@@ -124,6 +203,7 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
+    keys: Tensor | None = None,
 ) -> Tensor:
     """Trains members on minibatches in order, changing the first five arguments in place.
 
@@ -144,6 +224,7 @@ def train(
         decoupled: whether weight decay shrinks the weights directly.
         anchor: `[M, P]`, see `pull`.
         ranked: `[M]` bool, see `pull`.
+        keys: `[M, 2]` int64, of the masks of dropout; None where no layer has any.
 
     Returns:
         `[4, M]` float64: sums of loss, error, mean |change| and Euclidean length of the change.
@@ -153,7 +234,8 @@ def train(
     for s in range(order.shape[1]):
         positions = order[:, s, : int((order[0, s] >= 0).sum())]
         x = inputs(positions)
-        grads, loss, error = gradients(params.to(x.dtype), layers, x, labels.gather(1, positions))
+        masks = None if keys is None else dropout_masks(layers, keys, steps, positions.shape[1])
+        grads, loss, error = gradients(params.to(x.dtype), layers, x, labels.gather(1, positions), masks)
         grads = grads.to(params.dtype)
         if anchor is not None:
             grads = grads + pull(params, layers, hyper.strength, anchor, ranked)

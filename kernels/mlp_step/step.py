@@ -11,9 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 from fastplast_kernels.compilation import called, compiled, merged
-from fastplast_kernels.mlp_step.activations import activate, times_derivative
+from fastplast_kernels.dropout.cpu import Stream, fill_mask
+from fastplast_kernels.mlp_step.activations import CODES, activate, times_derivative
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
+from fastplast_kernels.mlp_step.modifications import (
+    concatenated_relu,
+    concatenated_relu_backward,
+    standardise,
+    standardise_backward,
+    times_mask,
+)
 from fastplast_kernels.mlp_step.rules import (
     STRENGTH,
     WEIGHT_DECAY,
@@ -26,20 +34,23 @@ from fastplast_kernels.mlp_step.rules import (
 from fastplast_kernels.wasserstein.cpu import rank_target
 from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 
-# Columns of `Network.layers`. X and Y are where a layer's inputs and outputs lie in `Scratch.values`, D where the
-# gradient with respect to its outputs before the activation does.
-INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, X, Y, D = range(8)
-# Columns of `Network.factors`: slope of the activation, c of the pull.
-SLOPE, PULL = range(2)
+# Columns of `Network.layers`. X and Y are where a layer's inputs and activations lie in `Scratch.values`, Z where its
+# outputs before the activation do, D and G where the gradients with respect to Z and Y do. Only with CReLU are Z and Y,
+# D and G two places. SCALE and SHIFT are the parameters of layer normalisation or -1, STANDARD and FACTOR what it keeps
+# for the way back. MASK is where the mask of dropout lies, NUMBER that of the hidden layer in the masks' streams.
+INPUTS, OUTPUTS, WEIGHT, BIAS, ACTIVATION, X, Y, D, Z, G, SCALE, SHIFT, STANDARD, FACTOR, MASK, NUMBER = range(16)
+# Columns of `Network.factors`: slope of the activation, c of the pull, rate of dropout.
+SLOPE, PULL, DROPOUT = range(3)
 
 STRIDE = 16  # activations of an example start at multiples of this many floats: 64 bytes, a cache line
 SNAPSHOT_INTERVAL = 256  # steps between copies of a member's state; see `_train_member`
 
 _DONE, _BAD_LOSS, _BAD_UPDATE = range(3)
+_CRELU = CODES["crelu"]
 
 
 class Network(NamedTuple):
-    """Layers of a member, input to output: `[L, 8]` int64 and `[L, 2]` float64."""
+    """Layers of a member, input to output: `[L, 16]` int64 and `[L, 3]` float64."""
 
     layers: np.ndarray
     factors: np.ndarray
@@ -68,11 +79,15 @@ class Examples(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is done, and what comes of it: order `[M, S, B]`, hyper `[M, 7]`, sums `[M, 4]`, the others `[M]`."""
+    """What is done, and what comes of it.
+
+    Order is `[M, S, B]`, hyper `[M, 7]`, keys of dropout `[M, 2]`, sums `[M, 4]`, the others `[M]`.
+    """
 
     order: np.ndarray
     hyper: np.ndarray
     ranked: np.ndarray
+    keys: np.ndarray
     steps: np.ndarray
     diverged: np.ndarray
     sums: np.ndarray
@@ -122,27 +137,49 @@ def gather(examples, member, positions, scratch):
 
 
 @called
-def forward(network, params, row, values, batch):
-    """Activations of all layers, the last one's being the logits."""
+def forward(network, params, row, values, batch, stream):
+    """Activations of all layers, the last one's being the logits; ``stream`` is that of the masks of dropout."""
     for i in range(network.layers.shape[0]):
         layer = network.layers[i]
-        inputs, outputs = layer[INPUTS], layer[OUTPUTS]
-        weight, bias = row + layer[WEIGHT], row + layer[BIAS]
+        inputs, outputs, z = layer[INPUTS], layer[OUTPUTS], layer[Z]
         dense_forward(
-            params,
-            weight,
-            bias,
-            values,
-            layer[X],
-            stride(inputs),
-            values,
-            layer[Y],
-            stride(outputs),
-            batch,
-            inputs,
-            outputs,
+            params, row + layer[WEIGHT], row + layer[BIAS], values, layer[X], stride(inputs),
+            values, z, stride(outputs), batch, inputs, outputs,
+        )  # fmt: skip
+        if layer[SCALE] >= 0:
+            scale, shift = row + layer[SCALE], row + layer[SHIFT]
+            standardise(
+                values, z, stride(outputs), layer[STANDARD], layer[FACTOR], params, scale, shift, batch, outputs
+            )
+        if layer[ACTIVATION] == _CRELU:
+            concatenated_relu(values, z, stride(outputs), layer[Y], stride(2 * outputs), batch, outputs)
+        else:
+            activate(layer[ACTIVATION], network.factors[i, SLOPE], values, z, batch * stride(outputs))
+        if network.factors[i, DROPOUT] > 0.0:
+            above = network.layers[i + 1]
+            width = above[INPUTS]
+            fill_mask(stream, layer[NUMBER], network.factors[i, DROPOUT], values, layer[MASK], batch * width)
+            times_mask(values, layer[Y], layer[MASK], above[X], stride(width), batch, width)
+
+
+@called
+def backward_input(network, i, params, row, values, batch):
+    """Gradient with respect to what layer i - 1 gives its activation, from that with respect to Z of layer i."""
+    layer, below = network.layers[i], network.layers[i - 1]
+    inputs, outputs = layer[INPUTS], below[OUTPUTS]
+    dense_backward_input(
+        params, row + layer[WEIGHT], values, layer[D], stride(layer[OUTPUTS]),
+        values, below[G], stride(inputs), batch, inputs, layer[OUTPUTS],
+    )  # fmt: skip
+    if network.factors[i - 1, DROPOUT] > 0.0:
+        times_mask(values, below[G], below[MASK], below[G], stride(inputs), batch, inputs)
+    if below[ACTIVATION] == _CRELU:
+        concatenated_relu_backward(
+            values, below[Y], below[G], stride(inputs), below[D], stride(outputs), batch, outputs
         )
-        activate(layer[ACTIVATION], network.factors[i, SLOPE], values, layer[Y], batch * stride(outputs))
+    else:
+        slope = network.factors[i - 1, SLOPE]
+        times_derivative(below[ACTIVATION], slope, values, below[Y], values, below[D], batch * stride(inputs))
 
 
 @called
@@ -159,13 +196,32 @@ def _restore(arena, member, snapshot):
         arena.params[first + i], arena.m[first + i], arena.v[first + i] = snapshot[0, i], snapshot[1, i], snapshot[2, i]
 
 
+def _build_vector_update(update: Callable) -> Callable:
+    @merged
+    def update_vector(arena, at, scratch, x, x_stride, batch, count):
+        """Updates numbers of one per output, whose gradients are sums over the examples of values from x on.
+
+        They are a weight matrix [1, O] whose inputs are those values, and whose own gradient is 1. With literals in the
+        call the update would be compiled once more.
+        """
+        zero, single = np.int64(0), np.int64(1)
+        return update(
+            arena.params, arena.m, arena.v, at, arena.params, at, scratch.coefficients, np.float32(0.0),
+            scratch.values, x, x_stride, scratch.one, zero, zero, batch, count, single,
+        )  # fmt: skip
+
+    return update_vector
+
+
 def _build_layer_update(update: Callable) -> Callable:
+    update_vector = _build_vector_update(update)
+
     @merged
     def update_layer(network, i, arena, row, run, member, scratch, scale, batch):
         """Updates weights and bias of a layer whose D is filled; returns the sums of |change| and of its squares."""
         layer = network.layers[i]
         inputs, outputs, d_stride = layer[INPUTS], layer[OUTPUTS], stride(layer[OUTPUTS])
-        weight, bias, values, c = row + layer[WEIGHT], row + layer[BIAS], scratch.values, scratch.coefficients
+        weight, values, c = row + layer[WEIGHT], scratch.values, scratch.coefficients
         strength = run.hyper[member, STRENGTH]
         anchor, target = arena.anchor, weight
         if strength == 0.0:
@@ -180,16 +236,29 @@ def _build_layer_update(update: Callable) -> Callable:
             arena.params, arena.m, arena.v, weight, anchor, target, c, pull,
             values, layer[X], stride(inputs), values, layer[D], d_stride, batch, inputs, outputs,
         )  # fmt: skip
-        # A bias is a weight matrix [1, O] whose inputs are the gradients D, and whose own gradient is 1. With literals
-        # in the call the update would be compiled once more.
-        zero, single = np.int64(0), np.int64(1)
-        bias_l1, bias_l2 = update(
-            arena.params, arena.m, arena.v, bias, arena.params, bias, c, np.float32(0.0),
-            values, layer[D], d_stride, scratch.one, zero, zero, batch, outputs, single,
-        )  # fmt: skip
+        bias_l1, bias_l2 = update_vector(arena, row + layer[BIAS], scratch, layer[D], d_stride, batch, outputs)
         return l1 + bias_l1, l2 + bias_l2
 
     return update_layer
+
+
+def _build_norm_update(update: Callable) -> Callable:
+    update_vector = _build_vector_update(update)
+
+    @called
+    def update_norm(network, i, arena, row, scratch, batch):
+        """Takes D of a normalised layer through the normalisation, and updates its parameters; sums as above."""
+        layer = network.layers[i]
+        outputs, scale, shift = layer[OUTPUTS], row + layer[SCALE], row + layer[SHIFT]
+        width = stride(outputs)
+        l1, l2 = update_vector(arena, shift, scratch, layer[D], width, batch, outputs)
+        standardise_backward(
+            scratch.values, layer[D], width, layer[STANDARD], layer[FACTOR], arena.params, scale, batch, outputs
+        )
+        scale_l1, scale_l2 = update_vector(arena, scale, scratch, layer[STANDARD], width, batch, outputs)
+        return l1 + scale_l1, l2 + scale_l2
+
+    return update_norm
 
 
 def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
@@ -202,8 +271,9 @@ def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
     Returns:
         A function for kernels.
     """
-    plain = _build_layer_update(build_dense_update(rule, regularised=False))
-    regularised = _build_layer_update(build_dense_update(rule, regularised=True))
+    plain_update, regularised_update = (build_dense_update(rule, regularised) for regularised in (False, True))
+    plain, regularised = _build_layer_update(plain_update), _build_layer_update(regularised_update)
+    norm = _build_norm_update(regularised_update)  # without decay the same, and not worth compiling both
 
     @called
     def step(network, arena, examples, run, member, s, number, scratch):
@@ -215,7 +285,8 @@ def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
         """
         row, last = member * arena.size, network.layers.shape[0] - 1
         batch = gather(examples, member, run.order[member, s], scratch)
-        forward(network, arena.params, row, scratch.values, batch)
+        stream = Stream(run.keys[member, 0], run.keys[member, 1], number - 1)
+        forward(network, arena.params, row, scratch.values, batch, stream)
         hyper = run.hyper[member]
         scale = coefficients(hyper, number, scratch.coefficients)
         decay_coefficients(hyper, run.decoupled, scale, scratch.coefficients)
@@ -236,15 +307,12 @@ def build_trainer(rule: Callable, coefficients: Callable) -> Callable:
             return _BAD_LOSS, 0.0, 0.0, 0.0, 0.0
         l1, l2 = 0.0, 0.0
         for i in range(last, -1, -1):
-            layer = network.layers[i]
+            if network.layers[i, SCALE] >= 0:
+                sums = norm(network, i, arena, row, scratch, batch)
+                l1 += sums[0]
+                l2 += sums[1]
             if i > 0:
-                below, inputs, values = network.layers[i - 1], layer[INPUTS], scratch.values
-                dense_backward_input(
-                    arena.params, row + layer[WEIGHT], values, layer[D], stride(layer[OUTPUTS]),
-                    values, below[D], stride(inputs), batch, inputs, layer[OUTPUTS],
-                )  # fmt: skip
-                slope = network.factors[i - 1, SLOPE]
-                times_derivative(below[ACTIVATION], slope, values, below[Y], values, below[D], batch * stride(inputs))
+                backward_input(network, i, arena.params, row, scratch.values, batch)
             if hyper[STRENGTH] != 0.0 or hyper[WEIGHT_DECAY] != 0.0:
                 sums = regularised(network, i, arena, row, run, member, scratch, scale, batch)
             else:

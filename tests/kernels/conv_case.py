@@ -31,7 +31,7 @@ class ConvCase(Case):
     def arguments(self, order: Tensor | None) -> tuple:
         """The arguments of `train` but the threads."""
         state = (self.params, self.m, self.v, self.steps, self.diverged)
-        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked)
+        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked, self.keys)
         return (*state, self.layers, self.task, self.order if order is None else order, *rule)
 
 

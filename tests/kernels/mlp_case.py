@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +35,7 @@ class Case:
     decoupled: bool = False
     anchor: Tensor | None = None
     ranked: Tensor | None = None
+    keys: Tensor | None = None
 
     def fresh(self, **changes: object) -> Case:
         """A copy with tensors of its own for what training changes."""
@@ -48,6 +48,9 @@ class Case:
         for layer in self.layers:
             reference.weight_of(row, layer).fill_(1)
             reference.bias_of(row, layer).fill_(1)
+            if layer.normed:
+                for at in (layer.norm_scale, layer.norm_shift):
+                    row[:, at : at + layer.outputs] = 1
         return row[0] > 0
 
     def pick(self, members: list[int]) -> Case:
@@ -61,6 +64,7 @@ class Case:
             hyper=Hyperparameters(*(x[members] for x in self.hyper)),
             anchor=None if self.anchor is None else self.anchor[members].contiguous(),
             ranked=None if self.ranked is None else self.ranked[members],
+            keys=None if self.keys is None else self.keys[members],
         )
 
     def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
@@ -81,6 +85,7 @@ class Case:
             self.decoupled,
             self.anchor,
             self.ranked,
+            self.keys,
             threads,
         )
 
@@ -101,17 +106,35 @@ class Case:
             self.decoupled,
             self.anchor,
             self.ranked,
+            self.keys,
         )
 
 
-def make_layers(sizes: tuple[int, ...], activation: str) -> tuple[tuple[DenseLayer, ...], int]:
-    """Layers in an arena row, each part at a multiple of the alignment, and the length of the row."""
-    layers, end = [], 0
-    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
-        bias = -(-(end + inputs * outputs) // ALIGNMENT) * ALIGNMENT
-        kind = activation if i < len(sizes) - 2 else "identity"
-        layers.append(DenseLayer(inputs, outputs, end, bias, kind, 0.01, 1 / (inputs * outputs)))
-        end = -(-(bias + outputs) // ALIGNMENT) * ALIGNMENT
+def make_layers(
+    sizes: tuple[int, ...], activation: str, norm: bool = False, dropout: float = 0.0
+) -> tuple[tuple[DenseLayer, ...], int]:
+    """Layers in an arena row, each part at a multiple of the alignment, and the length of the row.
+
+    Args:
+        sizes: inputs, then outputs of each layer.
+        activation: of all but the last, as are the others.
+        norm: whether they are normalised.
+        dropout: fraction of their activations that is dropped.
+    """
+    layers, end, inputs = [], 0, sizes[0]
+
+    def place(count: int) -> int:
+        nonlocal end
+        start, end = end, -(-(end + count) // ALIGNMENT) * ALIGNMENT
+        return start
+
+    for i, outputs in enumerate(sizes[1:]):
+        hidden = i < len(sizes) - 2
+        at, kind = (place(inputs * outputs), place(outputs)), activation if hidden else "identity"
+        norms = (place(outputs), place(outputs)) if norm and hidden else (-1, -1)
+        pull, rate = 1 / (inputs * outputs), dropout if hidden else 0.0
+        layers.append(DenseLayer(inputs, outputs, *at, kind, 0.01, pull, *norms, rate, i))
+        inputs = layers[-1].width
     return tuple(layers), end
 
 
@@ -127,16 +150,21 @@ def make_case(
     floats: bool = False,
     pull: str = "none",
     seed: int = 0,
+    norm: bool = False,
+    dropout: float = 0.0,
     **fields: object,
 ) -> Case:
     """Members with different hyperparameters; `pull` names the anchor, ``mixed`` gives each member another."""
     torch.manual_seed(seed)
-    layers, size = make_layers(sizes, activation)
+    layers, size = make_layers(sizes, activation, norm, dropout)
     params = torch.zeros(members, size)
     for layer in layers:
         limit = (6 / (layer.inputs + layer.outputs)) ** 0.5
         reference.weight_of(params, layer).uniform_(-limit, limit)
         reference.bias_of(params, layer).uniform_(-0.1, 0.1)
+        if layer.normed:
+            params[:, layer.norm_scale : layer.norm_scale + layer.outputs].uniform_(0.5, 1.5)
+            params[:, layer.norm_shift : layer.norm_shift + layer.outputs].uniform_(-0.1, 0.1)
     images = torch.randint(0, 256, (examples + 9, sizes[0]), dtype=torch.uint8)
     images = images.float() if floats else images
     rows = torch.stack([torch.randperm(len(images))[:examples] for _ in range(members)])
@@ -166,7 +194,8 @@ def make_case(
     case = Case(
         params, torch.zeros_like(params), torch.zeros_like(params), zeros, zeros - 1, layers, task, order, hyper
     )
-    return replace(case, anchor=anchor, ranked=ranked, **fields)
+    keys = torch.randint(0, 1 << 32, (members, 2)) if dropout else None
+    return replace(case, anchor=anchor, ranked=ranked, keys=keys, **fields)
 
 
 def make_anchor(row: Tensor, layers: tuple[DenseLayer, ...], name: str) -> Tensor:

@@ -35,11 +35,8 @@ def check(case: Case, rate: float, loss: float = 2e-6) -> None:
         torch.testing.assert_close(value, want, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "identity"])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize(("sizes", "batch"), SHAPES)
-def test_one_step_equals_the_definition(sizes: tuple[int, ...], batch: int, activation: str, optimizer: str) -> None:
-    case = make_case(sizes, activation, batch=batch, steps=1, optimizer=optimizer)
+def check_one_step(case: Case) -> None:
+    """One step both ways, of members that have made some."""
     case = case.fresh(steps=torch.tensor([0, 4, 999]))
     case.m.copy_(torch.randn(case.m.shape) * case.is_parameter())
     case.v.copy_((0.1 + torch.rand(case.v.shape)) * case.is_parameter())
@@ -50,6 +47,13 @@ def test_one_step_equals_the_definition(sizes: tuple[int, ...], batch: int, acti
     change = expected.params - start
     assert float((case.params - start - change).abs().max()) <= 1e-5 * max(float(change.abs().max()), 1e-2)
     torch.testing.assert_close(torch.stack(sums[1:]), wanted, rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "identity"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("sizes", "batch"), SHAPES)
+def test_one_step_equals_the_definition(sizes: tuple[int, ...], batch: int, activation: str, optimizer: str) -> None:
+    check_one_step(make_case(sizes, activation, batch=batch, steps=1, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "identity"])
@@ -85,11 +89,11 @@ def test_loss_curves_of_hundreds_of_steps_agree() -> None:
     torch.testing.assert_close(torch.stack(kernel), torch.stack(definition), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_evaluation_is_the_forward_pass_over_all_examples(activation: str) -> None:
-    case = make_case(activation=activation, examples=150, permuted=True)
+def check_evaluation(case: Case) -> None:
+    """Evaluates both ways."""
+    count = case.task.rows.shape[1]
     found = cpu.evaluate(case.params, case.layers, case.task)
-    positions = torch.arange(150).expand(3, -1)
+    positions = torch.arange(count).expand(3, -1)
     x, labels = case.task.inputs(positions).double(), case.task.labels
     values = reference.activations(case.params.double(), case.layers, x)
     losses = functional.cross_entropy(values[-1].transpose(1, 2), labels, reduction="none")
@@ -101,3 +105,8 @@ def test_evaluation_is_the_forward_pass_over_all_examples(activation: str) -> No
     without = cpu.evaluate(case.params, case.layers, case.task, features=False, threads=1)
     assert without.features == []
     assert torch.equal(without.loss, found.loss)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_evaluation_is_the_forward_pass_over_all_examples(activation: str) -> None:
+    check_evaluation(make_case(activation=activation, examples=150, permuted=True))
