@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from triton_versions import NEWEST, ROOT, environment
+from triton_versions import NEWEST, OLDEST, ROOT, environment
 
 FILES = sorted(map(str, (ROOT / "tests/kernels/gpu").glob("test_*.py")))
 STEP = [name for name in FILES if "mlp_step_gpu" in name]  # half of the time: the others run beside it
@@ -26,3 +26,12 @@ def test_gpu_kernels_are_right_in_the_interpreter(tmp_path):
     for process, text in zip(running, printed):
         assert process.returncode == 0, text
         assert "skipped" not in text
+
+
+@pytest.mark.slow
+def test_kernels_run_unmodified_in_the_oldest_interpreter(tmp_path):
+    command = [sys.executable, "-m", "pytest", "tests/kernels/gpu/test_update_gpu.py", "-q", "-p", "no:cacheprovider"]
+    variables = environment(OLDEST, True, tmp_path)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from interpreter import INTERPRETED
+from interpreter import INTERPRETED, mend_loop_bounds
 
 sys.path.append(str(Path(__file__).parents[1]))  # cases that CPU and GPU share
+if INTERPRETED and importlib.util.find_spec("triton"):
+    mend_loop_bounds()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,19 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def mend_loop_bounds() -> None:
+    """Lets an argument of one element bound a loop: from NumPy 2.4 on, Triton 3.6's interpreter fails to convert it."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patched(tensor: type, scope: object) -> None:
+        patch_tensor(tensor, scope)
+        tensor.__index__ = lambda self: self.handle.data.item()  # undone with what `patch_tensor` has set
+
+    interpreter._patch_lang_tensor = patched
+
+
 @contextlib.contextmanager
 def permuted_programs(seed: int | None) -> Iterator[None]:
     """Runs the programs of every launch in a random order; as they come if `seed` is None or on a GPU."""
