@@ -7,24 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Condition
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from fastplast.curvature.batches import STEP, Steps, alone, together
 from fastplast.curvature.compressed import compressed_dimension, compressed_hessian, is_compressible
 from fastplast.curvature.coordinates import Coordinates, coordinates
 from fastplast.curvature.hessian import CHUNK_BYTES, add_residual, gauss_newton, gradient, residual_part
 from fastplast.curvature.routes import Plan, check_method, residual_row
-from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_row, missing_row, norm
+from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_steps, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
+from fastplast.memory import give_back
 
 MEMORY_LIMIT = 2**32
 
-Result = TypeVar("Result")
+_NO_CONVERGENCE = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 
 def measure(
@@ -39,7 +41,8 @@ def measure(
 
     The Hessian is that of the mean cross-entropy in weights and biases of both layers (arXiv 2312.00246, section 4). On
     a CPU each member is worked on by one thread, ``torch.get_num_threads()`` members at a time, so that its results are
-    the same bits alone or in any company.
+    the same bits alone or in any company. On a GPU members advance side by side, and eigenvalue problems of nearly the
+    same size are one batch.
 
     Args:
         tail: of `M` members.
@@ -98,32 +101,49 @@ def measure_labels(
             f"Use -1 where there is none."
         )
     relabelled = [tail.relabel(one) for one in labels]
-    budget = _budget(memory_limit)
 
-    def work(index: int) -> list[Row]:
-        plan = Plan(method, threshold, hints[index])
-        return _measure_member([one.member(index) for one in relabelled], plan, budget)
+    def member(index: int) -> _Member:
+        tails = [one.member(index) for one in relabelled]
+        return _Member(tails, _coordinates_or_none(tails[0]), Plan(method, threshold, hints[index]))
 
-    rows = each_member(work, tail.num_members, tail.inputs.device)
+    run = _member_by_member if tail.inputs.device.type == "cpu" else _wave_by_wave
+    rows = run(member, tail.num_members, memory_limit)
     return tuple(gather_rows(column, tail.block_size, threshold) for column in zip(*rows))
 
 
-def each_member(work: Callable[[int], Result], members: int, device: torch.device) -> list[Result]:
-    """Runs a function for every member; on a CPU in a pool with one thread of arithmetic for each member.
+@dataclass(frozen=True)
+class _Member:
+    """One member, with a tail for each labelling; coordinates are None where it cannot be measured."""
+
+    tails: list[Tail]
+    at: Coordinates | None
+    plan: Plan
+
+    def steps(self) -> Steps[list[Row]]:
+        """To its rows, one for each labelling."""
+        if self.at is not None:
+            try:
+                return (yield from _rows(self.tails, self.at, self.plan))
+            except _NO_CONVERGENCE:  # a missing value, not the end of an experiment
+                pass
+        return [missing_row("exact") for _ in self.tails]
+
+
+def _member_by_member(member: Callable[[int], _Member], members: int, memory_limit: int) -> list[list[Row]]:
+    """The rows of every member, in a pool with one thread of arithmetic for each member: for a CPU.
 
     Two members on a thread each finish before two members in turn on two threads, and the number of threads cannot
     change a member's digits.
-
-    Args:
-        work: takes the index of a member.
-        members: M.
-        device: where the tensors are.
-
-    Returns:
-        The results, in order.
     """
-    if device.type != "cpu":
-        return [work(index) for index in range(members)]
+    reserve = _budget(memory_limit)
+
+    @torch.no_grad()
+    def work(index: int) -> list[Row]:
+        begun = time.perf_counter()
+        one = member(index)
+        with reserve(*_bytes_needed(one)):
+            return _with_seconds(alone(one.steps()), begun)
+
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(min(threads, members), initializer=partial(torch.set_num_threads, 1)) as pool:
@@ -133,22 +153,55 @@ def each_member(work: Callable[[int], Result], members: int, device: torch.devic
 
 
 @torch.no_grad()
-def _measure_member(tails: list[Tail], plan: Plan, budget: Callable) -> list[Row]:
-    """The rows of one member, one for each labelling."""
-    start = time.perf_counter()
-    rows = [missing_row("exact") for _ in tails]
-    if _is_finite(tails[0]):
-        try:
-            at = coordinates(tails[0])
-            with budget(at, len(tails)):
-                rows = _rows(tails, at, plan)
-        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-            pass  # no convergence is a missing value, not the end of an experiment
-    seconds = (time.perf_counter() - start) / len(tails)
+def _wave_by_wave(member: Callable[[int], _Member], members: int, memory_limit: int) -> list[list[Row]]:
+    """The rows of every member, of as many side by side as the memory limit allows: for a GPU."""
+    rows: list[list[Row]] = []
+    wave: list[_Member] = []
+    used, begun = 0, time.perf_counter()
+    for index in range(members):
+        one = member(index)
+        needed, dimension = _bytes_needed(one)
+        needed += 8 * (dimension + STEP) ** 2  # its place in a batch
+        _check_limit(needed, dimension, memory_limit)
+        if wave and used + needed > memory_limit:
+            rows += [_with_seconds(found, begun, len(wave)) for found in _measured(wave)]
+            wave, used, begun = [], 0, time.perf_counter()
+        wave.append(one)
+        used += needed
+    return rows + [_with_seconds(found, begun, len(wave)) for found in _measured(wave)]
+
+
+def _measured(wave: list[_Member]) -> list[list[Row]]:
+    """The rows of some members side by side; half by half where memory does not suffice for all.
+
+    Raises:
+        OutOfMemoryError: if it does not suffice for one.
+    """
+    try:
+        return together([one.steps() for one in wave])
+    except torch.OutOfMemoryError:
+        if len(wave) == 1:
+            raise
+    # Here, where the frames that held memory are gone.
+    give_back(f"the curvature of {len(wave):,} members at once: {-(-len(wave) // 2):,} are measured at a time")
+    middle = -(-len(wave) // 2)
+    return _measured(wave[:middle]) + _measured(wave[middle:])
+
+
+def _with_seconds(rows: list[Row], begun: float, shared: int = 1) -> list[Row]:
+    """Rows of one member with its part of the time since the clock stood at ``begun``."""
+    seconds = (time.perf_counter() - begun) / len(rows) / shared
     return [{**row, "seconds": seconds} for row in rows]
 
 
-def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> list[Row]:
+def _coordinates_or_none(tail: Tail) -> Coordinates | None:
+    try:
+        return coordinates(tail) if _is_finite(tail) else None
+    except _NO_CONVERGENCE:
+        return None
+
+
+def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> Steps[list[Row]]:
     shared: tuple[Tensor, Tensor] | None = None  # G and its norm
     rows = []
     for tail in tails:
@@ -158,14 +211,15 @@ def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> list[Row]:
         row = residual_row(tail, at, residual, known, gauss_newton_trace, plan) if plan.method == "auto" else None
         if row is None and is_compressible(at):
             hessian, slope, gauss_newton_norm = compressed_hessian(at, labels, residual)
-            row = matrix_row(hessian, slope, plan.threshold, known, plan.compressed_solver(residual))
+            row = yield from matrix_steps(hessian, slope, plan.threshold, known, plan.compressed_solver(residual))
             row["residual_ratio"] = norm(residual.eigenvalues) / gauss_newton_norm
         elif row is None:
             if shared is None:
                 matrix = gauss_newton(at)
                 shared = matrix, norm(matrix)
             hessian = add_residual(shared[0] if tail is tails[-1] else shared[0].clone(), at, residual)
-            row = matrix_row(hessian, gradient(at, labels, residual), plan.threshold, known, plan.solver(at, residual))
+            slope, solve = gradient(at, labels, residual), plan.solver(at, residual)
+            row = yield from matrix_steps(hessian, slope, plan.threshold, known, solve)
             row["residual_ratio"] = norm(residual.eigenvalues) / shared[1]
         if row["finite"]:
             values = residual.eigenvalues
@@ -197,8 +251,11 @@ def _is_finite(tail: Tail) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
-def _bytes_needed(at: Coordinates, labellings: int) -> tuple[int, int]:
+def _bytes_needed(member: _Member) -> tuple[int, int]:
     """Peak memory of a member's matrices, and the dimension of the Hessian."""
+    at, labellings = member.at, len(member.tails)
+    if at is None:
+        return 0, 0
     if not is_compressible(at):
         matrices = 3 if labellings == 1 else 4  # G or H, a copy for the eigensolver, one more while G is put together
         return 8 * matrices * at.dimension**2 + 4 * CHUNK_BYTES, at.dimension
@@ -208,18 +265,21 @@ def _bytes_needed(at: Coordinates, labellings: int) -> tuple[int, int]:
     return 8 * (3 * factors + 3 * dimension**2), dimension
 
 
-def _budget(limit: int) -> Callable[[Coordinates, int], AbstractContextManager[None]]:
+def _check_limit(needed: int, dimension: int, limit: int) -> None:
+    if needed > limit:
+        raise ValueError(
+            f"memory_limit is too small for a Hessian of dimension {dimension}: got {limit} bytes, needs {needed}. "
+            f"Raise memory_limit."
+        )
+
+
+def _budget(limit: int) -> Callable[[int, int], AbstractContextManager[None]]:
     """Lets members in while their matrices fit into the limit together; the others wait."""
     free, change = [limit], Condition()
 
     @contextmanager
-    def reserve(at: Coordinates, labellings: int) -> Iterator[None]:
-        needed, dimension = _bytes_needed(at, labellings)
-        if needed > limit:
-            raise ValueError(
-                f"memory_limit is too small for a Hessian of dimension {dimension}: got {limit} bytes, needs {needed}. "
-                f"Raise memory_limit."
-            )
+    def reserve(needed: int, dimension: int) -> Iterator[None]:
+        _check_limit(needed, dimension, limit)
         with change:
             change.wait_for(lambda: free[0] >= needed)
             free[0] -= needed

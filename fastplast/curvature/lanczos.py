@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastplast.curvature.certificate import Certificate, Compression, certify, coupling_norms
+from fastplast.curvature.eigensolver import eigenvalues
 
 BLOCK = 32
 GROW = 96  # columns between two looks at the certificate
@@ -62,8 +63,8 @@ def block_lanczos(
 ) -> list[Found]:
     """Grows a block Krylov space for every member until its certificate closes.
 
-    A member whose certificate has closed is left out of all further products; it harms no other. The device is asked
-    for values once per look at the certificates.
+    A member whose certificate has closed is left out of all further products; it harms no other. A GPU is asked for
+    values once per look at the certificates, beside what eigensolvers ask to see whether they have converged.
 
     Args:
         product: from the positions `[A]` of the members that still grow and directions `[A, D, b]` to H @ directions.
@@ -80,7 +81,7 @@ def block_lanczos(
     members, device = len(known.norm), known.norm.device
     most = dimension if most is None else min(most, dimension)
     block = min(block, dimension)
-    growing = torch.arange(members, device=device)
+    names, growing = list(range(members)), torch.arange(members, device=device)
     basis = _random((dimension, block), 0, device).expand(members, -1, -1)
     basis = torch.linalg.qr(basis).Q
     products = product(growing, basis)
@@ -91,14 +92,15 @@ def block_lanczos(
             width = min(block, dimension - basis.shape[2])
             new = _next_block(basis, products[..., -block:][..., :width], known.norm[growing])
             basis, products = torch.cat((basis, new), 2), torch.cat((products, product(growing, new)), 2)
-        closed = []
-        for position, member in enumerate(growing.tolist()):
-            found[member] = _certificate(basis[position], products[position], known, member, threshold)
-            closed.append(found[member].certificate.closed)  # pyright: ignore[reportOptionalMemberAccess]
-        going = ~torch.stack(closed)
-        if basis.shape[2] >= most or not bool(going.any()):
+        looked = _certificates(basis, products, known, names, threshold)
+        for name, one in zip(names, looked):
+            found[name] = one
+        closed = torch.stack([one.certificate.closed for one in looked]).tolist()
+        if basis.shape[2] >= most or all(closed):
             break
-        if not bool(going.all()):
+        if any(closed):
+            names = [name for name, done in zip(names, closed) if not done]
+            going = torch.tensor([place for place, done in enumerate(closed) if not done], device=device)
             growing, basis, products = growing[going], basis[going], products[going]
         look = min(look + GROW, most)
     return [one for one in found if one is not None]
@@ -115,31 +117,43 @@ def _next_block(basis: Tensor, last: Tensor, norm: Tensor) -> Tensor:
     return new
 
 
-def _certificate(basis: Tensor, products: Tensor, known: Known, member: int, threshold: float) -> Found:
-    dimension, depth = basis.shape
-    part = basis.T @ products
-    coupling = products - basis @ part
-    part = (part + part.T) / 2
-    nuclear, norm, largest = coupling_norms(coupling.T)
-    square = known.norm[member].square()
-    rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
-    rest = (rest.clamp(min=0) + 1e-13 * square).sqrt() if depth < dimension else torch.zeros_like(norm)
-    ritz = torch.linalg.eigvalsh(part)
-    compression = Compression(
-        ritz=ritz,
-        coupling_nuclear=nuclear,
-        coupling_norm=norm,
-        coupling_largest=largest,
-        rest_trace=known.trace[member] - ritz.sum() if depth < dimension else torch.zeros_like(norm),
-        rest_norm=rest,
-        rest_negative=torch.full_like(norm, torch.inf),
-        negatives=known.negatives[member],
-        dimension=dimension,
-    )
-    return Found(certify(compression, threshold), ritz)
+def _certificates(
+    basis: Tensor, products: Tensor, known: Known, members: Sequence[int], threshold: float
+) -> list[Found]:
+    """What the basis `[A, D, k]` and its products tell of members; eigenvalues of all are one batch."""
+    _, dimension, depth = basis.shape
+    parts = torch.stack([own.T @ image for own, image in zip(basis, products)])
+    couplings = torch.stack([image - own @ part for own, image, part in zip(basis, products, parts)])
+    parts = (parts + parts.transpose(1, 2)) / 2
+    ritz = eigenvalues(parts)
+    found = []
+    for member, part, own, (nuclear, norm, largest) in zip(members, parts, ritz, _coupling_norms(couplings)):
+        square = known.norm[member].square()
+        rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
+        rest = (rest.clamp(min=0) + 1e-13 * square).sqrt() if depth < dimension else torch.zeros_like(norm)
+        compression = Compression(
+            ritz=own,
+            coupling_nuclear=nuclear,
+            coupling_norm=norm,
+            coupling_largest=largest,
+            rest_trace=known.trace[member] - own.sum() if depth < dimension else torch.zeros_like(norm),
+            rest_norm=rest,
+            rest_negative=torch.full_like(norm, torch.inf),
+            negatives=known.negatives[member],
+            dimension=dimension,
+        )
+        found.append(Found(certify(compression, threshold), own))
+    return found
+
+
+def _coupling_norms(couplings: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """``coupling_norms`` of each of `[A, D, k]`; the small eigenvalue problems of all members are one batch."""
+    if len(couplings) == 1:
+        return [coupling_norms(couplings[0].T)]
+    return list(zip(*torch.func.vmap(coupling_norms)(couplings.transpose(1, 2))))
 
 
 def _random(shape: tuple[int, ...] | torch.Size, seed: int, device: torch.device) -> Tensor:
     """The same numbers for every member, in any company and on any device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device) / shape[0] ** 0.5
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, non_blocking=True) / shape[0] ** 0.5

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastplast.curvature.batches import Krylov, Steps
 from fastplast.curvature.certificate import Certificate
 from fastplast.curvature.coordinates import Coordinates
 from fastplast.curvature.hessian import Residual, scaled
-from fastplast.curvature.lanczos import BLOCK, block_lanczos
-from fastplast.curvature.lanczos import Known as LanczosKnown
+from fastplast.curvature.lanczos import BLOCK
 from fastplast.curvature.spectrum import (
     Known,
     Row,
@@ -101,14 +101,14 @@ class Plan:
             The solver.
         """
 
-        def solve(hessian: Tensor, scale: float) -> Solution:
+        def solve(hessian: Tensor, scale: float) -> Steps[Solution]:
             part = scaled(residual, scale)
             solution = None
             if self._tries_lanczos(len(hessian)):
-                solution = self._lanczos(hessian, part)
+                solution = yield from self._lanczos(hessian, part)
             if solution is None and self._tries_truncation(len(hessian)):
-                solution = self._truncated(hessian, at, part)
-            return solution or exact_solution(hessian, self.threshold)
+                solution = yield from self._truncated(hessian, at, part)
+            return solution or (yield from exact_solution(hessian, self.threshold))
 
         return solve
 
@@ -122,11 +122,11 @@ class Plan:
             The solver.
         """
 
-        def solve(hessian: Tensor, scale: float) -> Solution:
+        def solve(hessian: Tensor, scale: float) -> Steps[Solution]:
             solution = None
             if self._tries_lanczos(len(hessian)):
-                solution = self._lanczos(hessian, scaled(residual, scale))
-            return solution or exact_solution(hessian, self.threshold)
+                solution = yield from self._lanczos(hessian, scaled(residual, scale))
+            return solution or (yield from exact_solution(hessian, self.threshold))
 
         return solve
 
@@ -143,9 +143,8 @@ class Plan:
     def _tries_truncation(self, dimension: int) -> bool:
         return self.method == "truncated" or (self.method == "auto" and dimension >= _SMALL)
 
-    def _lanczos(self, hessian: Tensor, residual: Residual) -> Solution | None:
+    def _lanczos(self, hessian: Tensor, residual: Residual) -> Steps[Solution | None]:
         dimension = len(hessian)
-        norm, trace = torch.linalg.vector_norm(hessian), hessian.trace()
         negatives = residual.eigenvalues
         negatives = (-negatives[negatives < 0]).sort(descending=True).values
         most = dimension
@@ -153,16 +152,13 @@ class Plan:
             most -= BLOCK
         first = 0.7 * self._closing_depth() if self.hint >= 0 else 4 * BLOCK  # some members close a third earlier
         depth = int(first) // BLOCK * BLOCK
-        known = LanczosKnown(trace.unsqueeze(0), norm.unsqueeze(0), [negatives])
-        (found,) = block_lanczos(
-            lambda _, block: hessian @ block, dimension, known, threshold=self.threshold, depth=depth, most=most
-        )
+        found = yield Krylov(hessian, negatives, self.threshold, depth, most)
         return _solution("lanczos", found.certificate, found.ritz, hessian)
 
-    def _truncated(self, hessian: Tensor, at: Coordinates, residual: Residual) -> Solution | None:
+    def _truncated(self, hessian: Tensor, at: Coordinates, residual: Residual) -> Steps[Solution | None]:
         if at.sizes[1] == 0:
             return None
-        found = truncated_certificate(hessian, at, residual, self.threshold)
+        found = yield from truncated_certificate(hessian, at, residual, self.threshold)
         return found and _solution("truncated", *found, hessian)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastplast.curvature.batches import Eigenvalues, Steps, alone
 from fastplast.curvature.srank import MISSING, stable_rank
 
 TOLERANCE = 1e-9  # of the identities; measured violations are below 1e-12
@@ -156,10 +157,10 @@ class Solution:
     method: str
 
 
-Solver = Callable[[Tensor, float], Solution]
+Solver = Callable[[Tensor, float], Steps[Solution]]
 
 
-def exact_solution(hessian: Tensor, threshold: float) -> Solution:
+def exact_solution(hessian: Tensor, threshold: float) -> Steps[Solution]:
     """All eigenvalues.
 
     Args:
@@ -167,22 +168,40 @@ def exact_solution(hessian: Tensor, threshold: float) -> Solution:
         threshold: of the stable rank.
 
     Returns:
-        The solution, whose bounds meet.
+        Steps to the solution, whose bounds meet.
 
     Raises:
         LinAlgError: if the eigensolver does not converge.
     """
     # An eigensolver on a GPU may refuse a matrix of zeros.
     zero = not bool(hessian.any())
-    eigenvalues = hessian.new_zeros(len(hessian)) if zero else torch.linalg.eigvalsh(hessian)
+    eigenvalues = hessian.new_zeros(len(hessian)) if zero else (yield Eigenvalues(hessian))
     rank = int(stable_rank(eigenvalues, threshold))
     return Solution(eigenvalues, rank, rank, rank, eigenvalues.abs().sum(), 0.0, 0.0, "exact")
 
 
-def matrix_row(
-    hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None, solve: Solver | None = None
-) -> Row:
+def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float) -> Row:
     """Solves for eigenvalues of one symmetric matrix and summarises them.
+
+    Args:
+        hessian: `[D, D]` fp64, symmetric; overwritten.
+        gradient: `[D]` in the same coordinates.
+        threshold: of the stable rank.
+
+    Returns:
+        A row; missing if an entry is not finite. ``seconds`` and what belongs to the parts of a tail are left missing,
+        and so is ``assembly_error`` if nothing is known.
+
+    Raises:
+        LinAlgError: if the eigensolver does not converge.
+    """
+    return alone(matrix_steps(hessian, gradient, threshold))
+
+
+def matrix_steps(
+    hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None, solve: Solver | None = None
+) -> Steps[Row]:
+    """The steps of ``matrix_row``.
 
     Args:
         hessian: `[D, D]` fp64, symmetric; overwritten.
@@ -192,11 +211,7 @@ def matrix_row(
         solve: from the Hessian, which it may overwrite, divided by a scale, and that scale; ``exact_solution`` if None.
 
     Returns:
-        A row; missing if an entry is not finite. ``seconds`` and what belongs to the parts of a tail are left missing,
-        and so is ``assembly_error`` if nothing is known.
-
-    Raises:
-        LinAlgError: if the eigensolver does not converge.
+        Steps to a row.
     """
     scale, row = magnitude(hessian), missing_row("exact")
     if not math.isfinite(scale + magnitude(gradient)):
@@ -209,7 +224,7 @@ def matrix_row(
     product = hessian @ direction
     product_norm, quadratic = norm(product), direction @ product
     trace = hessian.trace() if known is None else known.trace / scale
-    solution = exact_solution(hessian, threshold) if solve is None or zero else solve(hessian, scale)
+    solution = yield from exact_solution(hessian, threshold) if solve is None or zero else solve(hessian, scale)
     eigenvalues, nuclear = solution.eigenvalues, solution.nuclear
     total = eigenvalues.sum() + solution.rest_trace
     squares = eigenvalues.square().sum() + solution.rest_square
@@ -272,6 +287,7 @@ def gather_rows(rows: Sequence[Row], block_size: int, threshold: float) -> Curva
         The curvature of all members.
     """
     columns: dict[str, Any] = {}
+    rows = _on_cpu(rows)
     for name in rows[0]:
         values = [row[name] for row in rows]
         if name in ("method", "eigenvalues"):
@@ -280,6 +296,22 @@ def gather_rows(rows: Sequence[Row], block_size: int, threshold: float) -> Curva
             kind = torch.int64 if name in INTEGERS else torch.bool if name in FLAGS else torch.float64
             columns[name] = torch.tensor([float(v) if kind == torch.float64 else v for v in values], dtype=kind)
     return Curvature(**columns, block_size=block_size, threshold=threshold)
+
+
+def _on_cpu(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose scalars are on the CPU: a GPU is asked for all of them at once."""
+    places = [(i, name) for i, row in enumerate(rows) for name, value in row.items() if _is_elsewhere(value)]
+    if not places:
+        return list(rows)
+    values = torch.stack([rows[i][name].double() for i, name in places]).tolist()  # integers below 2^53 stay whole
+    moved = [dict(row) for row in rows]
+    for (i, name), value in zip(places, values):
+        moved[i][name] = value
+    return moved
+
+
+def _is_elsewhere(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 0 and value.device.type != "cpu"
 
 
 def magnitude(values: Tensor) -> float:
@@ -293,7 +325,7 @@ def magnitude(values: Tensor) -> float:
     """
     if values.numel() == 0:
         return 1.0
-    low, high = (float(end) for end in values.aminmax())  # several times faster than a norm; NaN is passed on
+    low, high = torch.stack(values.aminmax()).tolist()  # several times faster than a norm; NaN is passed on
     largest = max(-low, high) if low == low else low
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0 if largest == 0.0 else largest

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastplast.curvature.batches import Eigenvalues, Steps
 from fastplast.curvature.certificate import Certificate, Compression, certify, coupling_norms
 from fastplast.curvature.coordinates import Coordinates
 from fastplast.curvature.hessian import Residual
@@ -29,7 +30,7 @@ _ATTEMPTS = 3
 
 def truncated_certificate(
     hessian: Tensor, at: Coordinates, residual: Residual, threshold: float, most: float = WORTHWHILE
-) -> tuple[Certificate, Tensor] | None:
+) -> Steps[tuple[Certificate, Tensor] | None]:
     """Certifies the stable rank from the leading local coordinates.
 
     Args:
@@ -40,7 +41,7 @@ def truncated_certificate(
         most: share of the coordinates that may be kept.
 
     Returns:
-        The last certificate and the eigenvalues `[k]` of the part; None if no part is worth an attempt.
+        Steps to the last certificate and the eigenvalues `[k]` of the part; None if no part is worth an attempt.
     """
     if residual.bend is not None:
         most = min(most, _WORTHWHILE_BENT)
@@ -58,7 +59,7 @@ def truncated_certificate(
         spent += share**3
         if share > most or (best and spent > _SPENT):
             break
-        known = _compression(local, count, residual, negatives)
+        known = yield from _compression(local, count, residual, negatives)
         found = certify(known, threshold)
         best = (found, known.ritz)
         if bool(found.closed) or count == incoming:
@@ -151,7 +152,7 @@ def _localise(hessian: Tensor, rotation: Tensor, order: Tensor, most: float) -> 
     return _Local(matrix, diagonal, rotation, order, torch.linalg.vector_norm(hessian))
 
 
-def _compression(local: _Local, count: int, residual: Residual, negatives: Tensor) -> Compression:
+def _compression(local: _Local, count: int, residual: Residual, negatives: Tensor) -> Steps[Compression]:
     """The compression to all outgoing and the first of the incoming coordinates."""
     dimension = len(local.diagonal)
     kept = dimension - len(local.order) + count
@@ -160,8 +161,9 @@ def _compression(local: _Local, count: int, residual: Residual, negatives: Tenso
     nuclear, norm, largest = coupling_norms(coupling.T)
     square = local.size.square()
     rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
+    ritz = yield Eigenvalues(part)
     return Compression(
-        ritz=torch.linalg.eigvalsh(part),
+        ritz=ritz,
         coupling_nuclear=nuclear,
         coupling_norm=norm,
         coupling_largest=largest,

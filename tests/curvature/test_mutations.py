@@ -25,18 +25,19 @@ def run_lanczos(values, depth=96):
     """The certificate, and how far the basis was from orthonormal."""
     matrix = conjugate(values, torch.Generator().manual_seed(0))
     worst = []
-    original = lanczos._certificate
+    original = lanczos._certificates
 
-    def spy(basis, *rest):
+    def spy(bases, *rest):
+        (basis,) = bases
         worst.append(float((basis.T @ basis - torch.eye(basis.shape[1], dtype=basis.dtype)).abs().max()))
-        return original(basis, *rest)
+        return original(bases, *rest)
 
-    lanczos._certificate = spy
+    lanczos._certificates = spy
     try:
         known = Known(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
         (found,) = block_lanczos(lambda _, block: matrix @ block, len(matrix), known, depth=depth, most=depth)
     finally:
-        lanczos._certificate = original
+        lanczos._certificates = original
     return found.certificate, max(worst)
 
 
@@ -96,19 +97,19 @@ def one_pass(basis, last, norm):
     return torch.linalg.qr(last - basis @ (basis.transpose(1, 2) @ last)).Q
 
 
-def single_precision_products(basis, products, *rest, original=lanczos._certificate):
+def single_precision_products(basis, products, *rest, original=lanczos._certificates):
     return original(basis, products.float().double(), *rest)
 
 
-def coarse_products(basis, products, *rest, original=lanczos._certificate):
+def coarse_products(basis, products, *rest, original=lanczos._certificates):
     """Products whose operands had 11 bits, as tensor cores make them."""
     mantissa, exponent = torch.frexp(products)
     return original(basis, torch.ldexp(torch.round(mantissa * 2**11) / 2**11, exponent), *rest)
 
 
-def single_precision_square(basis, products, known, member, threshold, original=lanczos._certificate):
+def single_precision_square(basis, products, known, members, threshold, original=lanczos._certificates):
     norm = known.norm.float().double() * (1 + 2e-7)
-    return original(basis, products, Known(known.trace, norm, known.negatives), member, threshold)
+    return original(basis, products, Known(known.trace, norm, known.negatives), members, threshold)
 
 
 def not_strict(values, threshold=0.99):
@@ -124,9 +125,9 @@ MUTATIONS = {
     "rest beyond the first sums ignored": (bounds_hold, certificate, "_top_sums", rest_forgotten_in_first_sums),
     "negative mass of the rest ignored": (bounds_hold, certificate, "_negative_mass", negative_mass_of_the_part),
     "one orthogonalisation, no refill": (basis_is_orthonormal, lanczos, "_next_block", one_pass),
-    "single-precision products": (rest_is_resolved, lanczos, "_certificate", single_precision_products),
-    "11-bit products": (rest_is_resolved, lanczos, "_certificate", coarse_products),
-    "single-precision squares": (rest_is_resolved, lanczos, "_certificate", single_precision_square),
+    "single-precision products": (rest_is_resolved, lanczos, "_certificates", single_precision_products),
+    "11-bit products": (rest_is_resolved, lanczos, "_certificates", coarse_products),
+    "single-precision squares": (rest_is_resolved, lanczos, "_certificates", single_precision_square),
     "threshold not strict": (threshold_is_strict, srank, "stable_rank", not_strict),
 }
 
