@@ -9,7 +9,7 @@ from fastplast.figures.over_tasks import Drawn
 from fastplast.figures.registry import Scores
 from fastplast.figures.results import Results
 from fastplast.plots.bands import colour_of
-from fastplast.stats import EXPLANATIONS, associations, consistency, task_correlations
+from fastplast.stats import EXPLANATIONS, associations, consistency, task_consistency, task_correlations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,9 +51,13 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
         claim = EXPLANATIONS[name].direction
         for axes in (left, middle):
             axes.plot(claim * 1.06, row, ">" if claim > 0 else "<", color="0.45", ms=5, mew=0, clip_on=False)
-        score = consistency(means, name, claim, by=field)
-        _dot(right, score.score, score.low, score.high, row, "0.15")
-        right.text(1.12, row, f"{score.agreeing}/{score.groups}", va="center", fontsize=7)
+        scores = (
+            (task_consistency(results.table, EXPLANATIONS[name], by=field), -0.17, "0.15"),
+            (consistency(means, name, claim, by=field), 0.17, "0.6"),
+        )
+        for score, shift, colour in scores:
+            _dot(right, score.score, score.low, score.high, row + shift, colour)
+            right.text(1.12, row + shift, f"{score.agreeing}/{score.groups}", va="center", fontsize=6.5, color=colour)
     for axes in (left, middle, right):
         axes.grid(axis="y", visible=False)
         axes.axvline(0, color="0.5", lw=0.8, zorder=1)
@@ -75,8 +79,9 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
         "Left: rank correlation over the tasks of a member, mean over members, bar: 95% t interval.",
         "Middle: rank correlation of a member's mean over tasks with its J_K, bar: 95% interval (Fisher's, Bonett and "
         "Wright's error). Missing where one of the two does not vary.",
-        "Right: mean over activations of +1 for the claimed sign and -1 for the other, bar: 95% bootstrap interval "
-        "over members; beside it the activations that agree. Signs alone, of these activations only.",
+        "Right: mean over activations of +1 for the claimed sign and -1 for the other, black of the left correlations, "
+        "grey of the middle ones, bar: 95% bootstrap interval over members; beside it the activations that agree. "
+        "Signs alone, of these activations only.",
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
     ]
     return Drawn((9.6, 0.42 * len(names) + 0.5), legend, sentences)

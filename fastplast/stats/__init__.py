@@ -7,7 +7,7 @@ from fastplast.stats.intervals import STATISTICS, Interval, bootstrap_interval, 
 from fastplast.stats.lines import Line, least_squares
 from fastplast.stats.paired import Paired, paired_difference
 from fastplast.stats.selection import Selection, select, split_seeds
-from fastplast.stats.within import task_correlations
+from fastplast.stats.within import task_consistency, task_correlations
 
 __all__ = [
     "EXPLANATIONS",
@@ -30,5 +30,6 @@ __all__ = [
     "paired_difference",
     "select",
     "split_seeds",
+    "task_consistency",
     "task_correlations",
 ]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastplast.stats.associations import associate
+from fastplast.stats.consistency import Consistency
 from fastplast.stats.explanations import EXPLANATIONS, Explanation, column_of
 from fastplast.stats.intervals import mean_interval
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
 
 
@@ -38,22 +40,90 @@ def task_correlations(
     import pandas as pd
 
     explanations = EXPLANATIONS if explanations is None else explanations
-    key = [name for name in ("run", "member") if name in metrics]
     rows = []
     for group, part in metrics.groupby(by, sort=False):
-        errors = _curves(part, "error", "end", key)
+        errors = _errors(part)
         for name, explanation in explanations.items():
             column = column_of(explanation, metrics)
-            rhos = [float("nan")]
-            if column in part and not errors.empty:
-                values = _curves(part, column, explanation.when, key).reindex_like(errors)
-                rhos = [associate(x, y).spearman for x, y in zip(values.to_numpy(), errors.to_numpy())]
-            found = mean_interval(rhos, confidence)
+            found = mean_interval(_rhos(part, column, explanation.when, errors) or [float("nan")], confidence)
             numbers = {"rho": float(found.estimate), "low": float(found.low), "high": float(found.high)}
             rows.append({"explanation": name, by: group} | numbers | {"n": int(found.n)})
     return pd.DataFrame(rows)
 
 
-def _curves(rows: pandas.DataFrame, column: str, when: str, key: list[str]) -> pandas.DataFrame:
+def task_consistency(
+    metrics: pandas.DataFrame,
+    explanation: Explanation,
+    by: str = "activation",
+    confidence: float = 0.95,
+    resamples: int = 1999,
+    seed: int = 0,
+) -> Consistency:
+    """Scores an explanation over tasks: does it go with the error the way it is claimed to, whatever the group?
+
+    As ``consistency``, with rho_g the mean over the members of group g of Spearman's correlation over their tasks, as
+    ``task_correlations`` has it; the interval is the percentile bootstrap over members within each group. Members
+    count in which the error varies from task to task; where the explanation varies in none of them, its sign is 0.
+
+    Args:
+        metrics: of a run or sweep, or of several, with a column ``run``.
+        explanation: with its claimed sign.
+        by: column that groups members.
+        confidence: coverage, between 0 and 1.
+        resamples: how often members are drawn anew.
+        seed: of the draws.
+
+    Returns:
+        The score; ``groups`` and ``n`` are those with an error that varies. All NaN if there is none.
+
+    Raises:
+        ValueError: if the confidence is no coverage.
+    """
+    import numpy as np
+
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+    column, groups = column_of(explanation, metrics), []
+    for _, part in metrics.groupby(by, sort=False):
+        errors = _errors(part)
+        errors = errors[errors.max(axis=1) > errors.min(axis=1)]
+        if len(errors):
+            rhos = _rhos(part, column, explanation.when, errors) or [np.nan] * len(errors)
+            groups.append(explanation.direction * np.asarray(rhos, float))
+    if not groups:
+        return Consistency(np.nan, np.nan, np.nan, np.nan, 0, 0, 0)
+    signs = [_sign(rhos[None])[0] for rhos in groups]
+    means = [np.nan_to_num(rhos).sum() / max(1, np.isfinite(rhos).sum()) for rhos in groups]
+    low = high = float("nan")
+    if min(map(len, groups)) > 2:
+        rng = np.random.default_rng(seed)
+        drawn = [_sign(rhos[rng.integers(len(rhos), size=(resamples, len(rhos)))]) for rhos in groups]
+        low, high = np.quantile(np.mean(drawn, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    agreeing = sum(sign > 0 for sign in signs)
+    count = sum(map(len, groups))
+    return Consistency(float(np.mean(signs)), low, high, float(min(means)), int(agreeing), len(groups), count)
+
+
+def _sign(rhos: numpy.ndarray) -> numpy.ndarray:
+    """`[R, n]` to the sign of each row's mean; members without a correlation tip none, rounding is no sign."""
+    import numpy as np
+
+    return np.sign(np.round(np.nansum(rhos, axis=1), 12))
+
+
+def _errors(rows: pandas.DataFrame) -> pandas.DataFrame:
+    return _curves(rows, "error", "end")
+
+
+def _rhos(rows: pandas.DataFrame, column: str, when: str, errors: pandas.DataFrame) -> list[float]:
+    """Spearman's correlation over tasks of every member of `errors`; empty where there is nothing to correlate."""
+    if column not in rows or errors.empty:
+        return []
+    values = _curves(rows, column, when).reindex_like(errors)
+    return [associate(x, y).spearman for x, y in zip(values.to_numpy(), errors.to_numpy())]
+
+
+def _curves(rows: pandas.DataFrame, column: str, when: str) -> pandas.DataFrame:
     """`[members, tasks]`."""
+    key = [name for name in ("run", "member") if name in rows]
     return rows[rows["when"] == when].pivot(index=key, columns="task", values=column).astype(float)

@@ -128,7 +128,7 @@ def test_scores_have_a_row_for_every_explanation_and_the_activations_that_agree(
     assert all(sum(line.get_marker() == "o" for line in axes.lines) == 28 for axes in (left, middle))
     assert [text.get_text() for text in left.get_yticklabels()][-1] == "Hessian stable rank"
     counts = [text.get_text() for text in right.texts]
-    assert len(counts) == 7
+    assert len(counts) == 14  # over tasks and over members
     assert all(text.endswith("/4") for text in counts)
 
 
