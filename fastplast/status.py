@@ -44,9 +44,10 @@ class Status:
         seconds_left: training and measuring, were a run that has stopped to go on at the same pace.
         error: mean over members at the last task end.
         error_task: number of that task.
-        srank: mean stable rank of the Hessian over members at the last task start at which it was measured.
+        srank: median stable rank of the Hessian over members at the last task start at which it was measured.
         srank_task: number of that task.
         bytes: of all files.
+        sranks: what `srank` is the median of, one for each member with a value.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Status:
     srank: float | None
     srank_task: int | None
     bytes: int
+    sranks: tuple[float, ...] = ()
 
     @property
     def share(self) -> float:
@@ -152,7 +154,7 @@ def _of_run(path: Path) -> Status:
         left = max(left - _seconds_since(progress["time"]), 0.0)
     ends, starts = (sorted((path / "metrics").glob(f"part-*-{when}.parquet")) for when in ("end", "start"))
     last = read_part(ends[-1]) if ends else None
-    srank, srank_task = _last_srank(starts, e)
+    sranks, srank_task = _last_sranks(starts, e)
     return Status(
         path=str(path),
         state=state,
@@ -167,9 +169,10 @@ def _of_run(path: Path) -> Status:
         seconds_left=left,
         error=None if last is None else _mean(last["error"].to_pylist()),
         error_task=None if last is None else _task_of(ends[-1]),
-        srank=srank,
+        srank=_median(sranks),
         srank_task=srank_task,
         bytes=_bytes(path),
+        sranks=sranks,
     )
 
 
@@ -199,12 +202,12 @@ def _seconds_since(time: str) -> float:
     return max((datetime.now(timezone.utc) - datetime.fromisoformat(time)).total_seconds(), 0.0)
 
 
-def _last_srank(starts: Sequence[Path], e: Experiment) -> tuple[float | None, int | None]:
+def _last_sranks(starts: Sequence[Path], e: Experiment) -> tuple[tuple[float, ...], int | None]:
     for part in reversed(starts[-e.srank_every :] if e.srank != "off" else ()):
         table = read_part(part)
         if "hessian_srank" in table.column_names:
-            return _mean(table["hessian_srank"].to_pylist()), _task_of(part)
-    return None, None
+            return tuple(_known(table["hessian_srank"].to_pylist())), _task_of(part)
+    return (), None
 
 
 def _diverged(starts: Sequence[Path], ends: Sequence[Path]) -> int:
@@ -217,9 +220,17 @@ def _task_of(part: Path) -> int:
     return int(part.name.split("-")[1])
 
 
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
+    known = _known(values)
     return statistics.fmean(known) if known else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(statistics.median(values)) if values else None
 
 
 def _bytes(path: Path) -> int:
@@ -242,8 +253,12 @@ def as_json(found: Status | list[Status], path: str) -> dict[str, Any]:
         JSON values: the fields of a run; of a sweep its ``path``, ``shards``, and ``total``.
     """
     if isinstance(found, Status):
-        return asdict(found)
-    return {"path": path, "shards": [asdict(shard) for shard in found], "total": _total(found)}
+        return _fields(found)
+    return {"path": path, "shards": [_fields(shard) for shard in found], "total": _total(found)}
+
+
+def _fields(found: Status) -> dict[str, Any]:
+    return {name: value for name, value in asdict(found).items() if name != "sranks"}
 
 
 def describe(found: Status | list[Status], path: str) -> str:
@@ -273,7 +288,9 @@ def _run_lines(s: Status) -> str:
         "rate": None if s.rate is None else f"{s.rate:,.0f} updates/s",
         "left": left,
         "error": None if s.error is None else f"{s.error:.4f} at the end of task {(s.error_task or 0) + 1}",
-        "srank": None if s.srank is None else f"{s.srank:.1f} at the start of task {(s.srank_task or 0) + 1}",
+        "srank": None
+        if s.srank is None
+        else f"{s.srank:.1f}, median over members, at the start of task {(s.srank_task or 0) + 1}",
         "diverged": f"{s.diverged} of {s.members} members",
         "disk": size(s.bytes),
         "place": str(Path(s.path).resolve()),
@@ -301,13 +318,12 @@ def _cells(name: str, s: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _total(shards: list[Status]) -> dict[str, Any]:
-    """Sums, and means over members of what is known; time left as if one process did all."""
+    """Sums, the mean error and the median srank over members that have one; time left as if one process did all."""
     states = [s.state for s in shards]
     left = [s.seconds_left for s in shards]
 
-    def mean(name: str) -> float | None:
-        known = [(getattr(s, name), s.members) for s in shards if getattr(s, name) is not None]
-        return sum(value * m for value, m in known) / sum(m for _, m in known) if known else None
+    errors = [(s.error, s.members) for s in shards if s.error is not None]
+    counted = sum(members for _, members in errors)
 
     return {
         "state": "total",
@@ -316,8 +332,8 @@ def _total(shards: list[Status]) -> dict[str, Any]:
         "diverged": sum(s.diverged for s in shards),
         "task": sum(s.tasks if s.state == "finished" else s.task for s in shards),
         "tasks": sum(s.tasks for s in shards),
-        "error": mean("error"),
-        "srank": mean("srank"),
+        "error": sum(error * members for error, members in errors) / counted if errors else None,
+        "srank": _median([srank for s in shards for srank in s.sranks]),
         "seconds_left": None if None in left else sum(value for value in left if value is not None),
         "bytes": sum(s.bytes for s in shards),
     }

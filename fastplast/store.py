@@ -148,6 +148,11 @@ class Run:
             raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
         return as_format(joined([read_part(part) for part in parts]), format)
 
+    @property
+    def has_epochs(self) -> bool:
+        """Whether it holds curves within tasks."""
+        return any((self.path / "epochs").glob("part-*.parquet"))
+
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates: one row per record, in the order of writing; after a resume a task may occur again."""
         import pandas

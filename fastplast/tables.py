@@ -249,7 +249,7 @@ def _numbered(table: pyarrow.Table) -> pyarrow.Table:
     import pyarrow
 
     names = table.column_names[: table.column_names.index("task")]
-    by = [name for name in names if name not in ("member", "seed", "engine", "data_source")] + ["seed"]
+    by = [name for name in names if name not in ("member", "id", "seed", "engine", "data_source")] + ["seed"]
     who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
     who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
     number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}

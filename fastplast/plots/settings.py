@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
 # Columns of the members that are no hyperparameters: who a member is, and where and how long it was trained.
-NOT_SETTINGS = ("run", "member", "seed", "tasks", "engine", "data_source")
+NOT_SETTINGS = ("run", "member", "id", "seed", "tasks", "engine", "data_source")
 _SPEAK_FOR_THEMSELVES = ("run", "benchmark", "network", "activation", "optimizer", "method")
 # A method, and an activation, has one colour in every figure in which each setting has its own.
 _ORDERED = {"method": METHOD_NAMES, "activation": ACTIVATIONS}

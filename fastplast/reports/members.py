@@ -26,7 +26,11 @@ def members(results: Results) -> dict[str, Any]:
         columns.append({"key": key, "label": label, "kind": kind, "help": text})
         values.append([plain(value) for value in column])
 
-    add("member", "member", "who", "its number in its run", table["member"].tolist())
+    if any(part.ids for part in results.parts):
+        text = "identifies it in its sweep, as Sweep.members has it, however the sweep is extended"
+        add("member", "member", "who", text, table["id"].tolist())
+    else:
+        add("member", "member", "who", "its number in its run", table["member"].tolist())
     if "seed" in table:
         add("seed", "seed", "who", "of the member's random streams", table["seed"].tolist())
     for name in results.varying:
@@ -94,7 +98,7 @@ def who(results: Results, row: int) -> str:
     entry = results.members.iloc[row]
     words = [phrase(name, plain(entry[name])) for name in results.varying if plain(entry[name]) is not None]
     words += [f"seed {entry['seed']}"] if "seed" in entry else []
-    return f"{', '.join(words)} (member {entry['member']} of {results.parts[int(entry['part'])].name})".strip()
+    return f"{', '.join(words)} (member {entry['id']} of {results.parts[int(entry['part'])].name})".strip()
 
 
 def _outcomes(results: Results) -> list[tuple[str, str, str, np.ndarray]]:

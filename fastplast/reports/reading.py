@@ -14,7 +14,7 @@ from fastplast.checkpoint import StoreError
 from fastplast.plots.settings import NOT_SETTINGS, Setting, settings_of
 from fastplast.store import WHENS, Run
 from fastplast.sweeps.directory import Results as Opened
-from fastplast.sweeps.directory import Sweep, open_each, open_results
+from fastplast.sweeps.directory import Sweep, ids_of, open_each, open_results
 
 if TYPE_CHECKING:
     import pandas
@@ -31,11 +31,13 @@ class Part:
         name: how the page calls it.
         run: its reader.
         numbers: of the members, in the run's own counting.
+        ids: what identifies each member of the run in its sweep; None if it is in none.
     """
 
     name: str
     run: Run
     numbers: tuple[int, ...]
+    ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Results:
         title: of the page.
         parts: the runs.
         waiting: names of runs that were begun and hold no measurement yet.
-        members: `M` rows: hyperparameters, ``seed``, ``part``, ``member``.
+        members: `M` rows: hyperparameters, ``seed``, ``part``, ``member``; ``id``: of a sweep's members what identifies
+            them in it, of others their number as a text.
         varying: the hyperparameters that differ between members.
         settings: the rows of each setting and its label and colour.
         rows: of each setting.
@@ -132,7 +135,9 @@ def read(runs: Sequence[Run | Sweep]) -> Results:
     if not parts:
         raise StoreError(f"{runs[0].path} holds no metrics yet: its first task has not been measured.")
     frames = [_own_rows(part, part.run.metrics()) for part in parts]
-    members = pandas.concat([_described(frame).assign(run=i) for i, frame in enumerate(frames)], ignore_index=True)
+    members = pandas.concat(
+        [_described(frame, parts[i]).assign(run=i) for i, frame in enumerate(frames)], ignore_index=True
+    )
     settings, _ = settings_of(members, [part.name for part in parts])
     order = {who: row for row, who in enumerate(_ordered(members, settings))}
     members["row"] = [order[int(run), int(member)] for run, member in zip(members["run"], members["member"])]
@@ -171,7 +176,9 @@ def _parts(runs: Sequence[Run | Sweep]) -> tuple[list[Part], list[str]]:
     if len(set(names)) < len(names):
         names = [str(run.path) for run, _ in found]
     return [
-        Part(name, run, tuple(range(len(run.members)) if numbers is None else numbers))
+        Part(name, run, tuple(range(len(run.members))))
+        if numbers is None
+        else Part(name, run, tuple(numbers), tuple(ids_of(run)))
         for name, (run, numbers) in zip(names, found)
     ], waiting
 
@@ -184,10 +191,11 @@ def _own_rows(part: Part, table: pandas.DataFrame) -> pandas.DataFrame:
     return table.loc[table["member"].isin(part.numbers)]
 
 
-def _described(frame: pandas.DataFrame) -> pandas.DataFrame:
+def _described(frame: pandas.DataFrame, part: Part) -> pandas.DataFrame:
     """A row for each member, with what describes it."""
     names = list(frame.columns)
-    return frame.loc[~frame["member"].duplicated(), names[: names.index("task")]]
+    found: pandas.DataFrame = frame.loc[~frame["member"].duplicated(), names[: names.index("task")]]
+    return found.assign(id=[str(number) if part.ids is None else part.ids[number] for number in found["member"]])
 
 
 def _ordered(members: pandas.DataFrame, settings: Sequence[Setting]) -> list[tuple[int, int]]:

@@ -86,7 +86,7 @@ def task_consistency(
     column, groups = column_of(explanation, metrics), []
     for _, part in metrics.groupby(by, sort=False):
         errors = _errors(part)
-        errors = errors[errors.max(axis=1) > errors.min(axis=1)]
+        errors = errors.loc[errors.max(axis=1) > errors.min(axis=1)]
         if len(errors):
             rhos = _rhos(part, column, explanation.when, errors) or [np.nan] * len(errors)
             groups.append(explanation.direction * np.asarray(rhos, float))

@@ -13,10 +13,11 @@ from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
 from fastplast.shards import SHARDS, is_sweep, shard_paths
 from fastplast.store import Run
-from fastplast.sweeps.grid import Cell, as_group, group_digest, key_of
-from fastplast.tables import as_format, check_format, members_of, merged, write_csv
+from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
+from fastplast.tables import as_format, check_format, joined, members_of, merged, write_csv
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
 
 
@@ -67,8 +68,15 @@ class Sweep:
 
     @property
     def members(self) -> pandas.DataFrame:
-        """One row per member: its number, seed and hyperparameters."""
-        return members_of(self.metrics("arrow"))
+        """One row per member: its ``id``, number, seed and hyperparameters; numbers change as a sweep is extended."""
+        import pyarrow
+
+        tables = []
+        for shard, numbers in self.chosen():
+            table, ids = shard.metrics("arrow"), ids_of(shard)
+            column = pyarrow.array([ids[number] for number in table["member"].to_pylist()])
+            tables.append((table.add_column(0, "id", column), numbers))
+        return members_of(merged(tables))
 
     def metrics(self, format: str = "pandas") -> Any:
         """Everything measured so far, as ``Run.metrics`` has it, of all shards.
@@ -85,6 +93,64 @@ class Sweep:
         """
         check_format(format)
         return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
+
+    def epochs(self, format: str = "pandas") -> Any:
+        """Curves within tasks, as ``Run.epochs`` has them, of the shards that hold some.
+
+        Args:
+            format: as of ``metrics``.
+
+        Returns:
+            A table of that library, sorted by task, epoch, member; members have the numbers that ``metrics`` gives.
+
+        Raises:
+            ValueError: if the format is unknown.
+            StoreError: if no shard holds any.
+        """
+        import pyarrow
+
+        check_format(format)
+        tables = []
+        for shard, numbers in self._renumbered():
+            if shard.has_epochs:
+                table = shard.epochs("arrow")
+                there = [number in numbers for number in table["member"].to_pylist()]
+                table = table.filter(pyarrow.array(there))
+                column = pyarrow.array([numbers[number] for number in table["member"].to_pylist()], pyarrow.int64())
+                tables.append(table.set_column(table.column_names.index("member"), "member", column))
+        if not tables:
+            raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
+        by = [(name, "ascending") for name in ("task", "epoch", "member")]
+        return as_format(joined(tables).sort_by(by), format)
+
+    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
+        """Eigenvalues of the Hessian block, as ``Run.spectra`` has them.
+
+        Args:
+            task: number of the task, from 0.
+            when: ``"start"`` or ``"end"``.
+
+        Returns:
+            One fp32 vector per member, in the order of ``members``; lengths may differ.
+
+        Raises:
+            StoreError: if a shard did not store them; the text lists what it did.
+        """
+        found = {}
+        for shard, numbers in self._renumbered():
+            vectors = shard.spectra(task, when)
+            found |= {number: vectors[own] for own, number in numbers.items()}
+        return [found[number] for number in sorted(found)]
+
+    def _renumbered(self) -> list[tuple[Run, dict[int, int]]]:
+        """Shards with the numbers of their members, in the shard's counting and in the sweep's."""
+        members = self.members
+        number = dict(zip(members["id"], map(int, members["member"])))
+        renumbered = []
+        for shard, numbers in self.chosen():
+            ids = ids_of(shard)
+            renumbered.append((shard, {own: number[ids[own]] for own in numbers}))
+        return renumbered
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates of all shards, with the name of the shard."""
@@ -176,6 +242,18 @@ def cells_of(shard: Run) -> list[Cell]:
     experiment = Experiment.from_dict(shard.config, str(shard.path / "config.json"))
     group = as_group(experiment)
     return [Cell(group, member) for member in experiment.members()]
+
+
+def ids_of(shard: Run) -> list[str]:
+    """What identifies the members of a shard among all members of all sweeps, however these are divided or extended.
+
+    Args:
+        shard: its run.
+
+    Returns:
+        12 hexadecimal digits for each member, of all that moves its curves, but not of how many tasks it runs.
+    """
+    return [digest([_curve(cell.group), cell.member.to_dict()]) for cell in cells_of(shard)]
 
 
 def keys_of(shard: Run) -> list[str]:

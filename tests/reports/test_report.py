@@ -12,6 +12,7 @@ from fastplast.config import Experiment
 from fastplast.reports import report
 from fastplast.reports.page import as_script
 from fastplast.store import RunWriter
+from fastplast.sweeps import Sweep
 
 
 def words(path):
@@ -105,7 +106,12 @@ def test_shards_of_a_sweep_are_one_report(make, tmp_path, payload):
     assert path == tmp_path / "sweep" / "report.html"
     assert "1 of 3 runs begun, nothing measured yet" in words(path)
     rows = payload(path)["members"]["rows"]
-    assert [[*row[:3], row[-1]] for row in rows] == [[i, i, a, a] for a in ("relu", "tanh") for i in range(3)]
+    assert [[*row[1:3], row[-1]] for row in rows] == [[i, a, a] for a in ("relu", "tanh") for i in range(3)]
+    members = Sweep(tmp_path / "sweep").members
+    assert {row[0]: (row[1], row[2]) for row in rows} == {
+        key: (seed, activation) for key, seed, activation in zip(members.id, members.seed, members.activation)
+    }
+    assert members.id.is_unique
 
 
 def test_the_file_names_no_address_to_load_from(make):
