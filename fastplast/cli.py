@@ -68,8 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--memory", type=number, metavar="GIB", help="with --dry-run: say how many members fit so much")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
-    resume = command("resume", "go on with a run that was stopped or killed")
-    resume.add_argument("run", metavar="RUN", help="run directory")
+    resume = command("resume", "go on with a run or a sweep that was stopped or killed")
+    resume.add_argument("run", metavar="RUN", help="run directory, or sweep: all that was ever asked of it")
+    resume.add_argument("--shard", metavar="I/N", help="of a sweep: train only slice I of N, from 0")
     resume.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_fields(resume, "given only to be checked: a run goes on with the configuration it was started with")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastplast.config import BENCHMARKS, ConfigError, Experiment, closest, load_config
+from fastplast.config import BENCHMARKS, ConfigError, Experiment, closest, flag, load_config
 from fastplast.flags import fields_from, values_of
 
 FAILURE, INTERRUPTED = 1, 130
@@ -83,12 +83,37 @@ def _sweep_directory(grid: Any) -> str:
 
 def _resume(options: dict[str, Any]) -> int:
     from fastplast.api import proceed
+    from fastplast.shards import is_sweep
 
     _check_views(options)
+    changes = {name: value for name, value in fields_from(options).items() if name != "out"}
+    if is_sweep(options["run"]):
+        return _resume_sweep(options, changes)
+    if options["shard"]:
+        raise ConfigError(f"--shard of resume must be of a sweep: got the run {options['run']}. Leave it out.")
     with stopping() as stop:
-        changes = {name: value for name, value in fields_from(options).items() if name != "out"}
         setup, events = proceed(options["run"], stop=stop, **changes)
         return _follow(setup, events, options)
+
+
+def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
+    """Trains what a sweep directory lacks of everything that was asked of it.
+
+    Raises:
+        ConfigError: if what was asked is not known, or is to be changed.
+    """
+    from fastplast.sweeps import make_plan, parse_slice, remembered
+    from fastplast.sweeps.grid import MACHINE_FIELDS
+
+    for name in changes:
+        if name not in MACHINE_FIELDS:
+            raise ConfigError(
+                f"{flag(name)} of a sweep is in its grid: got another on resume. Extend a sweep with fastplast sweep."
+            )
+    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
+    plan = make_plan(remembered(options["run"], changes), options["run"], part=part)
+    with stopping() as stop:
+        return _run_plan(plan, options, stop)
 
 
 def _check_views(options: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Sweeps: a grid becomes members, members become groups, groups become shards, and shards are runs."""
 
+from fastplast.sweeps.asked import remembered
 from fastplast.sweeps.directory import Sweep, open_results
 from fastplast.sweeps.execute import execute, sweep
 from fastplast.sweeps.grid import Grid, expand, grid_of, read_grid
@@ -17,5 +18,6 @@ __all__ = [
     "open_results",
     "parse_slice",
     "read_grid",
+    "remembered",
     "sweep",
 ]

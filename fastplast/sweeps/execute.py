@@ -11,6 +11,7 @@ from typing import Any
 from fastplast.api import proceed, start
 from fastplast.checkpoint import take_lock
 from fastplast.shards import SHARDS
+from fastplast.sweeps.asked import remember
 from fastplast.sweeps.directory import Sweep
 from fastplast.sweeps.grid import grid_of
 from fastplast.sweeps.plan import Plan, Shard, make_plan
@@ -63,6 +64,7 @@ def execute(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[tu
         Shard, its setup, and its events, to be consumed before the next.
     """
     (plan.directory / SHARDS).mkdir(parents=True, exist_ok=True)
+    remember(plan.directory, plan.grid)
     for shard in plan.shards:
         dataset = plan.datasets.get(shard.experiment.dataset)
         if shard.is_begun:

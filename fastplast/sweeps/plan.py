@@ -72,6 +72,7 @@ class Plan:
         shards: to resume and to train, in this order.
         budget: bytes that a shard may take.
         datasets: what was loaded, by name.
+        grid: what was asked for.
     """
 
     directory: Path
@@ -82,6 +83,7 @@ class Plan:
     shards: tuple[Shard, ...]
     budget: int
     datasets: dict[str, Dataset]
+    grid: Grid
 
 
 def parse_slice(text: str) -> tuple[int, int]:
@@ -150,7 +152,9 @@ def make_plan(
         planned, budget = _plan_group(group, [cell.member for _, cell in listed], len(missing), datasets, memory, batch)
         groups.append(planned)
         shards += [_shard(group, members, directory) for members in _split(missing, planned.capacity)]
-    return Plan(directory, len(cells), len(own), len(own & finished), tuple(groups), tuple(shards), budget, datasets)
+    return Plan(
+        directory, len(cells), len(own), len(own & finished), tuple(groups), tuple(shards), budget, datasets, grid
+    )
 
 
 def _begun(directory: Path, wanted: set[str], own: set[str]) -> tuple[list[Experiment], set[str], set[str]]:
