@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastplast.config import Experiment
-from fastplast.data import load
+from fastplast.data import Dataset, load
 from fastplast.display import duration
 from fastplast.engines import pull_of
 from fastplast.estimate import seconds_per_update
@@ -16,7 +19,7 @@ from fastplast.figures.registry import FIGURES
 from fastplast.figures.studies import SCALES, Use
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
-from fastplast.trainer import prepare
+from fastplast.trainer import Setup, prepare
 
 _SAMPLE = 8  # members that a rate of training is measured with
 _MEASURED = 1  # members that a measurement is timed with
@@ -31,11 +34,15 @@ class _Kind(NamedTuple):
     method: str
 
 
-class _Rate(NamedTuple):
-    """Seconds of an update and of measuring one probe time, of one member."""
+@dataclass
+class _Rates:
+    """What was measured so far: seconds of an update by kind, and of measuring one probe time, of one member.
 
-    update: float
-    measure: float
+    What a measurement takes does not depend on the method, so that it is timed once for each network on its data.
+    """
+
+    update: dict[_Kind, float] = field(default_factory=dict)
+    measure: dict[_Kind, float] = field(default_factory=dict)
 
 
 class _Cost(NamedTuple):
@@ -55,7 +62,7 @@ def listing() -> str:
     Returns:
         A table.
     """
-    rates: dict[_Kind, _Rate] = {}
+    rates = _Rates()
     lines = ["  N  section  what it shows"]
     for number, figure in FIGURES.items():
         uses = uses_of(figure, SCALES[0])
@@ -70,9 +77,10 @@ def listing() -> str:
         lines.append(f"{'':14}{'; '.join(words)}")
     lines.append(
         "Times are for all runs of a figure; figures that name the same runs share them. They follow from rates "
-        f"measured now, with {_SAMPLE} ReLU members of each of {len(rates)} kinds and their first measurement; for "
-        "other activations and for later tasks they are estimates. Smoke takes seconds, most of them to start."
+        f"measured now, with {_SAMPLE} ReLU members of each of {len(rates.update)} kinds and their first measurement; "
+        "for other activations and for later tasks they are estimates. Smoke takes seconds, most of them to start."
     )
+    _dataset.cache_clear()
     return "\n".join(lines)
 
 
@@ -80,7 +88,7 @@ def _about(scale: str, seconds: float) -> str:
     return "seconds" if scale == "smoke" else f"about {duration(seconds)}"
 
 
-def _cost(use: Use, scale: str, rates: dict[_Kind, _Rate]) -> _Cost:
+def _cost(use: Use, scale: str, rates: _Rates) -> _Cost:
     """What a study's part takes. Its grid is counted by its values, without being expanded."""
     grid = use.grid(scale)
     members = grid["seeds"] * math.prod(
@@ -97,31 +105,57 @@ def _cost(use: Use, scale: str, rates: dict[_Kind, _Rate]) -> _Cost:
         updates = members * grid["tasks"] * epochs * experiment.steps_per_epoch()
         total_updates += updates
         if scale != "smoke":
-            rate = _rate(experiment, rates)
-            seconds += updates * rate.update + members * grid["tasks"] * 2 * rate.measure
+            update, measure = _rate(experiment, rates)
+            seconds += updates * update + members * grid["tasks"] * 2 * measure
     count = members * (len(budgets) if isinstance(budgets, list) else 1)
     return _Cost(count, total_updates, seconds)
 
 
-def _rate(experiment: Experiment, rates: dict[_Kind, _Rate]) -> _Rate:
+def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
+    """Seconds of an update and of a measurement of one member, each timed when it is first asked for."""
     e = experiment
     method = "none" if e.method == "none" else "wasserstein"  # the dearest of those that a study crosses
     kind = _Kind(e.dataset, e.network, e.examples, method)
-    if kind not in rates:
-        rates[kind] = _measured(e, method)
-    return rates[kind]
+    plain = kind._replace(method="none")
+    if kind not in rates.update:
+        _say(f"measuring: {e.network} on {e.dataset}, {e.examples:,} examples, method {method}")
+        rates.update[kind] = _update_seconds(e, method)
+    if plain not in rates.measure:
+        rates.measure[plain] = _measure_seconds(e)
+    return rates.update[kind], rates.measure[plain]
 
 
-def _measured(experiment: Experiment, method: str) -> _Rate:
-    values: dict[str, Any] = {name: getattr(experiment, name) for name in Experiment.__dataclass_fields__}
-    values |= {"method": method, "strength": None if method == "none" else (0.01,), "activation": "relu"}
-    values |= {"seeds": _SAMPLE, "learning_rate": (1e-3,), "member_list": None}
-    dataset = load(experiment.dataset, experiment.data_dir)
-    setup = prepare(Experiment(**values), dataset=dataset)
-    update = seconds_per_update(setup) / _SAMPLE
-    setup = prepare(Experiment(**{**values, "seeds": _MEASURED}), dataset=dataset)
+def _say(text: str) -> None:
+    """Progress, which is no part of the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _update_seconds(experiment: Experiment, method: str) -> float:
+    return seconds_per_update(_prepared(experiment, method, _SAMPLE)) / _SAMPLE
+
+
+def _measure_seconds(experiment: Experiment) -> float:
+    setup = _prepared(experiment, "none", _MEASURED)
     task, pull, clock = make_task(setup.problem, 0), pull_of(setup.group, setup.state), time.perf_counter()
     measure_group(
-        setup.group, setup.state, task, pull, with_probes=True, with_hessian=True, method=experiment.srank_method
+        setup.group,
+        setup.state,
+        task,
+        pull,
+        with_probes=True,
+        with_hessian=True,
+        method=experiment.srank_method,
     )
-    return _Rate(update, (time.perf_counter() - clock) / _MEASURED)
+    return (time.perf_counter() - clock) / _MEASURED
+
+
+@lru_cache(maxsize=1)  # kinds of one dataset come one after another; a dataset may take hundreds of megabytes
+def _dataset(name: str, data_dir: str | None) -> Dataset:
+    return load(name, data_dir)
+
+
+def _prepared(experiment: Experiment, method: str, seeds: int) -> Setup:
+    values: dict[str, Any] = {name: getattr(experiment, name) for name in Experiment.__dataclass_fields__}
+    values |= {"method": method, "strength": None if method == "none" else (0.01,), "activation": "relu"}
+    values |= {"seeds": seeds, "learning_rate": (1e-3,), "member_list": None}
+    return prepare(Experiment(**values), dataset=_dataset(experiment.dataset, experiment.data_dir))

@@ -102,9 +102,13 @@ def test_without_imagenet_the_protocol_runs_on_cifar(tmp_path, monkeypatch):
     assert [use.study for use in make.uses_of(figure_of(22), "smoke")] == ["activations-class_pairs_cifar10"]
 
 
-def test_the_list_has_every_figure_with_its_members_and_time(monkeypatch):
-    monkeypatch.setattr(costs, "_measured", lambda experiment, method: costs._Rate(1e-4, 1e-2))
+def test_the_list_has_every_figure_with_its_members_and_time(monkeypatch, capsys):
+    timed = []
+    monkeypatch.setattr(costs, "_update_seconds", lambda experiment, method: 1e-4)
+    monkeypatch.setattr(costs, "_measure_seconds", lambda e: timed.append((e.dataset, e.network, e.examples)) or 1e-2)
     text = listing()
+    assert len(timed) == len(set(timed))  # whatever the method
+    assert "measuring: mlp on mnist, 1,280 examples, method none" in capsys.readouterr().err
     assert all(f"{number:3}  {figure.section:7}" in text for number, figure in FIGURES.items())
     assert "runs: budget-mnist_shuffle, activations-mnist_shuffle" in text
     assert "paper: 396 members, 6.3e+08 updates, about " in text  # 4 activations, 3 step sizes, 33 seeds
