@@ -246,6 +246,18 @@ class Experiment:
         grid = product(self.learning_rate, self.strength or (0.0,), self.seed_list())
         return tuple(Member(seed, rate, self.method, strength) for rate, strength, seed in grid)
 
+    def of_members(self, members: Iterable[Member]) -> Experiment:
+        """The same experiment with members one by one.
+
+        Args:
+            members: in order.
+
+        Returns:
+            The experiment.
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in MEMBER_FIELDS}
+        return dataclasses.replace(self, **defaults, member_list=tuple(members))
+
     def steps_per_epoch(self) -> int:
         """Updates of one epoch; the last batch may be smaller."""
         return math.ceil(self.examples / self.batch_size)

@@ -9,6 +9,7 @@ import torch
 
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
+from fastplast.data import Dataset
 from fastplast.engines import missing_kernels, pull_of
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
@@ -35,15 +36,8 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
         raise ConfigError(f"--memory must be positive: got {memory}.")
     setup = prepare(experiment)
     e, group = setup.experiment, setup.group
-    task = make_task(setup.problem, 0)
     train = seconds_per_update(setup) * setup.updates
-    clock = time.perf_counter()
-    measure_group(
-        group, setup.state, task, pull_of(group, setup.state), with_probes=True, with_hessian=e.srank != "off"
-    )
-    per_time = time.perf_counter() - clock
-    tasks = e.tasks or 0
-    measure = 2 * per_time * tasks / max(e.probe_every, 1)
+    measure = seconds_of_measuring(e)
     members = len(group.members)
     lines = [
         json.dumps(e.to_dict(), indent=2),
@@ -111,3 +105,33 @@ def seconds_per_update(setup: Setup) -> float:
         setup.engine.run(state, task, order[:, :4])
         done += min(4, order.shape[1])
     return (time.perf_counter() - begun) / done
+
+
+def seconds_of_measuring(experiment: Experiment, dataset: Dataset | None = None) -> float:
+    """Time of measuring all members at the start and the end of every task, from a few of them before training.
+
+    Args:
+        experiment: resolved, with the number of tasks.
+        dataset: of the experiment; loaded if None.
+
+    Returns:
+        Seconds.
+    """
+    members = experiment.members()
+    sample = members[:: -(-len(members) // torch.get_num_threads())]
+    setup = prepare(experiment.of_members(sample), dataset=dataset)
+    group, state, task = setup.group, setup.state, make_task(setup.problem, 0)
+    pull = pull_of(group, state)
+
+    def seconds(with_hessian: bool) -> float:
+        begun = time.perf_counter()
+        measure_group(
+            group, state, task, pull, with_probes=True, with_hessian=with_hessian, method=experiment.srank_method
+        )
+        return time.perf_counter() - begun
+
+    probes = seconds(with_hessian=False)
+    times = {"off": 0, "start": 1, "both": 2}[experiment.srank]
+    curvature = max(seconds(with_hessian=True) - probes, 0.0) if times else 0.0
+    of_task = 2 * probes / max(experiment.probe_every, 1) + times * curvature / max(experiment.srank_every, 1)
+    return of_task * (experiment.tasks or 0) * len(members) / len(sample)

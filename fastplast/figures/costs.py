@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
-import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,17 +12,13 @@ from typing import Any, NamedTuple
 from fastplast.config import Experiment
 from fastplast.data import Dataset, load
 from fastplast.display import duration
-from fastplast.engines import pull_of
-from fastplast.estimate import seconds_per_update
+from fastplast.estimate import seconds_of_measuring, seconds_per_update
 from fastplast.figures.make import uses_of
 from fastplast.figures.registry import FIGURES
 from fastplast.figures.studies import SCALES, Use
-from fastplast.measure import measure_group
-from fastplast.problems import make_task
 from fastplast.trainer import Setup, prepare
 
 _SAMPLE = 8  # members that a rate of training is measured with
-_MEASURED = 1  # members that a measurement is timed with
 
 
 class _Kind(NamedTuple):
@@ -36,7 +32,7 @@ class _Kind(NamedTuple):
 
 @dataclass
 class _Rates:
-    """What was measured so far: seconds of an update by kind, and of measuring one probe time, of one member.
+    """What was measured so far: seconds of an update by kind, and of measuring both ends of a task, of one member.
 
     What a measurement takes does not depend on the method, so that it is timed once for each network on its data.
     """
@@ -106,13 +102,13 @@ def _cost(use: Use, scale: str, rates: _Rates) -> _Cost:
         total_updates += updates
         if scale != "smoke":
             update, measure = _rate(experiment, rates)
-            seconds += updates * update + members * grid["tasks"] * 2 * measure
+            seconds += updates * update + members * grid["tasks"] * measure
     count = members * (len(budgets) if isinstance(budgets, list) else 1)
     return _Cost(count, total_updates, seconds)
 
 
 def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
-    """Seconds of an update and of a measurement of one member, each timed when it is first asked for."""
+    """Seconds of an update and of measuring a task of one member, each timed when it is first asked for."""
     e = experiment
     method = "none" if e.method == "none" else "wasserstein"  # the dearest of those that a study crosses
     kind = _Kind(e.dataset, e.network, e.examples, method)
@@ -135,18 +131,9 @@ def _update_seconds(experiment: Experiment, method: str) -> float:
 
 
 def _measure_seconds(experiment: Experiment) -> float:
-    setup = _prepared(experiment, "none", _MEASURED)
-    task, pull, clock = make_task(setup.problem, 0), pull_of(setup.group, setup.state), time.perf_counter()
-    measure_group(
-        setup.group,
-        setup.state,
-        task,
-        pull,
-        with_probes=True,
-        with_hessian=True,
-        method=experiment.srank_method,
-    )
-    return (time.perf_counter() - clock) / _MEASURED
+    setup = _prepared(experiment, "none", 1)
+    task_long = dataclasses.replace(setup.experiment, tasks=1, srank="both")
+    return seconds_of_measuring(task_long, _dataset(experiment.dataset, experiment.data_dir))
 
 
 @lru_cache(maxsize=1)  # kinds of one dataset come one after another; a dataset may take hundreds of megabytes

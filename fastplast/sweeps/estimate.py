@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Iterable
 
 from fastplast.config import Experiment
-from fastplast.engines import pull_of
-from fastplast.estimate import seconds_per_update
-from fastplast.measure import measure_group
-from fastplast.problems import make_task
+from fastplast.estimate import seconds_of_measuring, seconds_per_update
 from fastplast.sweeps.plan import GroupPlan, Plan
-from fastplast.trainer import Setup, prepare
+from fastplast.trainer import prepare
 from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate is measured with
@@ -90,16 +85,8 @@ def _seconds(group: GroupPlan, members: Iterable, plan: Plan) -> float:
     """Of training and measuring all members, by a sample that is spread over them; linear in members."""
     listed = list(members)
     sample = tuple(listed[:: max(1, len(listed) // _SAMPLE)][:_SAMPLE])
-    experiment = dataclasses.replace(group.experiment, member_list=sample)
+    experiment = group.experiment.of_members(sample)
     setup = prepare(experiment, dataset=plan.datasets[group.experiment.dataset])
-    train = seconds_per_update(setup) * setup.updates
-    return (train + _measuring(setup)) * len(listed) / len(sample)
-
-
-def _measuring(setup: Setup) -> float:
-    e, clock = setup.experiment, time.perf_counter()
-    pull = pull_of(setup.group, setup.state)
-    task = make_task(setup.problem, 0)
-    hessian = e.srank != "off"
-    measure_group(setup.group, setup.state, task, pull, with_probes=True, with_hessian=hessian, method=e.srank_method)
-    return 2 * (time.perf_counter() - clock) * (e.tasks or 0) / e.probe_every
+    train = seconds_per_update(setup) * setup.updates * len(listed) / len(sample)
+    whole = group.experiment.of_members(listed)
+    return train + seconds_of_measuring(whole, plan.datasets[whole.dataset])
