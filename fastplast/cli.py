@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastplast.commands import COMMANDS, FAILURE, INTERRUPTED, OWN_RUN
 from fastplast.config import ConfigError, flag
@@ -13,6 +13,7 @@ from fastplast.flags import add_fields, number, whole
 from fastplast.version import __version__
 
 _USAGE = 2
+_Adder = Callable[[str, str], argparse.ArgumentParser]  # of a command's name and what it does
 LISTS = ("benchmarks", "networks", "methods", "probes")
 
 
@@ -61,6 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return sub
 
+    for add in (_add_training, _add_looking, _add_rest):
+        add(command)
+    return parser
+
+
+def _add_training(command: _Adder) -> None:
     train = command("train", "train every member of an experiment, measuring at every task")
     add_fields(train)
     train.add_argument("--config", metavar="FILE", help="JSON of fields, such as a run's config.json; flags win")
@@ -83,6 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_fields(sweep, "several values are crossed", several=True)
 
+
+def _add_looking(command: _Adder) -> None:
     status = command("status", "how far a run or a sweep is, from another terminal")
     status.add_argument("run", metavar="RUN", help="run directory, or sweep")
     status.add_argument("--json", action="store_true", help="one JSON object, for scripts")
@@ -110,6 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps; finished or not")
     report.add_argument("--out", metavar="FILE", help="default: report.html in the first of them")
 
+
+def _add_rest(command: _Adder) -> None:
     show = command("list", "list what there is")
     show.add_argument("what", choices=LISTS)
 
@@ -133,4 +144,3 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
     export.add_argument("--out", metavar="FILE", help=".parquet: all that figures need (default: RUN/metrics.csv)")
-    return parser

@@ -117,19 +117,27 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
 
 
 def _check_views(options: dict[str, Any]) -> None:
-    from fastplast.live import Views, check
+    if _is_watched(options):
+        from fastplast.live import Views, check
 
-    check(Views(options.get("tensorboard"), options.get("wandb")))
+        check(Views(options.get("tensorboard"), options.get("wandb")))
+
+
+def _is_watched(options: dict[str, Any]) -> bool:
+    """Whether a view was asked for; without one nothing of it is imported, statistics and plots among it."""
+    return options.get("tensorboard") is not None or options.get("wandb") is not None
 
 
 def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
     """Shows events as they come; the exit status says whether the run is finished."""
     from fastplast.display import show
-    from fastplast.live import Views, watch
     from fastplast.trainer import Stopped
 
     stopped = False
-    events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
+    if _is_watched(options):
+        from fastplast.live import Views, watch
+
+        events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
     for event in show(setup, events, options["quiet"]):
         stopped = isinstance(event, Stopped)
     return INTERRUPTED if stopped else 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastplast.config import Experiment, flag
 
+T = TypeVar("T")
 _GROUPS = {
     "problem": "problem",
     "members": "members (each combination is one more network of the same batch)",
@@ -55,40 +57,20 @@ def _help(f: dataclasses.Field[Any]) -> str:
     return f"{text} (default: {default})"
 
 
-def whole(text: str) -> int:
-    """A whole number.
+def _reader(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
+    """A type of the parser, which says in words what was expected."""
 
-    Args:
-        text: as typed.
+    def read(text: str) -> T:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {words}: got {text!r}") from None
 
-    Returns:
-        The number.
-
-    Raises:
-        ArgumentTypeError: if it is none.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number: got {text!r}") from None
+    return read
 
 
-def number(text: str) -> float:
-    """A number.
-
-    Args:
-        text: as typed.
-
-    Returns:
-        The number.
-
-    Raises:
-        ArgumentTypeError: if it is none.
-    """
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number: got {text!r}") from None
+whole = _reader(int, "a whole number")
+number = _reader(float, "a number")
 
 
 def _items(text: str) -> int | float | list[int | float]:

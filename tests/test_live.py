@@ -75,17 +75,17 @@ def watched(tmp_path_factory):
     return root, fp.load(root / "run")
 
 
-def test_means_of_settings_are_the_metrics(watched):
+@pytest.mark.parametrize(
+    ("place", "rows"),
+    [
+        ("strength 0.1", "strength == 0.1"),
+        ("strength 0.01", "strength == 0.01"),
+        ("strength 0.01/seed 1", "strength == 0.01 and seed == 1"),
+    ],
+)
+def test_means_of_settings_and_values_of_members_are_the_metrics(watched, place, rows):
     root, result = watched
-    for strength in (0.1, 0.01):
-        place = root / "board" / "run" / f"strength {strength:g}"
-        assert_all_metrics_are_there(place, result.metrics(), f"strength == {strength}")
-
-
-def test_members_have_their_own_values(watched):
-    root, result = watched
-    place = root / "board" / "run" / "strength 0.01" / "seed 1"
-    assert_all_metrics_are_there(place, result.metrics(), "strength == 0.01 and seed == 1")
+    assert_all_metrics_are_there(root / "board" / "run" / place, result.metrics(), rows)
 
 
 def test_every_epoch_is_told_once_through_a_stop_and_a_kill(watched):
