@@ -20,8 +20,8 @@ _spare: list[np.ndarray] = []  # scratch between calls: fresh memory costs as mu
 def _gradient(w, q, factor, gradient, sums):
     """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums.
 
-    The inner loop goes through slices from 0: `w[begin + i]` might be negative for all the compiler knows, and the loop
-    would not be vectorised.
+    The inner loop goes through slices from 0: half the time of indices `begin + i`, which might be negative for all the
+    compiler knows.
     """
     for begin in range(0, w.size, SUMS):
         end = min(begin + SUMS, w.size)
