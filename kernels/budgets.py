@@ -23,6 +23,7 @@ MODULES = (
     "fastplast_kernels.wasserstein.binned",
     "fastplast_kernels.update.gpu",
     "fastplast_kernels.mlp_step.configurations",
+    "fastplast_kernels.conv_step.configurations",
 )
 
 _SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}

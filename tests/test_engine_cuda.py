@@ -24,7 +24,7 @@ def with_triton(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"network": "cnn", "benchmark": "cifar_shuffle"}, "it has no kernel for convolutions"),
+        ({"network": "convnet", "benchmark": "cifar_shuffle"}, "it has no kernel for max pooling"),
         ({"activation": "crelu"}, "it has no kernel for crelu"),
         ({"layer_norm": True}, "it has no kernel for layer normalisation"),
         ({"dropout": 0.1}, "it has no kernel for dropout"),
@@ -40,8 +40,9 @@ def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(op
 
 
 @pytest.mark.usefixtures("with_triton")
-def test_perceptrons_are_served_on_a_gpu_only(make_trial):
-    trial = make_trial()
+@pytest.mark.parametrize("options", [{}, {"network": "cnn", "benchmark": "cifar_shuffle"}])
+def test_perceptrons_and_convolutional_networks_are_served_on_a_gpu_only(options, make_trial):
+    trial = make_trial(**options)
     assert missing_on_cuda(trial.group, CUDA) is None
     assert missing_on_cuda(trial.group, torch.device("cpu")) == "it trains on an NVIDIA GPU, not on cpu"
 

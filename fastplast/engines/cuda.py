@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fastplast_kernels.mlp_step import DenseLayer
 from torch import Tensor
 
 from fastplast.config import ELEMENTWISE, ConfigError
@@ -38,12 +37,12 @@ def missing_kernels(group: Group) -> str | None:
         return f"it has no kernels for the module {network.name.removeprefix('module:')}"
     if network.activation not in ELEMENTWISE:
         return f"it has no kernel for {network.activation}"
-    if any(isinstance(layer, Conv) for layer in network.layers):
-        return "it has no kernel for convolutions"
     if any(layer.norm for layer in network.layers):
         return "it has no kernel for layer normalisation"
     if network.dropout:
         return "it has no kernel for dropout"
+    if any(isinstance(layer, Conv) and layer.pool > 1 for layer in network.layers):
+        return "it has no kernel for max pooling"
     return None
 
 
@@ -86,7 +85,7 @@ class _Captured:
 
 
 class CudaEngine:
-    """Trains built-in perceptrons; draws, order of updates and results are those of ``vmap`` to tolerance.
+    """Trains built-in networks; draws, order of updates and results are those of ``vmap`` to tolerance.
 
     A member's bits do not depend on the other members, or on how updates are split into calls. Members are trained on
     copies of their state that are given back at the end of a call, so that whatever fails leaves the state consistent.
@@ -109,8 +108,7 @@ class CudaEngine:
         assert isinstance(group.network, Network)  # `missing_on_cuda` was asked
         self.group, self.device, self.precision, self._with_graphs = group, device, precision, graphs
         self.pull = pull_of(group, state)
-        layers = kernel_layers(group.network, group.reduction)
-        self.layers = tuple(layer for layer in layers if isinstance(layer, DenseLayer))  # all of them
+        self.layers = kernel_layers(group.network, group.reduction)
         self.hyper = group.hyper._replace(strength=self.pull.strength).to(device)
         self.at_once = len(group.members)
         self._captured: dict[tuple[object, ...], _Captured] = {}
@@ -170,6 +168,7 @@ class CudaEngine:
 
     def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
         """Memory for a call, holding the tables, order and targets of some members, and its graphs."""
+        from fastplast_kernels.conv_step import gpu_launches
         from fastplast_kernels.mlp_step import launches
 
         count = members.stop - members.start
@@ -178,7 +177,7 @@ class CudaEngine:
         if captured is None:
             room = slice(self.at_once)
             pull = self.pull if self.pull.active else None
-            step = launches.allocate(
+            step = gpu_launches.allocate(
                 state.params[room], self.layers, _rows(task, room), order[room], self.group.optimizer,
                 self.group.decoupled, pull and pull.anchor, pull and pull.ranked, self.precision,
             )  # fmt: skip

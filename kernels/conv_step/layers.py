@@ -43,6 +43,11 @@ class ConvLayer:
         return self.channels * self.kernel**2
 
     @property
+    def pixels(self) -> int:
+        """Of an output channel."""
+        return self.out_height * self.out_width
+
+    @property
     def count(self) -> int:
         """Number of parameters."""
         return (self.inputs + 1) * self.outputs

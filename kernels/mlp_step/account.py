@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from fastplast_kernels.mlp_step import gpu, launches
+from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_TARGET
 from fastplast_kernels.mlp_step.launches import Step
 from fastplast_kernels.wasserstein.buckets import bytes_per_weight
 
@@ -72,7 +73,7 @@ def account(step: Step) -> dict[str, Cost]:
         programs = ceil(layers[number].inputs / launches.TAIL_OUTPUTS)
         costs[f"backward {number}"] = Cost(4 * weights[number], moved, products[number], programs, turns)
     state = (16 if step.optimizer == "sgd" else 24) * step.count
-    state += 4 * sum(weights) if step.pull == gpu.PULL_TO_TARGET else 0
+    state += 4 * sum(weights) if step.pull == PULL_TO_TARGET else 0
     moved = sum(entering) + sum(leaving) + 16 * step.tiles.shape[0] + 8 * batch
     costs["update"] = Cost(state, moved, sum(products), step.tiles.shape[0], 1 + ceil(batch / 8))
     return costs

@@ -64,7 +64,8 @@ def step_of(
     return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision)
 
 
-def _configuration(launch: launches.Launch) -> Configuration:
+def configuration(launch: launches.Launch) -> Configuration:
+    """What is compiled for a launch."""
     signature, aligned = {}, []
     for name, value in launch.arguments.items():
         signature[name] = _TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
@@ -83,13 +84,13 @@ def _all() -> dict[str, Configuration]:
     for suffix, options in variants.items():
         forward, tail, update = launches.launches(step_of(**options))
         if suffix != "_tf32":  # gradients of weights are made in float32
-            found[f"mlp_step/update{suffix}"] = _configuration(update)
+            found[f"mlp_step/update{suffix}"] = configuration(update)
         if suffix != "_sgd":
-            found[f"mlp_step/forward{suffix.removesuffix('_ranked')}"] = _configuration(forward)
+            found[f"mlp_step/forward{suffix.removesuffix('_ranked')}"] = configuration(forward)
         if not suffix:
-            found["mlp_step/tail"] = _configuration(tail)
+            found["mlp_step/tail"] = configuration(tail)
     wide = launches.launches(step_of((784, 512, 512, 10)))
-    found |= {"mlp_step/forward_wide": _configuration(wide[1]), "mlp_step/backward_wide": _configuration(wide[3])}
+    found |= {"mlp_step/forward_wide": configuration(wide[1]), "mlp_step/backward_wide": configuration(wide[3])}
     return found
 
 

@@ -20,21 +20,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from fastplast_kernels.mlp_step.gpu_parts import (
+    NUM_COEFFICIENTS,
     backward_tile,
     forward_tile,
     inputs_of,
     layer_of,
     softmax_cross_entropy,
-    step,
+    update_tile,
     weight_gradient,
 )
-from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
 
 # Columns of the table of members, int64 [M, 4].
 POSITION, OPEN, LIMIT, STOPPED = range(4)
-_POSITION = tl.constexpr(POSITION)  # updates of this call that are confirmed
-_OPEN = tl.constexpr(OPEN)  # 1 while another is made, but not confirmed
-_LIMIT = tl.constexpr(LIMIT)  # the member stops before this update
+MEMBER_POSITION = tl.constexpr(POSITION)  # updates of this call that are confirmed
+MEMBER_OPEN = tl.constexpr(OPEN)  # 1 while another is made, but not confirmed
+MEMBER_LIMIT = tl.constexpr(LIMIT)  # the member stops before this update
 _STOPPED = tl.constexpr(STOPPED)  # 0, or why: BY_LOSS, BY_UPDATE
 MEMBER_COLUMNS = 4
 _MEMBER = tl.constexpr(MEMBER_COLUMNS)
@@ -44,15 +44,7 @@ _BY_LOSS, _BY_UPDATE = tl.constexpr(BY_LOSS), tl.constexpr(BY_UPDATE)
 # Columns of the sums, float64 [M, 6]: the four that are returned, then loss and error of the update that is open.
 SUM_COLUMNS = 6
 _SUMS = tl.constexpr(SUM_COLUMNS)
-
-# Columns of the coefficients of a member and update, float32 [S, M, 10]: the eight of `update.gpu`, where sgd has its
-# momentum first and its learning rate fifth; then the factor of decoupled decay, and coupled decay.
-NUM_COEFFICIENTS = 10
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
-
-# What weights are pulled to: nothing, zero, or a target in memory.
-NO_PULL, PULL_TO_ZERO, PULL_TO_TARGET = range(3)
-_PULL_TO_TARGET = tl.constexpr(PULL_TO_TARGET)
 
 
 @triton.jit
@@ -63,9 +55,9 @@ def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.
         Position of the next update, and that before which the member stops: what is stored may not be loaded again
         here, because one thread stores it while others are on their way.
     """
-    at = tl.load(members_ptr + _POSITION)
-    limit = tl.load(members_ptr + _LIMIT)
-    if tl.load(members_ptr + _OPEN) != 0:
+    at = tl.load(members_ptr + MEMBER_POSITION)
+    limit = tl.load(members_ptr + MEMBER_LIMIT)
+    if tl.load(members_ptr + MEMBER_OPEN) != 0:
         ones = tl.zeros([BLOCK], tl.float64)
         squares = tl.zeros([BLOCK], tl.float64)
         for start in range(0, partials, BLOCK):
@@ -81,12 +73,12 @@ def confirm(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLOCK: tl.
             tl.store(sums_ptr + 2, tl.load(sums_ptr + 2) + l1 / parameters)
             tl.store(sums_ptr + 3, tl.load(sums_ptr + 3) + tl.sqrt(tl.sum(squares, 0)))
             at += 1
-            tl.store(members_ptr + _POSITION, at)
+            tl.store(members_ptr + MEMBER_POSITION, at)
         else:
             limit = at
-            tl.store(members_ptr + _LIMIT, limit)
+            tl.store(members_ptr + MEMBER_LIMIT, limit)
             tl.store(members_ptr + _STOPPED, _BY_UPDATE)
-        tl.store(members_ptr + _OPEN, 0)
+        tl.store(members_ptr + MEMBER_OPEN, 0)
     return at, limit
 
 
@@ -135,8 +127,8 @@ def forward_kernel(
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
-    at = tl.load(members_ptr + _POSITION) + tl.load(members_ptr + _OPEN)
-    if at >= tl.load(members_ptr + _LIMIT):
+    at = tl.load(members_ptr + MEMBER_POSITION) + tl.load(members_ptr + MEMBER_OPEN)
+    if at >= tl.load(members_ptr + MEMBER_LIMIT):
         return
     inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
     params_ptr += member * params_stride
@@ -231,12 +223,12 @@ def tail_kernel(
         classes, BATCH, BM, CLASSES,
     )  # fmt: skip
     if loss - loss != 0:
-        tl.store(members_ptr + _LIMIT, at)
+        tl.store(members_ptr + MEMBER_LIMIT, at)
         tl.store(members_ptr + _STOPPED, _BY_LOSS)
         return
     tl.store(sums_ptr + 4, (loss / count).to(tl.float64))
     tl.store(sums_ptr + 5, errors.to(tl.float64) / count.to(tl.float64))
-    tl.store(members_ptr + _OPEN, 1)
+    tl.store(members_ptr + MEMBER_OPEN, 1)
     for below in range(0, num_layers - first):
         layer = num_layers - 1 - below
         inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
@@ -258,7 +250,7 @@ def backward_kernel(
 ):  # fmt: skip
     """D of the layer below a large one; program (BN inputs of the layer, member). Arguments as above."""
     member = tl.program_id(1).to(tl.int64)
-    if tl.load(members_ptr + _MEMBER * member + _OPEN) == 0:
+    if tl.load(members_ptr + _MEMBER * member + MEMBER_OPEN) == 0:
         return
     inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
     _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
@@ -277,7 +269,7 @@ def update_kernel(
     params_ptr, m_ptr, v_ptr, q_ptr, values_ptr, deltas_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, chosen_ptr,
     coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, tiles_ptr,
     ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
-    params_stride, values_stride, num_members, num_layers, member_buckets,
+    first_tile, params_stride, values_stride, partials, num_members, num_layers, member_buckets,
     SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr,
     BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
     CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
@@ -312,8 +304,10 @@ def update_kernel(
         spill_ptr: of the rows.
         spill_bucket_ptr: of the rows.
         spill_count_ptr: of the rows.
+        first_tile: of those of this launch.
         params_stride: P.
         values_stride: of values and deltas.
+        partials: T.
         num_members: M.
         num_layers: L.
         member_buckets: buckets of a member.
@@ -331,11 +325,12 @@ def update_kernel(
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
-    if tl.load(members_ptr + _OPEN) == 0:
+    if tl.load(members_ptr + MEMBER_OPEN) == 0:
         return
-    layer = tl.load(tiles_ptr + 3 * tl.program_id(0))
-    first_input = tl.multiple_of(tl.load(tiles_ptr + 3 * tl.program_id(0) + 2), BI)
-    o = tl.load(tiles_ptr + 3 * tl.program_id(0) + 1) + tl.arange(0, BO)
+    tile = first_tile + tl.program_id(0)
+    layer = tl.load(tiles_ptr + 3 * tile)
+    first_input = tl.multiple_of(tl.load(tiles_ptr + 3 * tile + 2), BI)
+    o = tl.load(tiles_ptr + 3 * tile + 1) + tl.arange(0, BO)
     i = first_input + tl.arange(0, BI)
     inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
     values_ptr += member * values_stride
@@ -351,54 +346,10 @@ def update_kernel(
             values_ptr + inputs_of(layers_ptr, layer), deltas_ptr, values_ptr, chosen_ptr, pixels_ptr, scale_ptr,
             shift_ptr, o, i, inputs, outputs, False, False, BATCH, BO, BI,
         )  # fmt: skip
-    coefficients_ptr += (tl.load(members_ptr + _POSITION) * num_members + member) * _NUM_COEFFICIENTS
-    inside = (o < outputs)[:, None] & (i < inputs)[None, :]
-    index = o[:, None] * inputs + i[None, :]
-    here = member * params_stride + weight + index
-    w = tl.load(params_ptr + here, mask=inside, other=0.0)
-    m = tl.load(m_ptr + here, mask=inside, other=0.0)
-    v = m
-    if not SGD:
-        v = tl.load(v_ptr + here, mask=inside, other=0.0)
-    if PULL > 0:
-        q = tl.zeros([BO, BI], tl.float32)
-        if PULL == _PULL_TO_TARGET:
-            q = tl.load(q_ptr + here, mask=inside, other=0.0)
-        pulled, _ = pull(w, q, tl.load(coefficients_ptr + 7) * factor)
-        g += pulled
-    new, m, v = step(w, g, m, v, coefficients_ptr, SGD)
-    tl.store(params_ptr + here, new, mask=inside)
-    tl.store(m_ptr + here, m, mask=inside)
-    if not SGD:
-        tl.store(v_ptr + here, v, mask=inside)
-    change = tl.where(inside, new - w, 0.0).to(tl.float64)
-    ones = tl.sum(tl.sum(tl.abs(change), 1), 0)
-    squares = tl.sum(tl.sum(change * change, 1), 0)
-    if first_input == 0:
-        there = member * params_stride + bias + o
-        mask = o < outputs
-        b = tl.load(params_ptr + there, mask=mask, other=0.0)
-        bias_m = tl.load(m_ptr + there, mask=mask, other=0.0)
-        bias_v = bias_m
-        if not SGD:
-            bias_v = tl.load(v_ptr + there, mask=mask, other=0.0)
-        new_b, bias_m, bias_v = step(b, bias_g, bias_m, bias_v, coefficients_ptr, SGD)
-        tl.store(params_ptr + there, new_b, mask=mask)
-        tl.store(m_ptr + there, bias_m, mask=mask)
-        if not SGD:
-            tl.store(v_ptr + there, bias_v, mask=mask)
-        bias_change = tl.where(mask, new_b - b, 0.0).to(tl.float64)
-        ones += tl.sum(tl.abs(bias_change), 0)
-        squares += tl.sum(bias_change * bias_change, 0)
-    partial_ptr += 2 * member * tl.num_programs(0) + tl.program_id(0)
-    tl.store(partial_ptr, ones)
-    tl.store(partial_ptr + tl.num_programs(0), squares)
-    if not INSERT:
-        return
-    if tl.load(ranked_ptr + member) != 0:
-        start = member * params_stride + weight
-        num_buckets, bucket, row = layer_row(rows_ptr, layer, member, num_layers, member_buckets)
-        insert(
-            new, index, inside, map_ptr + row * (NUM_CELLS + 1), count_ptr + bucket, slab_ptr + bucket * CAPACITY,
-            spill_ptr + start, spill_bucket_ptr + start, spill_count_ptr + row, num_buckets, CAPACITY, SHIFT,
-        )  # fmt: skip
+    coefficients_ptr += (tl.load(members_ptr + MEMBER_POSITION) * num_members + member) * _NUM_COEFFICIENTS
+    update_tile(
+        g, bias_g, o, i, first_input == 0, inputs, outputs, weight, bias, factor, layer, member,
+        params_ptr, m_ptr, v_ptr, q_ptr, coefficients_ptr, partial_ptr + 2 * member * partials + tile,
+        ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
+        params_stride, partials, num_layers, member_buckets, SGD, PULL, INSERT, BO, BI, CAPACITY, NUM_CELLS, SHIFT,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from fastplast_kernels.update.gpu import adam
+from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
 
 CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
 _RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
@@ -12,6 +13,14 @@ _RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 # Columns of the table of layers, int64 [L, 6]: inputs, outputs, indices of weight and bias in a row of parameters,
 # index of the outputs in a row of values, code of the activation. Beside it float32 [L, 2]: slope, factor of the pull.
 _COLUMNS = tl.constexpr(6)
+
+# Columns of the coefficients of a member and update, float32 [S, M, 10]: the eight of `update.gpu`, where sgd has its
+# momentum first and its learning rate fifth; then the factor of decoupled decay, and coupled decay.
+NUM_COEFFICIENTS = 10
+
+# What weights are pulled to: nothing, zero, or a target in memory.
+NO_PULL, PULL_TO_ZERO, PULL_TO_TARGET = range(3)
+_PULL_TO_TARGET = tl.constexpr(PULL_TO_TARGET)
 
 
 @triton.jit
@@ -213,3 +222,105 @@ def step(w, g, m, v, coefficients_ptr, SGD: tl.constexpr):
     else:
         w, m, v = adam(w, g, m, v, coefficients_ptr)
     return w, m, v
+
+
+@triton.jit
+def update_tile(
+    g, bias_g, o, i, with_bias, inputs, outputs, weight, bias, factor, layer, member,
+    params_ptr, m_ptr, v_ptr, q_ptr, coefficients_ptr, partial_ptr,
+    ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
+    params_stride, partials, num_layers, member_buckets,
+    SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+    CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
+):  # fmt: skip
+    """Weights o x i and, if asked, biases o of a layer become new ones, and the norms of the change are stored.
+
+    Args:
+        g: gradient of the loss `[BO, BI]`.
+        bias_g: of the biases `[BO]`.
+        o: outputs `[BO]`.
+        i: inputs `[BI]`.
+        with_bias: whether the biases are updated.
+        inputs: I of the layer. The next five are of `layer_of`.
+        outputs: O.
+        weight: index of the weights.
+        bias: index of the biases.
+        factor: of the pull.
+        layer: its number.
+        member: its number.
+        params_ptr: arguments from here on are those of ``gpu.update_kernel``, but for the next two.
+        m_ptr: see there.
+        v_ptr: see there.
+        q_ptr: see there.
+        coefficients_ptr: of the member and update.
+        partial_ptr: of the member and tile.
+        ranked_ptr: see there. So are the others.
+        rows_ptr: of the buckets.
+        map_ptr: of the buckets.
+        count_ptr: of the buckets.
+        slab_ptr: of the buckets.
+        spill_ptr: of the buckets.
+        spill_bucket_ptr: of the buckets.
+        spill_count_ptr: of the buckets.
+        params_stride: P.
+        partials: T.
+        num_layers: L.
+        member_buckets: buckets of a member.
+        SGD: or else Adam.
+        PULL: what weights are pulled to.
+        INSERT: whether any member is ranked.
+        BO: outputs of a tile.
+        BI: inputs of a tile.
+        CAPACITY: slots of a bucket.
+        NUM_CELLS: of the map.
+        SHIFT: of the map.
+    """
+    inside = (o < outputs)[:, None] & (i < inputs)[None, :]
+    index = o[:, None] * inputs + i[None, :]
+    here = member * params_stride + weight + index
+    w = tl.load(params_ptr + here, mask=inside, other=0.0)
+    m = tl.load(m_ptr + here, mask=inside, other=0.0)
+    v = m
+    if not SGD:
+        v = tl.load(v_ptr + here, mask=inside, other=0.0)
+    if PULL > 0:
+        q = tl.zeros([BO, BI], tl.float32)
+        if PULL == _PULL_TO_TARGET:
+            q = tl.load(q_ptr + here, mask=inside, other=0.0)
+        pulled, _ = pull(w, q, tl.load(coefficients_ptr + 7) * factor)
+        g += pulled
+    new, m, v = step(w, g, m, v, coefficients_ptr, SGD)
+    tl.store(params_ptr + here, new, mask=inside)
+    tl.store(m_ptr + here, m, mask=inside)
+    if not SGD:
+        tl.store(v_ptr + here, v, mask=inside)
+    change = tl.where(inside, new - w, 0.0).to(tl.float64)
+    ones = tl.sum(tl.sum(tl.abs(change), 1), 0)
+    squares = tl.sum(tl.sum(change * change, 1), 0)
+    if with_bias:
+        there = member * params_stride + bias + o
+        mask = o < outputs
+        b = tl.load(params_ptr + there, mask=mask, other=0.0)
+        bias_m = tl.load(m_ptr + there, mask=mask, other=0.0)
+        bias_v = bias_m
+        if not SGD:
+            bias_v = tl.load(v_ptr + there, mask=mask, other=0.0)
+        new_b, bias_m, bias_v = step(b, bias_g, bias_m, bias_v, coefficients_ptr, SGD)
+        tl.store(params_ptr + there, new_b, mask=mask)
+        tl.store(m_ptr + there, bias_m, mask=mask)
+        if not SGD:
+            tl.store(v_ptr + there, bias_v, mask=mask)
+        bias_change = tl.where(mask, new_b - b, 0.0).to(tl.float64)
+        ones += tl.sum(tl.abs(bias_change), 0)
+        squares += tl.sum(bias_change * bias_change, 0)
+    tl.store(partial_ptr, ones)
+    tl.store(partial_ptr + partials, squares)
+    if not INSERT:
+        return
+    if tl.load(ranked_ptr + member) != 0:
+        start = member * params_stride + weight
+        num_buckets, bucket, row = layer_row(rows_ptr, layer, member, num_layers, member_buckets)
+        insert(
+            new, index, inside, map_ptr + row * (NUM_CELLS + 1), count_ptr + bucket, slab_ptr + bucket * CAPACITY,
+            spill_ptr + start, spill_bucket_ptr + start, spill_count_ptr + row, num_buckets, CAPACITY, SHIFT,
+        )  # fmt: skip

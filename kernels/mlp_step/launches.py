@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import triton
 from fastplast_kernels.mlp_step import gpu
-from fastplast_kernels.mlp_step.gpu_parts import CODES
-from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.mlp_step.gpu_parts import CODES, NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
 from fastplast_kernels.wasserstein import buckets as ranks
 from fastplast_kernels.wasserstein import gpu as wasserstein
 from torch import Tensor
 
+Layer = Any  # a dense layer or a convolution: what both have is read here
 PRECISIONS = ("ieee", "tf32")
 EXAMPLES = 32  # at most, at a time, in passes forward and backward
 FIRST_OUTPUTS, FIRST_INPUTS, FIRST_WARPS = 16, 128, 4  # of a program of `forward_kernel`, and inputs at a time
@@ -24,6 +24,21 @@ UPDATE_OUTPUTS, UPDATE_INPUTS, UPDATE_WARPS = 32, 64, 8  # of a program of `upda
 SMALL = 1 << 16  # weights that one program per member may read: more are spread over many programs
 PARTIALS = 64  # partial sums at a time
 FUSED = {"enable_fp_fusion": True}  # in passes forward and backward, whatever the default of the version of Triton
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """The first layers of a network that are no dense layers.
+
+    Attributes:
+        geometry: of each, a row of the table in ``conv_step.gpu``.
+        tile: outputs and inputs of a program that updates one of them.
+        launches: from a step to what it launches before all others, and before the update of the dense layers.
+    """
+
+    geometry: tuple[tuple[int, ...], ...]
+    tile: tuple[int, int]
+    launches: Callable[[Step], tuple[list[Launch], list[Launch]]]
 
 
 @dataclass(frozen=True)
@@ -39,14 +54,16 @@ class Step:
         steps: S, updates of a call.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         decoupled: whether weight decay is.
-        pull: `gpu.NO_PULL`, `gpu.PULL_TO_ZERO` or `gpu.PULL_TO_TARGET`.
+        pull: `NO_PULL`, `PULL_TO_ZERO` or `PULL_TO_TARGET`, see `gpu_parts`.
         precision: of products with the first layer and with large ones, in the passes forward and backward.
         params: `[M, P]` float32, contiguous. So are the next two.
         m: first moments or momentum buffers.
         v: second moments; not touched by ``sgd``.
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32.
-        tiles: `[T, 3]` int32, of `update_kernel`.
+        geometry: `[convolutions, 8]` int64, see ``conv_step.gpu``; of perceptrons `[0, 8]`.
+        tiles: `[T, 3]` int32, of the kernels that update; those of convolutions come first.
+        first_tile: the first one of a dense layer.
         images: `[R, I]` uint8 or float32.
         pixels: `[M, I]` int64 or None.
         scale: `[I]` float32.
@@ -65,9 +82,10 @@ class Step:
         anchor: `[M, P]` float32, the same of members not ranked, sorted for those that are; of no size without these.
         ranked: `[M]` int32, whether the weights of a member are.
         buckets: of the weights of ranked members; None where there are none.
+        below: the convolutions below the dense layers; None where there are none.
     """
 
-    layers: tuple[DenseLayer, ...]
+    layers: tuple[Layer, ...]
     first: int
     batch: int
     steps: int
@@ -80,7 +98,9 @@ class Step:
     v: Tensor
     table: Tensor
     factors: Tensor
+    geometry: Tensor
     tiles: Tensor
+    first_tile: int
     images: Tensor
     pixels: Tensor | None
     scale: Tensor
@@ -99,6 +119,7 @@ class Step:
     anchor: Tensor
     ranked: Tensor
     buckets: ranks.Buckets | None
+    below: Convolutions | None
 
     @property
     def count(self) -> int:
@@ -106,15 +127,20 @@ class Step:
         return sum(layer.count for layer in self.layers)
 
     @property
+    def convolutions(self) -> int:
+        """Layers that are, from the first on."""
+        return len(self.geometry)
+
+    @property
     def launches(self) -> int:
         """Of an update."""
-        return 2 * self.first + 1 + (0 if self.buckets is None else 2)
+        return 2 * self.first + 1 + (self.convolutions > 0) + (0 if self.buckets is None else 2)
 
 
-def first_small(layers: Sequence[DenseLayer]) -> int:
-    """The first layer, after layer 0, from which on one program per member does all layers."""
+def first_small(layers: Sequence[Layer], least: int = 1) -> int:
+    """The first layer, from `least`, from which on one program per member does all layers."""
     first, weights = len(layers), 0
-    while first > 1 and weights + layers[first - 1].inputs * layers[first - 1].outputs <= SMALL:
+    while first > least and weights + layers[first - 1].inputs * layers[first - 1].outputs <= SMALL:
         first -= 1
         weights += layers[first].inputs * layers[first].outputs
     return first
@@ -122,7 +148,7 @@ def first_small(layers: Sequence[DenseLayer]) -> int:
 
 def allocate(
     params: Tensor,
-    layers: Sequence[DenseLayer],
+    layers: Sequence[Layer],
     data: Any,
     order: Tensor,
     optimizer: str = "adam",
@@ -130,6 +156,7 @@ def allocate(
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
     precision: str = "ieee",
+    below: Convolutions | None = None,
 ) -> Step:
     """Memory for calls with arguments of these shapes, with copies of the task's tables, the order and the target.
 
@@ -143,6 +170,7 @@ def allocate(
         anchor: `[M', P]` or None, see ``reference.pull``; of these and maybe more members that the step will train.
         ranked: `[M']` bool or None.
         precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa with all but small layers.
+        below: of the first layers, if they are convolutions.
 
     Returns:
         The memory.
@@ -156,45 +184,48 @@ def allocate(
         if layer.activation not in CODES:
             raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
     (members, size), (_, steps, batch), device = params.shape, order.shape, params.device
-    table, width = [], 0
+    table, width, geometry = [], 0, below.geometry if below else ()
     for layer in layers:
         table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, width, CODES[layer.activation]))
-        width += -(-batch * layer.outputs // 16) * 16
+        width += -(-batch * layer.outputs * layer.pixels // 16) * 16
     tiles = [
         (number, o, i)
         for number, layer in enumerate(layers)
-        for o in range(0, layer.outputs, UPDATE_OUTPUTS)
-        for i in range(0, layer.inputs, UPDATE_INPUTS)
+        for bo, bi in [below.tile if below and number < len(geometry) else (UPDATE_OUTPUTS, UPDATE_INPUTS)]
+        for o in range(0, layer.outputs, bo)
+        for i in range(0, layer.inputs, bi)
     ]
 
     def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(*shape, dtype=dtype, device=device)
 
-    pull = gpu.NO_PULL
+    pull = NO_PULL
     if anchor is not None:
-        pull = gpu.PULL_TO_TARGET if bool(anchor.any()) else gpu.PULL_TO_ZERO
+        pull = PULL_TO_TARGET if bool(anchor.any()) else PULL_TO_ZERO
     is_ranked = new(members, dtype=torch.bool) if ranked is None else ranked
-    with_ranks = pull == gpu.PULL_TO_TARGET and bool(is_ranked.any())
+    with_ranks = pull == PULL_TO_TARGET and bool(is_ranked.any())
     places = [(layer.weight, layer.inputs * layer.outputs) for layer in layers]
 
     step = Step(
-        tuple(layers), first_small(layers), batch, steps, optimizer, decoupled, pull, precision,
+        tuple(layers), first_small(layers, max(1, len(geometry))), batch, steps, optimizer, decoupled, pull, precision,
         params=new(members, size), m=new(members, size), v=new(*((1, 1) if optimizer == "sgd" else (members, size))),
         table=torch.tensor(table, dtype=torch.int64).to(device),
         factors=torch.tensor([(layer.slope, layer.pull) for layer in layers], dtype=torch.float32).to(device),
+        geometry=torch.tensor(geometry, dtype=torch.int64).reshape(-1, 8).to(device),
         tiles=torch.tensor(tiles, dtype=torch.int32).to(device),
+        first_tile=sum(number < len(geometry) for number, _, _ in tiles),
         **{name: getattr(data, name).clone() for name in ("images", "scale", "shift", "rows", "labels")},
         pixels=None if data.pixels is None else data.pixels.clone(),
         order=order.to(device, copy=True).contiguous(),
         values=new(members, width), deltas=new(members, width),
-        chosen=new(members, batch, dtype=torch.int64), coefficients=new(steps, members, gpu.NUM_COEFFICIENTS),
+        chosen=new(members, batch, dtype=torch.int64), coefficients=new(steps, members, NUM_COEFFICIENTS),
         members=new(members, gpu.MEMBER_COLUMNS, dtype=torch.int64),
         sums=new(members, gpu.SUM_COLUMNS, dtype=torch.float64),
         partial=new(members, 2, len(tiles), dtype=torch.float64),
-        q=new(*((members, size) if pull == gpu.PULL_TO_TARGET else (1, 1))),
+        q=new(*((members, size) if pull == PULL_TO_TARGET else (1, 1))),
         anchor=new(*((members, size) if with_ranks else (1, 1))),
         ranked=new(members, dtype=torch.int32),
-        buckets=ranks.allocate(members, size, places, device) if with_ranks else None,
+        buckets=ranks.allocate(members, size, places, device) if with_ranks else None, below=below,
     )  # fmt: skip
     if anchor is not None:
         aim(step, anchor[:members], is_ranked[:members])
@@ -210,7 +241,7 @@ def aim(step: Step, anchor: Tensor, ranked: Tensor) -> None:
         ranked: `[m]` bool.
     """
     here = slice(len(anchor))
-    if step.pull == gpu.PULL_TO_TARGET:
+    if step.pull == PULL_TO_TARGET:
         step.q[here] = anchor
     if step.buckets is not None:
         step.anchor[here] = anchor
@@ -251,10 +282,11 @@ def launches(step: Step) -> list[Launch]:
     Returns:
         In order: layers below `step.first` forward, the tail, the same layers backward, the update.
     """
-    found = [_forward(step, layer) for layer in range(step.first)]
+    found = [_forward(step, layer) for layer in range(step.convolutions, step.first)]
     found.append(_tail(step))
-    found += [_backward(step, layer) for layer in reversed(range(1, step.first))]
-    return [*found, _update(step)]
+    found += [_backward(step, layer) for layer in reversed(range(max(1, step.convolutions), step.first))]
+    before, after = step.below.launches(step) if step.below else ([], [])
+    return [*before, *found, *after, _update(step)]
 
 
 def update(step: Step) -> None:
@@ -270,7 +302,7 @@ def update(step: Step) -> None:
         ranks.deal(step.buckets, step.anchor, step.q)
 
 
-def _given(step: Step, kernel: Any, **more: Any) -> dict[str, Any]:
+def given(step: Step, kernel: Any, **more: Any) -> dict[str, Any]:
     """The arguments that a kernel takes, by name, where they are fields of `step`."""
     known = {name.removesuffix("_ptr"): name for name in kernel.arg_names if name.endswith("_ptr")}
     tensors = {known[name]: value for name, value in vars(step).items() if name in known and name != "layers"}
@@ -279,58 +311,72 @@ def _given(step: Step, kernel: Any, **more: Any) -> dict[str, Any]:
         "params_stride": step.params.shape[1], "values_stride": step.values.shape[1],
         "examples": step.rows.shape[1], "steps": step.steps, "num_layers": len(step.layers),
         "partials": step.tiles.shape[0], "parameters": step.count, "num_members": len(step.members),
+        "first_tile": step.first_tile,
     }  # fmt: skip
     every = {**tensors, **strides, **more}
     return {name: every[name] for name in kernel.arg_names if name in every}
 
 
-def _aligned(layers: Sequence[DenseLayer]) -> bool:
+def aligned(layers: Sequence[Layer]) -> bool:
+    """Whether rows of weights start at multiples of 4 floats."""
     return not any(layer.inputs % 4 or layer.weight % 4 for layer in layers)
 
 
-def _products(step: Step) -> dict[str, Any]:
+def products(step: Step) -> dict[str, Any]:
+    """Constexprs of kernels that multiply matrices."""
     most = min(EXAMPLES, max(16, triton.next_power_of_2(step.batch)))
     return {"BATCH": step.batch, "BM": most, "PRECISION": step.precision, "BN": TAIL_OUTPUTS, "BK": TAIL_INPUTS}
 
 
 def _forward(step: Step, layer: int) -> Launch:
     constants = {
-        "FIRST": layer == 0, "PERMUTED": step.pixels is not None, "ALIGNED": _aligned(step.layers[layer : layer + 1]),
-        **_products(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
+        "FIRST": layer == 0, "PERMUTED": step.pixels is not None, "ALIGNED": aligned(step.layers[layer : layer + 1]),
+        **products(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
     }  # fmt: skip
     grid = (ceil(step.layers[layer].outputs / FIRST_OUTPUTS), len(step.params))
-    arguments = _given(step, gpu.forward_kernel, layer=layer)
+    arguments = given(step, gpu.forward_kernel, layer=layer)
     return Launch(gpu.forward_kernel, grid, arguments, constants, FIRST_WARPS, FUSED)
 
 
 def _tail(step: Step) -> Launch:
     constants = {
-        "ALIGNED": _aligned(step.layers[step.first :]), **_products(step), "PRECISION": "ieee", "BLOCK": PARTIALS,
+        "ALIGNED": aligned(step.layers[step.first :]), **products(step), "PRECISION": "ieee", "BLOCK": PARTIALS,
         "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)),
     }  # fmt: skip
-    arguments = _given(step, gpu.tail_kernel, first=step.first)
+    arguments = given(step, gpu.tail_kernel, first=step.first)
     return Launch(gpu.tail_kernel, (len(step.params),), arguments, constants, TAIL_WARPS, FUSED)
 
 
 def _backward(step: Step, layer: int) -> Launch:
-    constants = {"ALIGNED": _aligned(step.layers[layer : layer + 1]), **_products(step)}
+    constants = {"ALIGNED": aligned(step.layers[layer : layer + 1]), **products(step)}
     grid = (ceil(step.layers[layer].inputs / TAIL_OUTPUTS), len(step.params))
-    arguments = _given(step, gpu.backward_kernel, layer=layer)
+    arguments = given(step, gpu.backward_kernel, layer=layer)
     return Launch(gpu.backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
 
 
 def _update(step: Step) -> Launch:
     constants = {
-        "SGD": step.optimizer == "sgd", "PULL": step.pull, "INSERT": step.buckets is not None,
-        "PERMUTED": step.pixels is not None, "ALIGNED": _aligned(step.layers), "BATCH": step.batch,
+        **update_constants(step), "ALIGNED": aligned(step.layers[step.convolutions :]),
         "BO": UPDATE_OUTPUTS, "BI": UPDATE_INPUTS,
+    }  # fmt: skip
+    arguments = given(step, gpu.update_kernel, **bucket_tables(step))
+    grid = (step.tiles.shape[0] - step.first_tile, len(step.params))
+    return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, wasserstein.OPTIONS)
+
+
+def update_constants(step: Step) -> dict[str, Any]:
+    """Constexprs of kernels that update."""
+    return {
+        "SGD": step.optimizer == "sgd", "PULL": step.pull, "INSERT": step.buckets is not None,
+        "PERMUTED": step.pixels is not None, "BATCH": step.batch,
         **{name: getattr(wasserstein, name) for name in ("CAPACITY", "NUM_CELLS", "SHIFT")},
     }  # fmt: skip
+
+
+def bucket_tables(step: Step) -> dict[str, Any]:
+    """Arguments of kernels that update, for ranked weights; of any tensor where there are none."""
     names = ("map", "count", "slab", "spill", "spill_bucket", "spill_count")
     buckets = step.buckets
     tables = {f"{name}_ptr": step.ranked if buckets is None else getattr(buckets, name) for name in names}
     rows = step.table if buckets is None else buckets.layers
-    count = 0 if buckets is None else buckets.count.shape[1]
-    arguments = _given(step, gpu.update_kernel, **tables, rows_ptr=rows, member_buckets=count)
-    grid = (step.tiles.shape[0], len(step.params))
-    return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, wasserstein.OPTIONS)
+    return {**tables, "rows_ptr": rows, "member_buckets": 0 if buckets is None else buckets.count.shape[1]}

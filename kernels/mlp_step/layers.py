@@ -53,6 +53,11 @@ class DenseLayer:
         return widening(self.activation) * self.outputs
 
     @property
+    def pixels(self) -> int:
+        """Of an output: 1, as convolutions have more."""
+        return 1
+
+    @property
     def count(self) -> int:
         """Number of parameters."""
         return (self.inputs + 1 + 2 * self.normed) * self.outputs

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def coefficients(hyper: Hyperparameters, steps: Tensor, optimizer: str, decoupled: bool) -> Tensor:
-    """The table of `gpu.NUM_COEFFICIENTS` columns, formed in float64 and rounded once.
+    """The table of `gpu_parts.NUM_COEFFICIENTS` columns, formed in float64 and rounded once.
 
     Args:
         hyper: of M members.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from fastplast_kernels.conv_step import ConvLayer, cpu, reference
+from fastplast_kernels.conv_step import ConvLayer, reference
 from fastplast_kernels.mlp_step import DenseLayer
 from fastplast_kernels.mlp_step.reference import bias_of, weight_of
 from mlp_case import ALIGNMENT, Case, make_anchor, make_case
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fastplast_kernels.conv_step import cpu
 
 PULLS = ("none", "l2", "regenerative", "wasserstein")  # of members 0, 1, 2, 3 where the pull is mixed
 
@@ -19,7 +23,9 @@ class ConvCase(Case):
     """Everything that `train` takes, for convolutional networks."""
 
     def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
-        """Trains this case's own tensors with the kernel."""
+        """Trains this case's own tensors with the kernel on the CPU."""
+        from fastplast_kernels.conv_step import cpu  # Numba may be missing where the GPU is
+
         return cpu.train(*self.arguments(order), threads)
 
     def train_reference(self, order: Tensor | None = None) -> Tensor:

@@ -1,0 +1,110 @@
+"""Memory and launches of the training step of convolutional networks on a GPU, beyond those of ``mlp_step``.
+
+For C convolutions: C forward, C - 1 backward and one update beyond the launches of the dense layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from fastplast_kernels.conv_step import gpu
+from fastplast_kernels.conv_step.layers import ConvLayer
+from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.mlp_step.launches import FUSED, Convolutions, Launch, Step, aligned, given
+from fastplast_kernels.wasserstein import gpu as wasserstein
+from torch import Tensor
+
+OUTPUTS, PIXELS, TERMS, WARPS = 16, 32, 16, 4  # of a program forward, and terms of a sum at a time
+CHANNELS, BELOW_PIXELS, BELOW_TERMS, BELOW_WARPS = 16, 64, 16, 8  # of a program backward, and terms of a sum at a time
+UPDATE_OUTPUTS, UPDATE_INPUTS, UPDATE_PIXELS, UPDATE_WARPS = 16, 32, 32, 4  # of a program that updates, at a time
+
+
+def allocate(
+    params: Tensor,
+    layers: Sequence[Any],
+    data: Any,
+    order: Tensor,
+    optimizer: str = "adam",
+    decoupled: bool = False,
+    anchor: Tensor | None = None,
+    ranked: Tensor | None = None,
+    precision: str = "ieee",
+) -> Step:
+    """Memory for calls with arguments of these shapes; see ``mlp_step.launches.allocate``.
+
+    Args:
+        params: `[M, P]` float32.
+        layers: convolutions, if any, then dense layers.
+        data: the task.
+        order: `[M, S, B]` int64.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        decoupled: whether weight decay is.
+        anchor: `[M', P]` or None.
+        ranked: `[M']` bool or None.
+        precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa in convolutions and large dense layers.
+
+    Returns:
+        The memory.
+
+    Raises:
+        ValueError: if precision or an activation is unknown.
+    """
+    rows = tuple(
+        (
+            layer.channels, layer.height, layer.width, layer.kernel, layer.stride, layer.padding,
+            layer.out_height, layer.out_width,
+        )
+        for layer in layers if isinstance(layer, ConvLayer)
+    )  # fmt: skip
+    below = Convolutions(rows, (UPDATE_OUTPUTS, UPDATE_INPUTS), around) if rows else None
+    return launches.allocate(params, layers, data, order, optimizer, decoupled, anchor, ranked, precision, below)
+
+
+def around(step: Step) -> tuple[list[Launch], list[Launch]]:
+    """What convolutions launch.
+
+    Args:
+        step: of which update.
+
+    Returns:
+        Forward, before the launches of the dense layers; backward and update, before the update of these.
+    """
+    forward = [_forward(step, layer) for layer in range(step.convolutions)]
+    backward = [_backward(step, layer) for layer in reversed(range(1, step.convolutions))]
+    return forward, [*backward, _update(step)]
+
+
+def _forward(step: Step, number: int) -> Launch:
+    layer = step.layers[number]
+    constants = {
+        "FIRST": number == 0, "PERMUTED": step.pixels is not None, "ALIGNED": aligned([layer]), "BATCH": step.batch,
+        "KERNEL": layer.kernel, "BN": OUTPUTS, "BP": PIXELS, "BK": TERMS, "PRECISION": step.precision,
+    }  # fmt: skip
+    tiles = ceil(layer.outputs / OUTPUTS) * ceil(step.batch * layer.pixels / PIXELS)
+    arguments = given(step, gpu.forward_kernel, layer=number)
+    return Launch(gpu.forward_kernel, (tiles, len(step.params)), arguments, constants, WARPS, FUSED)
+
+
+def _backward(step: Step, number: int) -> Launch:
+    layer = step.layers[number]
+    constants = {
+        "BATCH": step.batch, "KERNEL": layer.kernel, "STRIDE": layer.stride, "BN": CHANNELS, "BP": BELOW_PIXELS,
+        "BK": BELOW_TERMS, "PRECISION": step.precision,
+    }  # fmt: skip
+    pixels = ceil(layer.height / layer.stride) * ceil(layer.width / layer.stride)
+    tiles = layer.stride**2 * ceil(layer.channels / CHANNELS) * ceil(step.batch * pixels / BELOW_PIXELS)
+    arguments = given(step, gpu.backward_kernel, layer=number)
+    return Launch(gpu.backward_kernel, (tiles, len(step.params)), arguments, constants, BELOW_WARPS, FUSED)
+
+
+def _update(step: Step) -> Launch:
+    constants = {
+        **launches.update_constants(step), "FIRST_ALIGNED": aligned(step.layers[:1]),
+        "ALIGNED": aligned(step.layers[1 : step.convolutions]), "BO": UPDATE_OUTPUTS, "BI": UPDATE_INPUTS,
+        "BP": UPDATE_PIXELS,
+    }  # fmt: skip
+    arguments = given(step, gpu.update_kernel, **launches.bucket_tables(step))
+    grid = (step.first_tile, len(step.params))
+    return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, wasserstein.OPTIONS)
