@@ -1,0 +1,33 @@
+"""The ``cuda`` engine against the ``vmap`` engine on a convolutional network; in the interpreter a few updates."""
+
+import pytest
+import torch
+from assertions import assert_close
+from interpreter import INTERPRETED
+
+pytest.importorskip("triton", reason="needs Triton")
+
+from fastplast.config import Member
+from fastplast.engines import CudaEngine, VmapEngine
+from test_engine_cuda_gpu import on
+
+EXAMPLES = 6 if INTERPRETED else 40
+
+
+def test_a_convolutional_network_trains_as_by_the_vmap_engine(device, make_trial):
+    members = (Member(30, 1e-3, "none", 0.0), Member(31, 1e-3, "regenerative", 0.1))
+    trial = make_trial(
+        members, network="cnn", benchmark="cifar_shuffle", activation="tanh", optimizer="sgd", examples=EXAMPLES,
+        batch_size=4, widths=(4,), channels=(2, 3),
+    )  # fmt: skip
+    slow, fast = (on(trial, device, kind) for kind in (VmapEngine, CudaEngine))
+    expected, sums = slow.train(1), fast.train(1)
+    updates = int(fast.state.steps[0])
+    assert fast.state.steps.tolist() == slow.state.steps.tolist()
+    moved = float((slow.state.params - slow.state.init).abs().max())
+    assert moved > 0
+    length = 4 * 32 * 32  # examples and pixels behind a gradient, at most
+    scale = moved + float(torch.finfo(torch.float32).eps) * updates / 1e-4
+    assert_close("parameters", fast.state.params, slow.state.params, length=length, scale=scale)
+    for name in ("loss", "update_l1", "update_l2"):
+        assert_close(name, getattr(sums, name), getattr(expected, name), length=length)
