@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bench_training import orders, side_by_side
+from bench_training import engine_provider, orders, setup_of, side_by_side
 
-from fastplast.config import Experiment
 from fastplast.engines.cpu import missing
 from fastplast.problems import make_task
-from fastplast.trainer import prepare
 
 CHANGES = {
     "plain": {},
@@ -31,14 +29,12 @@ CHECKED = 3  # updates after which losses must be those of the vmap engine
 def provider(network: str, engine: str, change: dict):
     """A run function of an engine, or None if it doesn't serve the network."""
     problem, members, _ = NETWORKS[network]
-    e = Experiment(benchmark=problem, network=network, seeds=members, srank="off", engine="vmap", **change)
-    setup = prepare(e)
+    setup = setup_of(problem, members, network=network, **change)
     if engine == "cpu":
         if missing(setup.group, torch.device("cpu")):
             return None
-        setup = prepare(Experiment(**e.to_dict() | {"engine": "cpu"}))
-    task = make_task(setup.problem, 0)
-    return lambda order: setup.engine.run(setup.state, task, order).loss.numpy()
+        setup = setup_of(problem, members, engine, network=network, **change)
+    return engine_provider(setup, make_task(setup.problem, 0))
 
 
 def check(network: str, change: dict) -> None:

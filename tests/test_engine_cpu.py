@@ -13,7 +13,8 @@ from fastplast.config import ELEMENTWISE, METHOD_NAMES, OPTIMIZERS, ConfigError,
 from fastplast.engines import Accumulators, CpuEngine, GroupState, VmapEngine, choose_engine
 from fastplast.networks import ModuleNetwork
 
-NETWORKS = ("mlp", "mlp13", "cnn")  # that the engine has kernels for
+NETWORKS = ("mlp", "mlp13", "cnn", "convnet")  # that the engine has kernels for
+CONVOLUTIONAL = ("cnn", "convnet")
 RATES = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.01}  # calm: a chaotic training multiplies rounding errors
 EPOCHS, STEPS = 40, 200  # five updates each, the last of them ragged
 ROUNDING = 4 * STEPS * math.sqrt(36)  # in eps: the updates, each through sums of some 36 terms, none forgotten
@@ -43,7 +44,7 @@ def with_cpu(trial, threads: int = 1):
 
 def mixed_trial(make_trial, network: str, activation: str, optimizer: str, **changes):
     options = {
-        "benchmark": "cifar_permute" if network == "cnn" else "mnist_permute",
+        "benchmark": "cifar_permute" if network in CONVOLUTIONAL else "mnist_permute",
         "momentum": 0.5 if optimizer == "sgd" else 0.0,
         "weight_decay": 0.01,
         "batch_size": 9,
@@ -99,7 +100,7 @@ def assert_equal_gradients(slow) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "convnet"])
 def test_one_update_equals_the_vmap_engine(network, optimizer, make_trial):
     assert_equal_update(mixed_trial(make_trial, network, "tanh", optimizer))
 
@@ -117,7 +118,7 @@ def assert_equal_update(slow) -> None:
     assert float(sure.float().mean()) > 0.5
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "convnet"])
 def test_a_member_has_the_same_bits_alone_and_with_any_number_of_threads(network, make_trial):
     together = with_cpu(mixed_trial(make_trial, network, "relu", "adam"), threads=2)
     sums = together.train(4)
@@ -132,7 +133,7 @@ def test_a_member_has_the_same_bits_alone_and_with_any_number_of_threads(network
             assert_same_bits(name, getattr(own, name), getattr(sums, name)[row : row + 1])
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "convnet"])
 def test_one_call_has_the_same_bits_as_many(network, make_trial):
     whole = with_cpu(mixed_trial(make_trial, network, "leaky_relu", "adam"))
     parts = with_cpu(mixed_trial(make_trial, network, "leaky_relu", "adam"))
@@ -143,10 +144,10 @@ def test_one_call_has_the_same_bits_as_many(network, make_trial):
     assert_same_bits("parameters", parts.state.params, whole.state.params)
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "convnet"])
 def test_a_diverging_member_is_frozen_as_by_the_vmap_engine(network, make_trial):
     members = (Member(1, 1e-3, "none", 0.0), Member(2, 1e30, "none", 0.0), Member(3, 1e-3, "none", 0.0))
-    benchmark = "cifar_shuffle" if network == "cnn" else "mnist_shuffle"
+    benchmark = "cifar_shuffle" if network in CONVOLUTIONAL else "mnist_shuffle"
     slow = make_trial(members, network=network, benchmark=benchmark)
     fast = with_cpu(slow)
     calm = with_cpu(

@@ -40,8 +40,6 @@ def missing(group: Group, device: torch.device) -> str | None:
         return "it has no kernel for layer normalisation in convolutions"
     if group.network.dropout:
         return "it has no kernel for dropout in convolutions"
-    if group.network.name == "convnet":
-        return "it has no kernel for max pooling"
     return None
 
 
@@ -96,8 +94,8 @@ class CpuEngine:
             self.group.decoupled,
             self.pull.anchor if self.pull.active else None,
             self.pull.ranked,
-            self._keys,
-            self.threads,
+            **({} if self._keys is None else {"keys": self._keys}),
+            threads=self.threads,
         )
         return Accumulators(*sums)
 
@@ -138,7 +136,8 @@ def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLa
             "pull": 1.0 / weight.count if reduction == "mean" else 1.0,
         }
         if isinstance(layer, Conv):
-            sizes = {n: getattr(layer, n) for n in ("outputs", "height", "width", "kernel", "stride", "padding")}
+            names = ("outputs", "height", "width", "kernel", "stride", "padding", "pool")
+            sizes = {name: getattr(layer, name) for name in names}
             layers.append(ConvLayer(channels=layer.in_channels, **sizes, **place, **rule))
         else:
             layers.append(DenseLayer(inputs=layer.inputs, outputs=layer.outputs, **place, **rule))

@@ -23,7 +23,7 @@ from fastplast_kernels.conv_step.tiles import (
     transpose,
 )
 from fastplast_kernels.mlp_step.activations import CODES, leaky_relu, relu, tanh
-from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, splat, store, sum_lanes, where_positive
+from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, maximum, splat, store, sum_lanes, where_positive
 
 STRIP = 16384  # floats of output gradients that pass through the caches together: 64 KiB
 _SPREAD = 16  # floats between pixels of 1 KiB or a multiple, so that neighbours do not fall on the same cache sets
@@ -53,6 +53,8 @@ class Layer(NamedTuple):
     forward_j: int  # along the width
     backward_i: int  # of `backward_taps` along the height
     backward_j: int  # along the width
+    pool: int
+    pooled: int  # where the pooled output lies; y without pooling
 
 
 def pixel_stride(channels: int) -> int:
@@ -201,6 +203,66 @@ def times_derivative_row(code, slope, row, images, at, length):
     else:
         for k in range(0, length, LANES):
             store(images, at + k, load(row, k))
+
+
+@called
+def _largest(images, at, line, pixel, pool):
+    """Of the pixels of a window, for eight examples of a channel."""
+    best = load(images, at)
+    for i in range(pool):
+        for j in range(pool):
+            best = maximum(best, load(images, at + i * line + j * pixel))
+    return best
+
+
+@called
+def max_pool(layer, images, group):
+    """Pools the layer's output; rows and columns that fill no window are left out."""
+    line, length, to = layer.out_width * layer.y_pixel, layer.outputs * GROUP, group + layer.pooled
+    for i in range(layer.out_height // layer.pool):
+        for j in range(layer.out_width // layer.pool):
+            at = group + layer.y + layer.pool * (i * line + j * layer.y_pixel)
+            for k in range(0, length, LANES):
+                store(images, to + k, _largest(images, at + k, line, layer.y_pixel, layer.pool))
+            to += layer.y_pixel
+
+
+@called
+def unpool_row(layer, i, gradients, at, images, group, lines):
+    """Gives the gradient of a row of pooled pixels to the largest pixel, the first among equals, of each window.
+
+    Args:
+        layer: the layer.
+        i: the row of pooled pixels.
+        gradients: flat array.
+        at: index of the row's gradients.
+        images: all images, of which the layer's output is read.
+        group: index of the group of examples in them.
+        lines: the result, as many rows of the output as a window has.
+    """
+    line, length, zero = layer.out_width * layer.y_pixel, layer.outputs * GROUP, splat(0.0)
+    for k in range(0, layer.pool * line, LANES):
+        store(lines, k, zero)
+    for j in range(layer.out_width // layer.pool):
+        window = layer.pool * j * layer.y_pixel
+        y = group + layer.y + layer.pool * i * line + window
+        for k in range(0, length, LANES):
+            best = _largest(images, y + k, line, layer.y_pixel, layer.pool)
+            g = load(gradients, at + j * layer.y_pixel + k)
+            for a in range(layer.pool):
+                for b in range(layer.pool):
+                    pixel = a * line + b * layer.y_pixel + k
+                    below = best - load(images, y + pixel)
+                    store(lines, window + pixel, where_positive(below, zero, g))
+                    g = where_positive(below, g, zero)
+
+
+@called
+def clear_unpooled(layer, images, group):
+    """The gradient of the rows of output that fill no window."""
+    line, rows = layer.out_width * layer.y_pixel, layer.out_height // layer.pool * layer.pool
+    for k in range(rows * line, layer.out_height * line, LANES):
+        store(images, group + layer.y + k, splat(0.0))
 
 
 @called

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 _TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
 _HUGE_PAGE = 2 << 20
+_ACTIVATIONS = tuple(name for name in CODES if name != "crelu")
 
 
 def train(
@@ -38,7 +40,6 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
-    keys: Tensor | None = None,
     threads: int | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
@@ -63,7 +64,6 @@ def train(
         decoupled: whether weight decay shrinks the weights directly or enters the gradient.
         anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
         ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
-        keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
         threads: cores to use; None for all that this process may use.
 
     Returns:
@@ -79,7 +79,7 @@ def train(
         convolutions, tail = _check_layers(layers, params.shape[1], data)
         return _plan(convolutions, tail, batch)
 
-    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, None, threads, _TRAINERS)
 
 
 def evaluate(
@@ -118,7 +118,7 @@ def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> 
     return calls.Plan(
         network,
         tail,
-        widths=[*(layer.outputs for layer in convolutions), *(layer.width for layer in tail)],
+        widths=[layer.outputs for layer in layers],
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: _scratch(convolutions, network, width, batch, size, largest),
@@ -136,6 +136,8 @@ def _places(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -
     end = first.height * first.width * pixel_stride(first.channels)
     for layer in convolutions:
         y, y_pixel, tables = end, pixel_stride(layer.outputs), []
+        end += layer.out_height * layer.out_width * y_pixel
+        pooled = end if layer.pool > 1 else y
         for make in (forward_taps, backward_taps):
             for length, out in ((layer.height, layer.out_height), (layer.width, layer.out_width)):
                 tables.append(sum(len(table) for table in taps))
@@ -143,9 +145,11 @@ def _places(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -
         shape = (layer.channels, layer.height, layer.width, layer.outputs, layer.kernel, layer.stride, layer.padding)
         places = (layer.weight, layer.bias, x, pixel_stride(layer.channels), y, y_pixel)
         code = CODES[layer.activation]
-        rows.append((*shape, layer.out_height, layer.out_width, code, *places, *tables))
+        rows.append((*shape, layer.out_height, layer.out_width, code, *places, *tables, layer.pool, pooled))
         factors.append((layer.slope, layer.pull))
-        x, end = y, y + layer.out_height * layer.out_width * y_pixel
+        x = pooled
+        if layer.pool > 1:
+            end += layer.shape_above[1] * layer.shape_above[2] * y_pixel
     network, gradient = dense.places(tail, _padded(batch))
     width = gradient + -(-tail[0].inputs // STRIDE) * STRIDE * _padded(batch)
     table, taps = np.array(rows, np.int64), np.concatenate(taps)
@@ -176,6 +180,7 @@ def _scratch(
             max(layer.width * pixel_stride(layer.channels), layer.out_width * pixel_stride(layer.outputs))
             for layer in convolutions
         ),
+        max(layer.pool * layer.out_width * pixel_stride(layer.outputs) for layer in convolutions),
         channels,
         channels * GROUP,
         max(layer.inputs * layer.outputs for layer in convolutions),
@@ -202,19 +207,25 @@ def _check_layers(
         if min(layer.kernel, layer.stride, layer.out_height, layer.out_width) < 1 or layer.padding < 0:
             got = f"kernel {layer.kernel}, stride {layer.stride}, padding {layer.padding}"
             raise ValueError(f"layer {i} must have an output: got {got}. Pass a smaller kernel or a larger padding.")
-        if layer.activation not in CODES:
-            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
+        if layer.activation not in _ACTIVATIONS:
+            names = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {names}.")
         if (
             min(layer.weight, layer.bias) < 0
             or max(layer.weight + layer.inputs * layer.outputs, layer.bias + layer.outputs) > size
         ):
             places = f"weight at {layer.weight}, bias at {layer.bias}"
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got {places}. Check P.")
-        shape = (layer.outputs, layer.out_height, layer.out_width)
+        if layer.pool < 1 or min(layer.shape_above) < 1:
+            raise ValueError(f"layer {i} must leave a pixel: got pool {layer.pool}. Pass a smaller one, 1 for none.")
+        shape = layer.shape_above
     first, inputs = convolutions[0], data.scale.numel()
     if first.channels * first.height * first.width != inputs:
         got = (first.channels, first.height, first.width)
         raise ValueError(f"layer 0 must have {inputs} inputs: got {got}. Match the task's images.")
-    below = convolutions[-1]
-    check_layers(tail, size, below.outputs * below.out_height * below.out_width)
+    check_layers(tail, size, prod(convolutions[-1].shape_above))
+    if any(layer.normed or layer.dropout or layer.width != layer.outputs for layer in tail):
+        raise ValueError(
+            "layers above convolutions must have neither norm, dropout nor crelu: got some. Leave them out."
+        )
     return convolutions, tail

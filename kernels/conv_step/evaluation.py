@@ -6,7 +6,6 @@ import numpy as np
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import GROUP
 from fastplast_kernels.conv_step.step import layer_of, see
-from fastplast_kernels.mlp_step.evaluation import WHOLE
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.step import INPUTS, OUTPUTS, D, Y, stride
 from fastplast_kernels.workers import flush_denormals, restore_denormals, take
@@ -54,7 +53,7 @@ def evaluate_members(network, arena, examples, loss, error, features, starts, co
             positions[:] = -1
             for b in range(min(BLOCK, count - first)):
                 positions[b] = first + b
-            batch = see(network, arena, examples, member, positions, scratch, WHOLE)
+            batch = see(network, arena, examples, member, positions, scratch)
             values = scratch.values
             lost, errors = softmax_cross_entropy(
                 values, top[Y], stride(top[OUTPUTS]), scratch.labels, values, top[D], batch, top[OUTPUTS], 1.0

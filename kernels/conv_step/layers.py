@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """A convolution, as ``nn.Conv2d`` with square kernel, equal strides and zero padding, and its activation.
+    """A convolution, its activation and max pooling.
+
+    As ``nn.Conv2d`` with square kernel, equal strides and zero padding.
 
     Attributes:
         channels: of the input.
@@ -22,6 +24,7 @@ class ConvLayer:
         activation: ``relu``, ``leaky_relu``, ``tanh`` or ``identity``.
         slope: of ``leaky_relu`` where the input is negative.
         pull: the factor c of the pull-to-target rule, for the weights.
+        pool: side and stride of the max pooling of the activations; 1 for none.
     """
 
     channels: int
@@ -36,6 +39,7 @@ class ConvLayer:
     activation: str = "identity"
     slope: float = 0.0
     pull: float = 0.0
+    pool: int = 1
 
     @property
     def inputs(self) -> int:
@@ -54,10 +58,15 @@ class ConvLayer:
 
     @property
     def out_height(self) -> int:
-        """Height of the output."""
+        """Height of the output, before the pooling."""
         return (self.height + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
     def out_width(self) -> int:
-        """Width of the output."""
+        """Width of the output, before the pooling."""
         return (self.width + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def shape_above(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the layer above sees."""
+        return (self.outputs, self.out_height // self.pool, self.out_width // self.pool)

@@ -2,8 +2,9 @@
 
 A convolution is a dense layer that sees the patches of its input: with U the linear map from an image to its patches
 `[C k k, pixels]` (``unfold``), z = W U(h) + b for every pixel, and with D the gradient of the mean cross-entropy with
-respect to z, dW = sum over examples of D U(h)', db = sum of D over examples and pixels, dh = U'(W' D) (``fold``). Dense
-layers, pull and optimiser are those of `mlp_step.reference`. All of it for `M` members at once.
+respect to z, dW = sum over examples of D U(h)', db = sum of D over examples and pixels, dh = U'(W' D) (``fold``). Max
+pooling hands the gradient of a window to its largest pixel, the first among equals. Dense layers, pull and optimiser
+are those of `mlp_step.reference`. All of it for `M` members at once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,22 @@ def _fold(layer: ConvLayer, patches: Tensor) -> Tensor:
     return images.unflatten(0, patches.shape[:2])
 
 
+def _pool(layer: Layer, h: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What the layer above sees of activations `[M, B, ...]`, and for each pooled pixel the one that it is of."""
+    if not isinstance(layer, ConvLayer) or layer.pool == 1:
+        return h, None
+    pooled, indices = functional.max_pool2d(h.flatten(0, 1), layer.pool, return_indices=True)
+    return pooled.unflatten(0, h.shape[:2]), indices.unflatten(0, h.shape[:2])
+
+
+def _unpool(h: Tensor, indices: Tensor | None, d: Tensor) -> Tensor:
+    """The gradient of activations `[M, B, ...]` from that of what the layer above sees."""
+    if indices is None:
+        return d.reshape(h.shape)
+    flat = torch.zeros_like(h).flatten(3)
+    return flat.scatter_(3, indices.flatten(3), d.reshape(indices.shape).flatten(3)).view(h.shape)
+
+
 def activations(params: Tensor, layers: Sequence[Layer], x: Tensor) -> list[Tensor]:
     """The input and the outputs of all layers.
 
@@ -44,19 +61,19 @@ def activations(params: Tensor, layers: Sequence[Layer], x: Tensor) -> list[Tens
         x: `[M, B, I]`, channels first and flattened.
 
     Returns:
-        L + 1 tensors, `[M, B, O, height, width]` of convolutions and `[M, B, O]` of dense layers, the last one the
-        logits.
+        L + 1 tensors, `[M, B, O, height, width]` of convolutions, before the pooling, and `[M, B, O]` of dense layers,
+        the last one the logits.
     """
     values = [x]
     for layer in layers:
         w, b = weight_of(params, layer), bias_of(params, layer)
         if isinstance(layer, ConvLayer):
-            z = (w[:, None] @ _patches(layer, values[-1]) + b[:, None, :, None]).unflatten(
-                3, (layer.out_height, layer.out_width)
-            )
+            z = w[:, None] @ _patches(layer, x) + b[:, None, :, None]
+            z = z.unflatten(3, (layer.out_height, layer.out_width))
         else:
-            z = torch.baddbmm(b[:, None], values[-1].flatten(2), w.transpose(1, 2))
+            z = torch.baddbmm(b[:, None], x.flatten(2), w.transpose(1, 2))
         values.append(ACTIVATIONS[layer.activation][0](z, layer.slope))
+        x, _ = _pool(layer, values[-1])
     return values
 
 
@@ -77,20 +94,21 @@ def gradients(params: Tensor, layers: Sequence[Layer], x: Tensor, labels: Tensor
     loss = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
     error = (logits.argmax(2) != labels).double().mean(1)
     d = (logits.softmax(2) - functional.one_hot(labels, logits.shape[2])) / labels.shape[1]
+    pooled = [(x, None), *(_pool(layer, value) for layer, value in zip(layers, values[1:]))]
     for i in reversed(range(len(layers))):
-        layer, w = layers[i], weight_of(params, layers[i])
+        layer, w, (seen, indices) = layers[i], weight_of(params, layers[i]), pooled[i]
         if isinstance(layer, ConvLayer):
             d = d.flatten(3)
-            weight_of(grads, layer).copy_((d @ _patches(layer, values[i]).transpose(2, 3)).sum(1))
+            weight_of(grads, layer).copy_((d @ _patches(layer, seen).transpose(2, 3)).sum(1))
             bias_of(grads, layer).copy_(d.sum((1, 3)))
             d = _fold(layer, w.transpose(1, 2)[:, None] @ d)
         else:
-            weight_of(grads, layer).copy_(d.transpose(1, 2) @ values[i].flatten(2))
+            weight_of(grads, layer).copy_(d.transpose(1, 2) @ seen.flatten(2))
             bias_of(grads, layer).copy_(d.sum(1))
-            d = (d @ w).view(values[i].shape)
+            d = d @ w
         if i > 0:
             below = layers[i - 1]
-            d = ACTIVATIONS[below.activation][1](d, values[i], below.slope)
+            d = ACTIVATIONS[below.activation][1](_unpool(values[i], indices, d), values[i], below.slope)
     return grads, loss, error
 
 
@@ -109,7 +127,6 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
-    keys: Tensor | None = None,
 ) -> Tensor:
     """Trains members on minibatches in order, as `mlp_step.reference.train` does, changing the first five arguments.
 
@@ -128,7 +145,6 @@ def train(
         decoupled: whether weight decay shrinks the weights directly.
         anchor: `[M, P]`, see `mlp_step.reference.pull`.
         ranked: `[M]` bool, see `mlp_step.reference.pull`.
-        keys: `[M, 2]` int64, of the masks of dropout; None where no layer has any.
 
     Returns:
         `[4, M]` float64: sums of loss, error, mean |change| and Euclidean length of the change.

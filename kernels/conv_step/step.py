@@ -15,19 +15,22 @@ from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import (
     Layer,
     activate_row,
+    clear_unpooled,
     conv_backward_row,
     conv_bias_gradient,
     conv_forward_row,
     conv_weight_gradient,
     deinterleave,
     interleave,
+    max_pool,
     times_derivative_row,
+    unpool_row,
 )
 from fastplast_kernels.conv_step.tiles import GROUP, integers, merged
-from fastplast_kernels.dropout.cpu import Stream
 from fastplast_kernels.mlp_step import step as dense
 from fastplast_kernels.mlp_step.activations import times_derivative
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input
+from fastplast_kernels.mlp_step.evaluation import WHOLE
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.rules import (
     STRENGTH,
@@ -45,7 +48,6 @@ from fastplast_kernels.mlp_step.step import _DONE as DONE
 from fastplast_kernels.mlp_step.step import (
     OUTPUTS,
     PULL,
-    SCALE,
     SLOPE,
     SNAPSHOT_INTERVAL,
     WEIGHT,
@@ -88,6 +90,7 @@ class Scratch(NamedTuple):
     inputs: np.ndarray  # of the minibatch, `[examples, I]`
     images: np.ndarray  # inputs and outputs of the convolutions, group by group
     row: np.ndarray  # of pixels
+    lines: np.ndarray  # rows of pixels, as many as a pooling window has
     zeros: np.ndarray
     sums: np.ndarray  # for `conv_bias_gradient`
     weight_gradient: np.ndarray  # of one convolution
@@ -108,8 +111,14 @@ def layer_of(network, i, row):
     f = network.convolutions[i]
     return Layer(
         f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9],
-        row + f[10], row + f[11], f[12], f[13], f[14], f[15], f[16], f[17], f[18], f[19],
+        row + f[10], row + f[11], f[12], f[13], f[14], f[15], f[16], f[17], f[18], f[19], f[20], f[21],
     )  # fmt: skip
+
+
+@called
+def _area_above(layer):
+    """Pixels of what the layer above sees."""
+    return (layer.out_height // layer.pool) * (layer.out_width // layer.pool)
 
 
 @called
@@ -141,26 +150,40 @@ def _convolve(network, params, row, scratch, group):
             conv_forward_row(layer, k, taps, params, images, group, pixels)
             at = group + layer.y + k * line
             activate_row(layer.activation, network.factors[i, SLOPE], pixels, images, at, line)
+        if layer.pool > 1:
+            max_pool(layer, images, group)
 
 
 @called
-def see(network, arena, examples, member, positions, scratch, stream):
-    """Gathers a minibatch and runs all layers, dropout with masks of ``stream``; returns the number of examples."""
+def see(network, arena, examples, member, positions, scratch):
+    """Gathers a minibatch and runs the convolutions and dense layers; returns the number of examples."""
     zero, row, inputs = np.int64(0), member * arena.size, stride(examples.scale.shape[0])
     first, last = layer_of(network, zero, zero), layer_of(network, network.convolutions.shape[0] - 1, zero)
     flat, images, values = pointer(scratch.inputs), pointer(scratch.images), pointer(scratch.values)
     batch = gather(examples, member, positions, Inputs(scratch.inputs, scratch.line, scratch.labels))
     _fill_up(flat, zero, inputs, batch, True)
-    area, x = last.out_height * last.out_width, network.dense.layers[0, X]
+    area, x = _area_above(last), network.dense.layers[0, X]
     width = stride(last.outputs * area)
     for b in range(0, batch, GROUP):
         group = b // GROUP * network.group
         pixels = first.height * first.width
         interleave(flat, b * inputs, inputs, first.channels, pixels, images, group + first.x, first.x_pixel)
         _convolve(network, arena.params, row, scratch, group)
-        deinterleave(images, group + last.y, last.y_pixel, last.outputs, area, values, x + b * width, width)
-    forward(network.dense, arena.params, row, scratch.values, batch, stream)
+        deinterleave(images, group + last.pooled, last.y_pixel, last.outputs, area, values, x + b * width, width)
+    forward(network.dense, arena.params, row, scratch.values, batch, WHOLE)
     return batch
+
+
+@called
+def _unpool(network, i, k, gradients, at, images, group, scratch):
+    """From the gradient of row k of pooled pixels to that before the activation of convolution i, in its place."""
+    lines, layer = pointer(scratch.lines), layer_of(network, i, np.int64(0))
+    unpool_row(layer, k, gradients, at, images, group, lines)
+    length = layer.pool * layer.out_width * layer.y_pixel
+    place, slope = group + layer.y + k * length, network.factors[i, SLOPE]
+    times_derivative_row(layer.activation, slope, lines, images, place, length)
+    if k == 0:
+        clear_unpooled(layer, images, group)
 
 
 @merged
@@ -169,7 +192,7 @@ def _backward(network, i, arena, row, batch, scratch):
     taps, params, images = integers(network.taps), pointer(arena.params), pointer(scratch.images)
     weight_gradient, bias_gradient = pointer(scratch.weight_gradient), pointer(scratch.bias_gradient)
     pixels, zeros, sums = pointer(scratch.row), pointer(scratch.zeros), pointer(scratch.sums)
-    layer = layer_of(network, i, row)
+    layer, zero = layer_of(network, i, row), np.int64(0)
     line = layer.width * layer.x_pixel
     for k in range(layer.outputs * layer.channels * layer.kernel * layer.kernel):
         weight_gradient[k] = np.float32(0.0)
@@ -180,8 +203,11 @@ def _backward(network, i, arena, row, batch, scratch):
         conv_bias_gradient(layer, images, group, sums, bias_gradient)
         for k in range(layer.height if i > 0 else 0):
             conv_backward_row(layer, k, taps, params, images, group, zeros, pixels)
-            code, slope = layer_of(network, i - 1, row).activation, network.factors[i - 1, SLOPE]
-            times_derivative_row(code, slope, pixels, images, group + layer.x + k * line, line)
+            if layer_of(network, i - 1, row).pool > 1:
+                _unpool(network, i - 1, k, pixels, zero, images, group, scratch)
+            else:
+                code, slope = layer_of(network, i - 1, row).activation, network.factors[i - 1, SLOPE]
+                times_derivative_row(code, slope, pixels, images, group + layer.x + k * line, line)
 
 
 @merged
@@ -190,18 +216,22 @@ def _back_to_images(network, arena, row, batch, scratch):
     first, at, images = network.dense.layers[0], network.gradient, pointer(scratch.images)
     i, values = network.convolutions.shape[0] - 1, pointer(scratch.values)
     layer = layer_of(network, i, row)
-    area = layer.out_height * layer.out_width
+    area, line = _area_above(layer), layer.out_width // layer.pool * layer.y_pixel
     inputs, width = layer.outputs * area, stride(layer.outputs * area)
     dense_backward_input(
         arena.params, row + first[WEIGHT], scratch.values, first[D], stride(first[OUTPUTS]),
         scratch.values, at, width, batch, inputs, first[OUTPUTS],
     )  # fmt: skip
-    slope = network.factors[i, SLOPE]
-    times_derivative(layer.activation, slope, scratch.values, first[X], scratch.values, at, batch * width)
+    if layer.pool == 1:
+        slope = network.factors[i, SLOPE]
+        times_derivative(layer.activation, slope, scratch.values, first[X], scratch.values, at, batch * width)
     _fill_up(values, at, width, batch, False)
     for b in range(0, batch, GROUP):
-        place = b // GROUP * network.group + layer.y
+        group = b // GROUP * network.group
+        place = group + layer.pooled
         interleave(values, at + b * width, width, layer.outputs, area, images, place, layer.y_pixel)
+        for k in range(layer.out_height // layer.pool if layer.pool > 1 else 0):
+            _unpool(network, i, k, images, place + k * line, images, group, scratch)
 
 
 def _build_update(update: Callable) -> Callable:
@@ -238,7 +268,6 @@ def _build_update(update: Callable) -> Callable:
 def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
     plain, regularised = build_dense_update(rule, regularised=False), build_dense_update(rule, regularised=True)
     dense_plain, dense_regularised = dense._build_layer_update(plain), dense._build_layer_update(regularised)
-    dense_norm = dense._build_norm_update(regularised)
     conv_plain, conv_regularised = _build_update(plain), _build_update(regularised)
 
     @merged
@@ -250,8 +279,7 @@ def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
             finite nothing has been changed; where the update is not, everything has.
         """
         row, tail = member * arena.size, network.dense
-        stream = Stream(run.keys[member, 0], run.keys[member, 1], number - 1)
-        batch = see(network, arena, examples, member, run.order[member, s], scratch, stream)
+        batch = see(network, arena, examples, member, run.order[member, s], scratch)
         hyper, values = run.hyper[member], scratch.values
         scale = coefficients(hyper, number, scratch.coefficients)
         decay_coefficients(hyper, run.decoupled, scale, scratch.coefficients)
@@ -265,10 +293,6 @@ def _build_trainer(rule: Callable, coefficients: Callable) -> Callable:
         l1, l2 = 0.0, 0.0
         pulled = hyper[STRENGTH] != 0.0 or hyper[WEIGHT_DECAY] != 0.0
         for i in range(tail.layers.shape[0] - 1, -1, -1):
-            if tail.layers[i, SCALE] >= 0:
-                sums = dense_norm(tail, i, arena, row, scratch, batch)
-                l1 += sums[0]
-                l2 += sums[1]
             if i > 0:
                 backward_input(tail, i, arena.params, row, values, batch)
             else:

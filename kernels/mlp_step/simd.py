@@ -127,6 +127,12 @@ def absolute(typingctx, a):
 
 
 @intrinsic
+def maximum(typingctx, a, b):
+    """The larger one, lane by lane; NaN if either is."""
+    return float32x8(a, b), _lanewise("maximum")
+
+
+@intrinsic
 def splat(typingctx, value):
     """All lanes equal to a number, rounded to float32."""
 

@@ -37,12 +37,16 @@ class ConvCase(Case):
     def arguments(self, order: Tensor | None) -> tuple:
         """The arguments of `train` but the threads."""
         state = (self.params, self.m, self.v, self.steps, self.diverged)
-        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked, self.keys)
+        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked)
         return (*state, self.layers, self.task, self.order if order is None else order, *rule)
 
 
 def make_conv_layers(
-    shape: tuple[int, int, int], convolutions: list[tuple[int, int, int, int]], sizes: list[int], activation: str
+    shape: tuple[int, int, int],
+    convolutions: list[tuple[int, int, int, int]],
+    sizes: list[int],
+    activation: str,
+    pool: int = 1,
 ) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
     """Layers in an arena row, each part at a multiple of the alignment, and the length of the row.
 
@@ -51,6 +55,7 @@ def make_conv_layers(
         convolutions: (outputs, kernel, stride, padding) of each.
         sizes: outputs of each dense layer.
         activation: of all but the last.
+        pool: after each convolution.
     """
     layers: list[ConvLayer | DenseLayer] = []
     end = 0
@@ -64,8 +69,8 @@ def make_conv_layers(
     for outputs, kernel, stride, padding in convolutions:
         inputs = shape[0] * kernel**2
         at = places(inputs * outputs, outputs)
-        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs))
-        shape = (outputs, layer.out_height, layer.out_width)
+        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs), pool)
+        shape = layer.shape_above
         layers.append(layer)
     inputs = shape[0] * shape[1] * shape[2]
     for i, outputs in enumerate(sizes):
@@ -81,10 +86,11 @@ def make_conv_case(
     sizes: tuple[int, ...] = (11, 5),
     activation: str = "relu",
     pull: str = "none",
+    pool: int = 1,
     **fields: object,
 ) -> ConvCase:
     """Members with different hyperparameters, as `make_case`."""
-    layers, size = make_conv_layers(shape, list(convolutions), list(sizes), activation)
+    layers, size = make_conv_layers(shape, list(convolutions), list(sizes), activation, pool)
     case = make_case((shape[0] * shape[1] * shape[2], sizes[-1]), pull=pull, **fields)
     members = len(case.params)
     params = torch.zeros(members, size)

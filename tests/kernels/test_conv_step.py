@@ -36,11 +36,8 @@ def check(case: ConvCase, rate: float, loss: float = 2e-6) -> None:
         torch.testing.assert_close(value, want, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize(("shape", "convolutions", "sizes", "batch"), SHAPES)
-def test_one_step_equals_the_definition(shape, convolutions, sizes, batch, activation: str, optimizer: str) -> None:
-    case = make_conv_case(shape, convolutions, sizes, activation, batch=batch, steps=1, optimizer=optimizer)
+def check_one_step(case: ConvCase) -> None:
+    """One step both ways, of members that have made some."""
     case = case.fresh(steps=torch.tensor([0, 4, 999]))
     case.m.copy_(torch.randn(case.m.shape) * case.is_parameter())
     case.v.copy_((0.1 + torch.rand(case.v.shape)) * case.is_parameter())
@@ -51,6 +48,35 @@ def test_one_step_equals_the_definition(shape, convolutions, sizes, batch, activ
     change = expected.params - start
     assert float((case.params - start - change).abs().max()) <= 1e-5 * max(float(change.abs().max()), 1e-2)
     torch.testing.assert_close(torch.stack(sums[1:]), wanted, rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("shape", "convolutions", "sizes", "batch"), SHAPES)
+def test_one_step_equals_the_definition(shape, convolutions, sizes, batch, activation: str, optimizer: str) -> None:
+    check_one_step(make_conv_case(shape, convolutions, sizes, activation, batch=batch, steps=1, optimizer=optimizer))
+
+
+# Windows that fit, that leave rows and columns out, and that overlap nothing of a whole image.
+POOLED = [
+    ((3, 12, 13), ((5, 5, 1, 0), (4, 3, 1, 0)), (11, 5), 16, 2),
+    ((2, 9, 8), ((7, 3, 1, 1),), (6, 3), 5, 3),
+    ((1, 24, 24), ((4, 5, 1, 0), (5, 3, 1, 0), (3, 3, 1, 0)), (7, 5), 20, 2),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("shape", "convolutions", "sizes", "batch", "pool"), POOLED)
+def test_one_step_with_max_pooling_equals_the_definition(shape, convolutions, sizes, batch, pool, activation) -> None:
+    check_one_step(make_conv_case(shape, convolutions, sizes, activation, batch=batch, steps=1, pool=pool))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("pull", ["none", "mixed"])
+def test_chained_steps_with_max_pooling_equal_the_definition(optimizer: str, pull: str) -> None:
+    shape, convolutions = (3, 12, 13), ((5, 5, 1, 0), (4, 3, 1, 0))
+    options = {"members": 4, "optimizer": optimizer, "pull": pull, "ragged": True, "steps": 10}
+    check(make_conv_case(shape, convolutions, activation="tanh", pool=2, **options), rate=5e-3)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -82,8 +108,10 @@ def test_the_network_of_the_paper_equals_the_definition(shape, activation: str, 
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_evaluation_is_the_forward_pass_over_all_examples(activation: str) -> None:
-    case = make_conv_case(sizes=(8, 7, 5), activation=activation, examples=70, permuted=True)
+@pytest.mark.parametrize("pool", [1, 2])
+def test_evaluation_is_the_forward_pass_over_all_examples(activation: str, pool: int) -> None:
+    shape = (3, 24, 24) if pool > 1 else (3, 7, 9)
+    case = make_conv_case(shape, sizes=(8, 7, 5), activation=activation, pool=pool, examples=70, permuted=True)
     found = cpu.evaluate(case.params, case.layers, case.task)
     x, labels = case.task.inputs(torch.arange(70).expand(3, -1)).double(), case.task.labels
     values = reference.activations(case.params.double(), case.layers, x)

@@ -21,12 +21,14 @@ def assert_same_member(a: ConvCase, i: int, b: ConvCase, j: int) -> None:
 
 def mixed(**fields: object) -> ConvCase:
     """Members that differ in all they can."""
+    if fields.get("pool"):
+        fields |= {"shape": (3, 12, 13), "convolutions": ((5, 5, 1, 0), (4, 3, 1, 0))}
     return make_conv_case(members=5, pull="mixed", ragged=True, permuted=True, activation="tanh", **fields)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_member_is_independent_of_its_batch_mates(optimizer: str) -> None:
-    together = mixed(optimizer=optimizer)
+@pytest.mark.parametrize(("optimizer", "fields"), [("adam", {}), ("sgd", {}), ("adam", {"pool": 2})])
+def test_member_is_independent_of_its_batch_mates(optimizer: str, fields: dict) -> None:
+    together = mixed(optimizer=optimizer, **fields)
     turned, alone = together.pick([4, 2, 0, 3, 1]), [together.pick([i]) for i in range(5)]
     sums = together.train()
     for i, sums_turned in zip((4, 2, 0, 3, 1), zip(*turned.train())):
@@ -37,8 +39,9 @@ def test_member_is_independent_of_its_batch_mates(optimizer: str) -> None:
         assert_same_member(turned, place, together, i)
 
 
-def test_member_is_independent_of_the_number_of_threads() -> None:
-    one, two, many = mixed(), mixed(), mixed()
+@pytest.mark.parametrize("fields", [{}, {"pool": 2}])
+def test_member_is_independent_of_the_number_of_threads(fields: dict) -> None:
+    one, two, many = (mixed(**fields) for _ in range(3))
     sums = [one.train(threads=1), two.train(threads=2), many.train(threads=9)]
     for other, found in ((two, sums[1]), (many, sums[2])):
         for i in range(5):
@@ -46,8 +49,9 @@ def test_member_is_independent_of_the_number_of_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, sums[0]))
 
 
-def test_steps_may_be_split_into_calls() -> None:
-    whole, parts = mixed(), mixed()
+@pytest.mark.parametrize("fields", [{}, {"pool": 2}])
+def test_steps_may_be_split_into_calls(fields: dict) -> None:
+    whole, parts = mixed(**fields), mixed(**fields)
     total = whole.train()
     loss = torch.zeros(5, dtype=torch.float64)
     for start, end in ((0, 1), (1, 8), (8, 20)):
@@ -179,6 +183,12 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         refused(case, layers=(replace(first, width=8), second, *tail)[:1] + tuple(tail))
     with pytest.raises(ValueError, match=r"layer 1 must have an output: got kernel 9, stride 1, padding 0"):
         refused(case, layers=(first, replace(second, kernel=9), *tail))
+    with pytest.raises(ValueError, match=r"layer 1 must leave a pixel: got pool 5\. Pass a smaller one, 1 for none"):
+        refused(case, layers=(first, replace(second, pool=5), *tail))
+    with pytest.raises(ValueError, match=r"activation is unknown: got 'crelu'\. Choose one of identity, relu"):
+        refused(case, layers=(replace(first, activation="crelu"), second, *tail))
+    with pytest.raises(ValueError, match="above convolutions must have neither norm, dropout nor crelu: got some"):
+        refused(case, layers=(first, second, replace(tail[0], dropout=0.5), *tail[1:]))
     with pytest.raises(ValueError, match=r"activation is unknown: got 'swish'\. Choose one of identity, relu"):
         refused(case, layers=(first, replace(second, activation="swish"), *tail))
     with pytest.raises(ValueError, match=r"layer 0 must lie in a row of \d+ floats: got weight at -16"):

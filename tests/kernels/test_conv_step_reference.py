@@ -15,6 +15,7 @@ SHAPES = [
     ((3, 7, 9), ((5, 3, 2, 1), (4, 5, 1, 2)), (6, 4)),
     ((2, 9, 9), ((3, 5, 2, 0), (1, 3, 1, 1), (2, 3, 3, 2)), (5,)),
 ]
+POOLED = ((3, 12, 13), ((5, 5, 1, 0), (4, 3, 1, 0)), (6, 4), 2)
 
 
 def ordinary(case: ConvCase, member: int, activation: str) -> nn.Sequential:
@@ -31,6 +32,8 @@ def ordinary(case: ConvCase, member: int, activation: str) -> nn.Sequential:
         stage.weight.data.copy_(weight_of(case.params, layer)[member].view(stage.weight.shape))
         stage.bias.data.copy_(bias_of(case.params, layer)[member])
         stages += [stage, MODULES[activation]()]
+        if isinstance(layer, ConvLayer) and layer.pool > 1:
+            stages.append(nn.MaxPool2d(layer.pool))
     return nn.Sequential(*stages[:-1])
 
 
@@ -46,9 +49,9 @@ def row_of(module: nn.Sequential, case: ConvCase, gradient: bool = False) -> Ten
 
 
 @pytest.mark.parametrize("activation", MODULES)
-@pytest.mark.parametrize(("shape", "convolutions", "sizes"), SHAPES)
-def test_closed_form_gradients_are_those_of_autograd(shape, convolutions, sizes, activation: str) -> None:
-    case = make_conv_case(shape, convolutions, sizes, activation, batch=5)
+@pytest.mark.parametrize(("shape", "convolutions", "sizes", "pool"), [*((*shape, 1) for shape in SHAPES), POOLED])
+def test_closed_form_gradients_are_those_of_autograd(shape, convolutions, sizes, pool, activation: str) -> None:
+    case = make_conv_case(shape, convolutions, sizes, activation, pool=pool, batch=5)
     positions = case.order[:, 0]
     x, labels = case.task.inputs(positions).double(), case.task.labels.gather(1, positions)
     grads, loss, error = reference.gradients(case.params.double(), case.layers, x, labels)
