@@ -165,6 +165,7 @@ class Experiment:
     tf32: bool = _option(
         False, "large products of the cuda engine in TF32, 10 bits of mantissa, not in float32", "network"
     )
+    compile: bool = _option(False, "gradients of the vmap engine by torch.compile, on a GPU as CUDA graphs", "network")
 
     optimizer: str = _option("adam", "update rule", "optimizer", OPTIMIZERS)
     beta1: float = _option(0.9, "adam: decay of the first moment", "optimizer")
@@ -265,8 +266,9 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that ``from_dict`` reads back."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if not self.tf32:  # so that what was stored before there was the field is the same configuration
-            del values["tf32"]
+        for name in ("tf32", "compile"):
+            if not values[name]:  # so that what was stored before there was the field is the same configuration
+                del values[name]
         if self.member_list is None:
             del values["member_list"]
         else:

@@ -139,6 +139,8 @@ def _validate_combinations(e: Experiment) -> None:
         raise ConfigError("--engine cuda cannot train on --device cpu. Use --engine auto or --device cuda.")
     if e.tf32 and e.engine != "cuda":
         raise ConfigError(f"--tf32 belongs to --engine cuda: got --engine {e.engine}. Say --engine cuda or drop it.")
+    if e.compile and e.engine != "vmap":
+        raise ConfigError(f"--compile belongs to --engine vmap: got --engine {e.engine}. Say --engine vmap or drop it.")
 
 
 def _validate_problem(e: Experiment) -> None:

@@ -7,15 +7,18 @@ stores. Whoever iterates it may print them, or stop.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from fastplast import probes, ranges, seeding
-from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment
+from fastplast.config import MEMBER_HYPERPARAMETERS, ConfigError, Experiment
 from fastplast.data import Dataset, load
 from fastplast.engines import (
     Accumulators,
@@ -29,10 +32,14 @@ from fastplast.engines import (
     new_state,
 )
 from fastplast.measure import Column, Measurement, check_block, due, measure_group
+from fastplast.memory import give_back
+from fastplast.methods import Pull
 from fastplast.methods.head_reset import reset_head
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem, make_task
 from fastplast.store import RunWriter
+
+Held = TypeVar("Held", Task, GroupState, Pull)
 
 _TELL_SECONDS = 2.0  # between two words on progress: a small file and a flush each
 
@@ -126,11 +133,12 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
         net = ModuleNetwork(network, problem.shape, problem.num_classes)
     check_block(net, e)
     group = build_group(e, net, members)
-    state = new_state(group)
-    for name, tensor in state.tensors().items():
-        setattr(state, name, tensor.to(device))
-    engine = choose_engine(e, group, state, device)
     curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
+    try:
+        state = _to(new_state(group), device)
+        engine = choose_engine(e, group, state, device)
+    except torch.OutOfMemoryError:
+        raise ConfigError(_too_large(e, group, problem, device)) from None
     return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine, curve)
 
 
@@ -159,7 +167,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     writer.write_progress(position)
     writer.write_definitions(probes.DEFINITIONS)
     for index in ranges.each("task", range(position["task"], e.tasks or 0)):
-        task = _to(make_task(setup.problem, index), setup.engine.device)
+        task = _on_device(setup, make_task(setup.problem, index))
         first = position["epoch"] if index == position["task"] else 0
         measured, hessian_seconds = 0.0, {}
         if first == 0:
@@ -212,30 +220,62 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     writer.finish()
 
 
-def _to(task: Task, device: torch.device) -> Task:
-    moved = {name: value.to(device) for name, value in vars(task).items() if isinstance(value, Tensor)}
-    return dataclasses.replace(task, **moved)
+def _to(holder: Held, device: torch.device) -> Held:
+    """A task, a state or a rule, with its tensors on a device."""
+    moved = {name: value.to(device) for name, value in vars(holder).items() if isinstance(value, Tensor)}
+    return dataclasses.replace(holder, **moved)
+
+
+def _on_device(setup: Setup, task: Task) -> Task:
+    try:
+        return _to(task, setup.engine.device)
+    except torch.OutOfMemoryError:
+        pass
+    give_back("a task's data beside what was measured before: it is moved again")
+    try:
+        return _to(task, setup.engine.device)
+    except torch.OutOfMemoryError:
+        text = _too_large(setup.experiment, setup.group, setup.problem, setup.engine.device)
+        raise ConfigError(text) from None
+
+
+def _too_large(e: Experiment, group: Group, problem: Problem, device: torch.device) -> str:
+    """What to say when a group and its data do not fit on a GPU: how many members would."""
+    from fastplast.sweeps.memory import fitting
+
+    engine = "cuda" if e.engine == "cuda" else "vmap"
+    sizes = cast(Setup, SimpleNamespace(experiment=e, group=group, problem=problem))  # there may be no engine yet
+    held = fitting(sizes, engine, torch.cuda.mem_get_info(device)[1])
+    return (
+        f"members and their data must fit in GPU memory: got {len(group.members):,} members, of which it holds about "
+        f"{held:,} with engine {engine}. Use fewer --seeds, or fastplast sweep: its batches fit."
+    )
 
 
 def _diverged(state: GroupState) -> int:
     return int((state.diverged >= 0).sum())
 
 
-def _measure(setup: Setup, task: Task, pull, when: str, expected: Tensor) -> Measurement:
+def _measure(setup: Setup, task: Task, pull: Pull, when: str, expected: Tensor) -> Measurement:
     e = setup.experiment
     hessian = e.srank == "both" or (e.srank == "start" and when == "start")
+    measured = functools.partial(
+        measure_group,
+        setup.group,
+        with_probes=due(task.index, e.probe_every),
+        with_hessian=hessian and due(task.index, e.srank_every),
+        with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
+        method=e.srank_method,
+        expected=expected,
+    )
     with ranges.annotated(f"probe at {when}"):
-        return measure_group(
-            setup.group,
-            setup.state,
-            task,
-            pull,
-            with_probes=due(task.index, e.probe_every),
-            with_hessian=hessian and due(task.index, e.srank_every),
-            with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
-            method=e.srank_method,
-            expected=expected,
-        )
+        try:
+            return measured(setup.state, task, pull)
+        except torch.OutOfMemoryError:
+            pass  # once the frames that hold memory are gone, there is more
+        give_back(f"measuring beside training: task {task.index} is measured on the CPU at its {when}")
+        cpu = torch.device("cpu")
+        return measured(_to(setup.state, cpu), _to(task, cpu), _to(pull, cpu))
 
 
 def _write(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 
 import torch
 
@@ -114,7 +116,19 @@ def choose_engine(experiment: Experiment, group: Group, state: GroupState, devic
         if experiment.engine == "cpu":
             raise ConfigError(f"--engine cpu cannot serve this experiment: {reason}. Use --engine vmap or auto.")
         return VmapEngine(group, state, device, f"Engine vmap, not the faster cpu: {reason}.")
-    return VmapEngine(group, state, device)
+    if experiment.compile and (reason := _missing_to_compile(device)):
+        raise ConfigError(f"--compile needs {reason}. Install it, or run without --compile.")
+    return VmapEngine(group, state, device, compiled=experiment.compile)
+
+
+def _missing_to_compile(device: torch.device) -> str | None:
+    """What ``torch.compile`` makes its code with and does not find."""
+    if device.type == "cuda":
+        return None if importlib.util.find_spec("triton") else "Triton, which is not installed"
+    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
+    if any(map(shutil.which, compilers)):
+        return None
+    return f"a C++ compiler: there is no {' or '.join(compilers)} on the PATH"
 
 
 __all__ = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
@@ -13,12 +14,26 @@ from torch.func import grad_and_value, vmap
 from torch.nn import functional
 
 from fastplast import seeding
+from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.engines.capture import capture
+from fastplast.memory import give_back
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
 _BLOCK_BYTES = 1 << 20  # of parameters updated at a time on a CPU, so that the moments stay in cache
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A captured update: whose memory it reads and changes, where it finds positions and adds, and how to repeat it."""
+
+    task: Task
+    state: GroupState
+    positions: Tensor
+    sums: Tensor
+    again: Callable[[], None]
 
 
 class VmapEngine:
@@ -29,25 +44,45 @@ class VmapEngine:
         state: of the group, for its initial parameters.
         device: where.
         notice: why this engine was chosen, if that is to be told.
+        compiled: whether gradients are compiled by ``torch.compile`` and, on a GPU, updates replayed as CUDA graphs.
     """
 
     name = "vmap"
 
-    def __init__(self, group: Group, state: GroupState, device: torch.device, notice: str | None = None) -> None:
-        self.group, self.device, self.notice = group, device, notice
+    def __init__(
+        self,
+        group: Group,
+        state: GroupState,
+        device: torch.device,
+        notice: str | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.group, self.device, self.notice, self.compiled = group, device, notice, compiled
         self.pull = pull_of(group, state)
         self.hyper = group.hyper.to(device)
+        self.at_once: int | None = None
+        self._rows = len(group.members)  # updated at a time
+        if device.type == "cpu":
+            self._rows = max(1, min(self._rows, _BLOCK_BYTES // (4 * group.layout.size)))
+        self._pulls, self._captures = self.pull.active, compiled and device.type == "cuda"
+        self._captured: dict[int, _Captured] = {}
+        self._gradients = self._transformed()
         network = group.network
+        self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
+        if self._dropout:
+            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds], device=device)
+
+    def _transformed(self) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
+        """Gradients, losses and logits of all members from their parameters, inputs, labels and factors of dropout."""
+        network = self.group.network
 
         def loss(row: Tensor, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
             logits = network.logits(row, x, list(masks)) if masks else network.logits(row, x)  # pyright: ignore
             return functional.cross_entropy(logits, y), logits
 
         random = "different" if isinstance(network, ModuleNetwork) else "error"
-        self._gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random)
-        self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
-        if self._dropout:
-            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds], device=device)
+        gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random, chunk_size=self.at_once)
+        return torch.compile(gradients, dynamic=False) if self.compiled else gradients
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
@@ -58,18 +93,74 @@ class VmapEngine:
         members, count, _ = order.shape
         sums = torch.zeros(4, members, dtype=torch.float64, device=self.device)
         before = state.steps.clone()
+        sizes = (order[0] >= 0).sum(1).tolist()  # of each batch: the last of an epoch may be smaller
         order = order.to(self.device)
-        labels = task.labels
         for step in range(count):
-            positions = order[:, step]
-            if int(positions[0, -1]) < 0:
-                positions = positions[:, : int((positions[0] >= 0).sum())]
-            y = labels.gather(1, positions)
-            masks = self._masks(state.steps, positions.shape[1])
-            grads, (loss, logits) = self._gradients(state.params, task.inputs(positions), y, *masks)
-            error = (logits.argmax(2) != y).double().mean(1)
-            self._apply(state, grads, loss.double(), error, sums)
+            positions = order[:, step, : sizes[step]]
+            if self._captures:
+                self._replay(state, task, positions, sums)
+            else:
+                self._update(state, task, positions, sums)
         return Accumulators(state.steps - before, *sums)
+
+    def _replay(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
+        """One update by the graph of updates on batches of this size, captured at the first of a task.
+
+        Raises:
+            ConfigError: if the network asks for values, so that it cannot be captured.
+            OutOfMemoryError: if memory does not suffice for the graph.
+        """
+        size = positions.shape[1]
+        found = self._captured.get(size)
+        if found is None or found.task is not task or found.state is not state:
+            place, total = positions.clone(), torch.zeros_like(sums)
+            changed = [state.params, state.m, state.v, state.steps, state.diverged, total]
+            try:
+                again = capture(lambda: self._update(state, task, place, total), changed)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"--compile must be able to capture an update: got {str(error).splitlines()[0]!r} from the network "
+                    f"{self.group.network.name}. Run without --compile."
+                ) from error
+            found = self._captured[size] = _Captured(task, state, place, total, again)
+        found.positions.copy_(positions)
+        found.sums.copy_(sums)
+        found.again()
+        sums.copy_(found.sums)
+
+    def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
+        """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""
+        x, y = task.inputs(positions), task.labels.gather(1, positions)
+        grads, (loss, logits) = self._gradients_of(state.params, x, y, *self._masks(state.steps, positions.shape[1]))
+        error = (logits.argmax(2) != y).double().mean(1)
+        self._apply(state, grads, loss.double(), error, sums)
+
+    def _gradients_of(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Of all members at once or, where memory does not suffice, of as many as it does for."""
+        while True:
+            try:
+                return self._gradients(*inputs)
+            except torch.OutOfMemoryError:
+                pass  # once the frames that hold memory are gone, there is more; the state is that before the update
+            self.at_once = self._half(self.at_once or len(self.group.members), "gradients")
+            self._gradients = self._transformed()
+
+    def _half(self, before: int, what: str) -> int:
+        """How many members at once to go on with.
+
+        Raises:
+            ConfigError: if one by itself does not fit.
+        """
+        if before == 1:
+            raise ConfigError(
+                "what trains one member must fit in GPU memory beside the state of all: got "
+                f"{len(self.group.members):,} members. Use fewer --seeds, or fastplast sweep: its batches fit."
+            )
+        half = -(-before // 2)
+        give_back(f"{what} of {before:,} members at once: those of {half:,} are computed at a time")
+        return half
 
     def _masks(self, steps: Tensor, batch: int) -> list[Tensor]:
         """Factors of dropout, `[M, B, *shape]` for each hidden layer: a function of seed, update, layer and place."""
@@ -95,20 +186,23 @@ class VmapEngine:
             yield
 
     def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
-        members = len(loss)
-        block = members
-        if self.device.type == "cpu":
-            block = max(1, _BLOCK_BYTES // (4 * grads.shape[1]))
-        for start in range(0, members, block):
-            rows = slice(start, min(start + block, members))
-            self._apply_block(state, rows, grads[rows], loss[rows], error[rows], sums[:, rows])
+        start = 0
+        while start < len(loss):
+            rows = slice(start, min(start + self._rows, len(loss)))
+            try:
+                self._apply_block(state, rows, grads[rows], loss[rows], error[rows], sums[:, rows])
+                start = rows.stop
+                continue
+            except torch.OutOfMemoryError:
+                pass
+            self._rows = self._half(self._rows, "updates")
 
     def _apply_block(
         self, state: GroupState, rows: slice, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor
     ) -> None:
-        params, group = state.params[rows], self.group
-        pull: Pull = self.pull.rows(rows)
-        if pull.active:
+        params, group, waits = state.params[rows], self.group, self.device.type == "cpu"  # a GPU is not waited for
+        pull: Pull = self.pull if len(params) == len(state.params) else self.pull.rows(rows)
+        if self._pulls and (not waits or pull.active):
             grads = grads + pull.gradient(params)
         number = state.steps[rows] + 1
         new = update(
@@ -119,14 +213,16 @@ class VmapEngine:
         l2 = torch.linalg.vector_norm(change, dim=1, dtype=torch.float64)  # float32 would overflow at 1e19
         running = state.diverged[rows] < 0
         healthy = running & loss.isfinite() & l1.isfinite()
-        state.diverged[rows] = torch.where(running & ~healthy, state.steps[rows], state.diverged[rows])
+        diverged = torch.where(running & ~healthy, state.steps[rows], state.diverged[rows])
+        more = torch.stack((loss, error, l1, l2))
+        old = state.params, state.m, state.v
+        if not (waits and bool(healthy.all())):
+            keep = healthy[:, None]
+            new = [torch.where(keep, value, before[rows]) for before, value in zip(old, new)]
+            more = torch.where(healthy, more, 0.0)
+        # Nothing has changed before, and from here on no memory is taken.
+        for before, value in zip(old, new):
+            before[rows].copy_(value)
+        state.diverged[rows] = diverged
         state.steps[rows] += healthy
-        if bool(healthy.all()):
-            for old, value in zip((state.params, state.m, state.v), new):
-                old[rows].copy_(value)
-            sums += torch.stack((loss, error, l1, l2))
-            return
-        keep = healthy[:, None]
-        for old, value in zip((state.params, state.m, state.v), new):
-            old[rows] = torch.where(keep, value, old[rows])
-        sums += torch.where(healthy, torch.stack((loss, error, l1, l2)), 0.0)
+        sums += more

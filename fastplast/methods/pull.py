@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,11 @@ class Pull:
         """Whether any member is pulled at all."""
         return bool((self.strength != 0).any())
 
+    @cached_property
+    def _ranked_rows(self) -> Tensor:
+        """Found once: it has to be waited for."""
+        return torch.nonzero(self.ranked).flatten()
+
     def rows(self, block: slice) -> Pull:
         """The rule for some members."""
         return Pull(self.layout, self.anchor[block], self.ranked[block], self.strength[block], self.factor)
@@ -71,7 +77,7 @@ class Pull:
         Returns:
             q `[M, P]`; on biases and padding of no meaning.
         """
-        rows = torch.nonzero(self.ranked).flatten()
+        rows = self._ranked_rows
         if not len(rows):
             return self.anchor
         q = self.anchor.clone()
