@@ -42,7 +42,7 @@ def module(setup: Setup, member: int) -> nn.Sequential:
 
 def examples(task: Task) -> tuple[Tensor, Tensor]:
     """Every member's inputs `[M, N, I]` float32 and labels, materialised as scripts do."""
-    everything = torch.arange(task.num_examples).expand(task.num_members, -1)
+    everything = torch.arange(task.num_examples, device=task.labels.device).expand(task.num_members, -1)
     return task.inputs(everything), task.labels
 
 
@@ -54,7 +54,7 @@ def torch_loop(setup: Setup, task: Task) -> Run:
     optimizers = [torch.optim.Adam(net.parameters(), rate, fused=True) for net in modules]
 
     def run(order: Tensor) -> Tensor:
-        sums = torch.zeros(len(modules))
+        order, sums = order.to(x.device), torch.zeros(len(modules), device=x.device)
         for m, (net, optimizer) in enumerate(zip(modules, optimizers)):
             for positions in order[m]:
                 loss = functional.cross_entropy(net(x[m, positions]), y[m, positions])
@@ -79,10 +79,10 @@ def torch_vmap(setup: Setup, task: Task) -> Run:
         return functional.cross_entropy(functional_call(template, p, (a,)), b)
 
     gradients = vmap(grad_and_value(loss))
-    rows = torch.arange(task.num_members)[:, None]
+    rows = torch.arange(task.num_members, device=x.device)[:, None]
 
     def run(order: Tensor) -> Tensor:
-        sums = torch.zeros(task.num_members)
+        order, sums = order.to(x.device), torch.zeros(task.num_members, device=x.device)
         for positions in order.unbind(1):
             grads, losses = gradients(
                 {k: v.detach() for k, v in params.items()}, x[rows, positions], y[rows, positions]
@@ -165,8 +165,8 @@ def _jax(setup: Setup, task: Task, over_members: Callable[[Any, Any], Any], rank
         state, losses = jax.lax.scan(step, state, order)
         return state, losses.sum()
 
-    x, y = (jnp.asarray(value.numpy()) for value in examples(task))
-    params = {name: jnp.asarray(view.numpy()) for name, view in network.layout.views(setup.state.init).items()}
+    x, y = (jnp.asarray(value.cpu().numpy()) for value in examples(task))
+    params = {name: jnp.asarray(view.cpu().numpy()) for name, view in network.layout.views(setup.state.init).items()}
     zeros = {name: jnp.zeros_like(value) for name, value in params.items()}
     state = [(params, zeros, zeros, jnp.zeros(task.num_members))]
     anchor = {name: jnp.sort(params[name].reshape(task.num_members, -1)) for name in factors}
