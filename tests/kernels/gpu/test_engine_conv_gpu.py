@@ -7,9 +7,10 @@ from interpreter import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton")
 
+from test_engine_cuda_gpu import on
+
 from fastplast.config import Member
 from fastplast.engines import CudaEngine, VmapEngine
-from test_engine_cuda_gpu import on
 
 EXAMPLES = 6 if INTERPRETED else 40
 
