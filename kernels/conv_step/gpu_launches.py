@@ -19,6 +19,8 @@ from torch import Tensor
 OUTPUTS, PIXELS, TERMS, WARPS = 16, 32, 16, 4  # of a program forward, and terms of a sum at a time
 CHANNELS, BELOW_PIXELS, BELOW_TERMS, BELOW_WARPS = 16, 64, 16, 8  # of a program backward, and terms of a sum at a time
 UPDATE_OUTPUTS, UPDATE_INPUTS, UPDATE_PIXELS, UPDATE_WARPS = 16, 16, 32, 4  # of a program that updates, at a time
+# Registers of a thread: left to itself, the assembler keeps to fewer and spills.
+UPDATE_OPTIONS = {**wasserstein.OPTIONS, "maxnreg": 248}
 
 
 def allocate(
@@ -107,4 +109,4 @@ def _update(step: Step) -> Launch:
     }  # fmt: skip
     arguments = given(step, gpu.update_kernel, **launches.bucket_tables(step))
     grid = (step.first_tile, len(step.params))
-    return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, wasserstein.OPTIONS)
+    return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, UPDATE_OPTIONS)
