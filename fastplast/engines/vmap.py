@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class VmapEngine:
         self._captured: dict[int, _Captured] = {}
         self._gradients = self._transformed()
         network = group.network
+        if compiled:  # what is computed once and kept takes a lock, at which tracing would stop
+            network.logits(state.params[0], torch.zeros(1, math.prod(network.shape), device=device))
         self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
         if self._dropout:
             self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds], device=device)
@@ -82,7 +85,7 @@ class VmapEngine:
 
         random = "different" if isinstance(network, ModuleNetwork) else "error"
         gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random, chunk_size=self.at_once)
-        return torch.compile(gradients, dynamic=False) if self.compiled else gradients
+        return torch.compile(gradients, dynamic=False, fullgraph=True) if self.compiled else gradients
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
@@ -138,12 +141,24 @@ class VmapEngine:
         self._apply(state, grads, loss.double(), error, sums)
 
     def _gradients_of(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Of all members at once or, where memory does not suffice, of as many as it does for."""
+        """Of all members at once or, where memory does not suffice, of as many as it does for.
+
+        Raises:
+            ConfigError: if the network cannot be compiled.
+            RuntimeError: whatever else the network raises.
+        """
         while True:
             try:
                 return self._gradients(*inputs)
             except torch.OutOfMemoryError:
                 pass  # once the frames that hold memory are gone, there is more; the state is that before the update
+            except RuntimeError as error:
+                if not type(error).__module__.startswith("torch._dynamo"):
+                    raise
+                raise ConfigError(
+                    f"--compile must be able to trace the network {self.group.network.name}: got "
+                    f"{str(error).splitlines()[0]!r}. Run without --compile."
+                ) from error
             self.at_once = self._half(self.at_once or len(self.group.members), "gradients")
             self._gradients = self._transformed()
 
