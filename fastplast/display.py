@@ -35,6 +35,15 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
         yield from _lines(tally, events)
 
 
+def aside(text: str) -> None:
+    """Prints progress that is no part of a command's result, to standard error.
+
+    Args:
+        text: a line.
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
 def _print(text: str) -> None:
     print(text, flush=True)
 

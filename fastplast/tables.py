@@ -80,6 +80,23 @@ def table_of(columns: Mapping[str, Any]) -> pyarrow.Table:
     return pyarrow.table(dict(columns))
 
 
+def with_column(table: pyarrow.Table, name: str, values: Sequence[Any]) -> pyarrow.Table:
+    """A table with a column replaced, by values of its type, or else put first."""
+    import pyarrow
+
+    if name not in table.column_names:
+        return table.add_column(0, name, pyarrow.array(values))
+    at = table.column_names.index(name)
+    return table.set_column(at, name, pyarrow.array(values, table.schema.field(at).type))
+
+
+def rows_where(table: pyarrow.Table, kept: Sequence[bool]) -> pyarrow.Table:
+    """The rows of a table that are kept."""
+    import pyarrow
+
+    return table.filter(pyarrow.array(kept, pyarrow.bool_()))
+
+
 def measured(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
     """The table of one probe time: what describes the member, then task and when, then what was measured.
 

@@ -23,11 +23,11 @@ def own_module():
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("module", [None, own_module], ids=["mlp", "own module"])
-def test_a_compiled_engine_trains_as_the_other_does(make_trial, module, monkeypatch):
-    monkeypatch.setattr(inductor, "compile_threads", 1)  # no workers that outlive the test
+def test_a_compiled_engine_trains_as_the_other_does(make_trial, module):
     plain, compiled = make_trial(module=module), make_trial(module=module)
     compiled.engine = VmapEngine(compiled.group, compiled.state, CPU, compiled=True)
-    a, b = plain.train(2), compiled.train(2)
+    with inductor.patch(compile_threads=1):  # no workers that outlive the test
+        a, b = plain.train(2), compiled.train(2)
     assert_close("params", compiled.state.params, plain.state.params, dtype=torch.float32, length=10**4)
     assert_close("loss", b.loss, a.loss, dtype=torch.float32, length=10**4)
     assert torch.equal(plain.state.steps, compiled.state.steps)

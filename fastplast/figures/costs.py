@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastplast.config import Experiment
 from fastplast.data import Dataset, load
-from fastplast.display import duration
+from fastplast.display import aside
 from fastplast.estimate import seconds_of_measuring, seconds_per_update
 from fastplast.figures.make import uses_of
 from fastplast.figures.registry import FIGURES
 from fastplast.figures.studies import SCALES, Use
 from fastplast.trainer import Setup, prepare
+from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate of training is measured with
 
@@ -114,16 +114,11 @@ def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
     kind = _Kind(e.dataset, e.network, e.examples, method)
     plain = kind._replace(method="none")
     if kind not in rates.update:
-        _say(f"measuring: {e.network} on {e.dataset}, {e.examples:,} examples, method {method}")
+        aside(f"measuring: {e.network} on {e.dataset}, {e.examples:,} examples, method {method}")
         rates.update[kind] = _update_seconds(e, method)
     if plain not in rates.measure:
         rates.measure[plain] = _measure_seconds(e)
     return rates.update[kind], rates.measure[plain]
-
-
-def _say(text: str) -> None:
-    """Progress, which is no part of the table."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _update_seconds(experiment: Experiment, method: str) -> float:

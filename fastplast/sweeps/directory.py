@@ -14,7 +14,7 @@ from fastplast.config import Experiment
 from fastplast.shards import SHARDS, is_sweep, shard_paths
 from fastplast.store import Run
 from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
-from fastplast.tables import as_format, check_format, joined, members_of, merged, write_csv
+from fastplast.tables import as_format, check_format, joined, members_of, merged, rows_where, with_column, write_csv
 
 if TYPE_CHECKING:
     import numpy
@@ -69,13 +69,11 @@ class Sweep:
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its ``id``, number, seed and hyperparameters; numbers change as a sweep is extended."""
-        import pyarrow
-
         tables = []
         for shard, numbers in self.chosen():
             table, ids = shard.metrics("arrow"), ids_of(shard)
-            column = pyarrow.array([ids[number] for number in table["member"].to_pylist()])
-            tables.append((table.add_column(0, "id", column), numbers))
+            column = [ids[number] for number in table["member"].to_pylist()]
+            tables.append((with_column(table, "id", column), numbers))
         return members_of(merged(tables))
 
     def metrics(self, format: str = "pandas") -> Any:
@@ -107,17 +105,14 @@ class Sweep:
             ValueError: if the format is unknown.
             StoreError: if no shard holds any.
         """
-        import pyarrow
-
         check_format(format)
         tables = []
         for shard, numbers in self._renumbered():
             if shard.has_epochs:
                 table = shard.epochs("arrow")
-                there = [number in numbers for number in table["member"].to_pylist()]
-                table = table.filter(pyarrow.array(there))
-                column = pyarrow.array([numbers[number] for number in table["member"].to_pylist()], pyarrow.int64())
-                tables.append(table.set_column(table.column_names.index("member"), "member", column))
+                table = rows_where(table, [number in numbers for number in table["member"].to_pylist()])
+                column = [numbers[number] for number in table["member"].to_pylist()]
+                tables.append(with_column(table, "member", column))
         if not tables:
             raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
         by = [(name, "ascending") for name in ("task", "epoch", "member")]
