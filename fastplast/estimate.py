@@ -9,7 +9,7 @@ import torch
 
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
-from fastplast.data import Dataset
+from fastplast.data import Dataset, load
 from fastplast.engines import missing_kernels, pull_of
 from fastplast.measure import measure_group
 from fastplast.problems import make_task
@@ -34,10 +34,11 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
     """
     if memory is not None and not memory > 0:
         raise ConfigError(f"--memory must be positive: got {memory}.")
-    setup = prepare(experiment)
+    dataset = load(experiment.dataset, experiment.data_dir)
+    setup = prepare(experiment, dataset=dataset)
     e, group = setup.experiment, setup.group
     train = seconds_per_update(setup) * setup.updates
-    measure = seconds_of_measuring(e)
+    measure = seconds_of_measuring(e, dataset)
     members = len(group.members)
     lines = [
         json.dumps(e.to_dict(), indent=2),
@@ -107,12 +108,12 @@ def seconds_per_update(setup: Setup) -> float:
     return (time.perf_counter() - begun) / done
 
 
-def seconds_of_measuring(experiment: Experiment, dataset: Dataset | None = None) -> float:
+def seconds_of_measuring(experiment: Experiment, dataset: Dataset) -> float:
     """Time of measuring all members at the start and the end of every task, from a few of them before training.
 
     Args:
         experiment: resolved, with the number of tasks.
-        dataset: of the experiment; loaded if None.
+        dataset: of the experiment.
 
     Returns:
         Seconds.

@@ -7,6 +7,8 @@ import warnings
 
 import torch
 
+from fastplast.config import ConfigError
+
 
 def give_back(what: str) -> None:
     """Gives memory that is cached but not in use back to the GPU, and tells the user what happens next.
@@ -18,3 +20,24 @@ def give_back(what: str) -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     warnings.warn(f"GPU memory does not suffice for {what}.", stacklevel=3)
+
+
+def halved(at_once: int, members: int) -> int:
+    """How many members to train at once where memory does not suffice for so many.
+
+    Args:
+        at_once: for how many it does not.
+        members: of the group.
+
+    Returns:
+        Half as many, rounded up.
+
+    Raises:
+        ConfigError: if one by itself does not fit.
+    """
+    if at_once == 1:
+        raise ConfigError(
+            "what trains one member must fit in GPU memory beside the state of all: got "
+            f"{members:,} members. Use fewer --seeds, or fastplast sweep: its batches fit."
+        )
+    return -(-at_once // 2)

@@ -143,15 +143,14 @@ class Run:
         Raises:
             StoreError: if there are none.
         """
-        parts = sorted((self.path / "epochs").glob("part-*.parquet"))
-        if not parts:
-            raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
+        if not (parts := self._epoch_parts()):
+            raise StoreError(no_epochs(self.path))
         return as_format(joined([read_part(part) for part in parts]), format)
 
     @property
     def has_epochs(self) -> bool:
         """Whether it holds curves within tasks."""
-        return any((self.path / "epochs").glob("part-*.parquet"))
+        return bool(self._epoch_parts())
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates: one row per record, in the order of writing; after a resume a task may occur again."""
@@ -181,10 +180,18 @@ class Run:
         state = "finished" if self.is_finished else "not finished"
         return f"Run({str(self.path)!r}, {members}{tasks} tasks, {state})"
 
+    def _epoch_parts(self) -> list[Path]:
+        return sorted((self.path / "epochs").glob("part-*.parquet"))
+
     def _parts(self) -> list[Path]:
         if parts := sorted((self.path / "metrics").glob("part-*.parquet")):
             return parts
         raise StoreError(f"{self.path} holds no metrics yet: its first task has not been measured.")
+
+
+def no_epochs(path: Path) -> str:
+    """What to say of a run or a sweep whose curves within tasks are asked for and were not stored."""
+    return f"{path} holds no curves of epochs. They are stored with --epoch-curves."
 
 
 class RunWriter:

@@ -9,6 +9,7 @@ import torch
 from fastplast_kernels.update import Hyperparameters
 from torch import Tensor
 
+from fastplast import seeding
 from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment, Member
 from fastplast.methods import Pull, build_pull
 from fastplast.networks import AnyNetwork
@@ -186,6 +187,18 @@ def new_state(group: Group) -> GroupState:
         steps=torch.zeros(members, dtype=torch.int64),
         diverged=torch.full((members,), -1, dtype=torch.int64),
     )
+
+
+def dropout_keys(group: Group) -> Tensor:
+    """The key of every member's masks of dropout, `[M, 2]` int64; see ``dropout.dropout_mask`` of the kernels.
+
+    Args:
+        group: whose members.
+
+    Returns:
+        The keys.
+    """
+    return torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds])
 
 
 def pull_of(group: Group, state: GroupState) -> Pull:

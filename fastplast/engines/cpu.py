@@ -11,9 +11,8 @@ from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from torch import Tensor
 
-from fastplast import seeding
 from fastplast.config import ELEMENTWISE
-from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.networks import Conv, ModuleNetwork, Network
 from fastplast.problems import Task
 
@@ -65,7 +64,7 @@ class CpuEngine:
         self.layers = kernel_layers(group.network, group.reduction)
         self._keys = None
         if group.network.dropout:
-            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds])
+            self._keys = dropout_keys(group)
 
     @property
     def notice(self) -> str | None:

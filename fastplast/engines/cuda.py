@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastplast.config import ELEMENTWISE, ConfigError
+from fastplast.config import ELEMENTWISE
 from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
 from fastplast.engines.cpu import kernel_layers
+from fastplast.memory import give_back, halved
 from fastplast.networks import Conv, ModuleNetwork, Network
 from fastplast.problems import Task
 from fastplast.ranges import annotated
@@ -149,26 +149,14 @@ class CudaEngine:
             return None  # once the frames that hold memory are gone, there is more
 
     def _halve(self) -> None:
-        """Gives memory back and goes on with half as many members at once.
-
-        Raises:
-            ConfigError: if one by itself does not fit.
-        """
+        """Gives memory back and goes on with half as many members at once; an error if one by itself does not fit."""
         self._captured.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if self.at_once == 1:
-            raise ConfigError(
-                "what trains one member must fit in GPU memory beside the state of all: got "
-                f"{len(self.group.members):,} members. Use fewer --seeds, or fastplast sweep: its batches fit."
-            )
-        before, self.at_once = self.at_once, -(-self.at_once // 2)
-        text = f"GPU memory does not suffice for {before:,} members at once: {self.at_once:,} are trained at a time."
-        warnings.warn(text, stacklevel=3)
+        before, self.at_once = self.at_once, halved(self.at_once, len(self.group.members))
+        give_back(f"{before:,} members at once: {self.at_once:,} are trained at a time")
 
     def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
         """Memory for a call, holding the tables, order and targets of some members, and its graphs."""
-        from fastplast_kernels.conv_step import gpu_launches
+        from fastplast_kernels.conv_step.gpu_launches import convolutions_of
         from fastplast_kernels.mlp_step import launches
 
         count = members.stop - members.start
@@ -177,9 +165,10 @@ class CudaEngine:
         if captured is None:
             room = slice(self.at_once)
             pull = self.pull if self.pull.active else None
-            step = gpu_launches.allocate(
+            step = launches.allocate(
                 state.params[room], self.layers, _rows(task, room), order[room], self.group.optimizer,
                 self.group.decoupled, pull and pull.anchor, pull and pull.ranked, self.precision,
+                convolutions_of(self.layers),
             )  # fmt: skip
             captured = _Captured(step)
             if self._with_graphs:

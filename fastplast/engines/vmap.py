@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from fastplast import seeding
 from fastplast.config import ConfigError
-from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
-from fastplast.memory import give_back
+from fastplast.memory import give_back, halved
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
@@ -73,7 +73,7 @@ class VmapEngine:
             network.logits(state.params[0], torch.zeros(1, math.prod(network.shape), device=device))
         self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
         if self._dropout:
-            self._keys = torch.tensor([seeding.key_words(seed, "dropout") for seed in group.seeds], device=device)
+            self._keys = dropout_keys(group).to(device)
 
     def _transformed(self) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
         """Gradients, losses and logits of all members from their parameters, inputs, labels and factors of dropout."""
@@ -163,17 +163,8 @@ class VmapEngine:
             self._gradients = self._transformed()
 
     def _half(self, before: int, what: str) -> int:
-        """How many members at once to go on with.
-
-        Raises:
-            ConfigError: if one by itself does not fit.
-        """
-        if before == 1:
-            raise ConfigError(
-                "what trains one member must fit in GPU memory beside the state of all: got "
-                f"{len(self.group.members):,} members. Use fewer --seeds, or fastplast sweep: its batches fit."
-            )
-        half = -(-before // 2)
+        """How many members at once to go on with; an error if one by itself does not fit."""
+        half = halved(before, len(self.group.members))
         give_back(f"{what} of {before:,} members at once: those of {half:,} are computed at a time")
         return half
 

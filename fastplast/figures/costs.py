@@ -15,7 +15,7 @@ from fastplast.estimate import seconds_of_measuring, seconds_per_update
 from fastplast.figures.make import uses_of
 from fastplast.figures.registry import FIGURES
 from fastplast.figures.studies import SCALES, Use
-from fastplast.trainer import Setup, prepare
+from fastplast.trainer import prepare
 from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate of training is measured with
@@ -122,13 +122,13 @@ def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
 
 
 def _update_seconds(experiment: Experiment, method: str) -> float:
-    return seconds_per_update(_prepared(experiment, method, _SAMPLE)) / _SAMPLE
+    plain = _plain(experiment, _SAMPLE, method=method, strength=None if method == "none" else (0.01,))
+    return seconds_per_update(prepare(plain, dataset=_dataset(plain.dataset, plain.data_dir))) / _SAMPLE
 
 
 def _measure_seconds(experiment: Experiment) -> float:
-    setup = _prepared(experiment, "none", 1)
-    task_long = dataclasses.replace(setup.experiment, tasks=1, srank="both")
-    return seconds_of_measuring(task_long, _dataset(experiment.dataset, experiment.data_dir))
+    plain = _plain(experiment, 1, method="none", strength=None, tasks=1, srank="both")
+    return seconds_of_measuring(plain, _dataset(plain.dataset, plain.data_dir))
 
 
 @lru_cache(maxsize=1)  # kinds of one dataset come one after another; a dataset may take hundreds of megabytes
@@ -136,8 +136,7 @@ def _dataset(name: str, data_dir: str | None) -> Dataset:
     return load(name, data_dir)
 
 
-def _prepared(experiment: Experiment, method: str, seeds: int) -> Setup:
-    values: dict[str, Any] = {name: getattr(experiment, name) for name in Experiment.__dataclass_fields__}
-    values |= {"method": method, "strength": None if method == "none" else (0.01,), "activation": "relu"}
-    values |= {"seeds": seeds, "learning_rate": (1e-3,), "member_list": None}
-    return prepare(Experiment(**values), dataset=_dataset(experiment.dataset, experiment.data_dir))
+def _plain(experiment: Experiment, seeds: int, **changes: Any) -> Experiment:
+    """As so many ReLU members at one learning rate."""
+    lists = {"learning_rate": (1e-3,), "member_list": None}
+    return dataclasses.replace(experiment, activation="relu", seeds=seeds, **lists, **changes).resolved()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastplast.config import closest
+from fastplast.stats.intervals import check_confidence
 
 if TYPE_CHECKING:
     import numpy
@@ -76,8 +77,7 @@ def associate(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Associati
     x, y = (np.asarray(part, dtype=np.float64) for part in (x, y))
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x and y must be `[M]` of one length: got shapes {x.shape} and {y.shape}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+    check_confidence(confidence)
     there = np.isfinite(x) & np.isfinite(y)
     x, y, n = x[there], y[there], int(there.sum())
     if n < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastplast.stats.associations import associate
+from fastplast.stats.intervals import check_confidence
 
 if TYPE_CHECKING:
     import numpy
@@ -78,27 +80,55 @@ def consistency(
 
     if direction not in (-1, 1):
         raise ValueError(f"direction must be +1 or -1: got {direction}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+    check_confidence(confidence)
     groups = []
     for _, part in members.groupby(by, sort=False):
         pair = part[[column, target]].to_numpy(float)
         pair = pair[np.isfinite(pair).all(1)]
         if len(pair) > 1 and np.ptp(pair[:, 1]) > 0:
             groups.append(pair)
-    nan = float("nan")
-    if not groups:
-        return Consistency(nan, nan, nan, nan, 0, 0, 0)
     found = [direction * associate(*pair.T).spearman if np.ptp(pair[:, 0]) > 0 else 0.0 for pair in groups]
     signs = [direction * np.sign(_covariance(pair, np.arange(len(pair))[None]))[0] for pair in groups]
-    low = high = nan
+
+    def drawn(pair: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
+        return direction * _drawn_signs(pair, rng, resamples)
+
+    return score_of(groups, signs, found, drawn, confidence, seed)
+
+
+def score_of(
+    groups: Sequence[numpy.ndarray],
+    signs: Sequence[float],
+    strengths: Sequence[float],
+    drawn: Callable[[numpy.ndarray, numpy.random.Generator], numpy.ndarray],
+    confidence: float,
+    seed: int,
+) -> Consistency:
+    """The score of groups, with an interval where each has more than two members.
+
+    Args:
+        groups: what is drawn from, a row for each member.
+        signs: of each group's correlation, times the claimed sign.
+        strengths: each group's correlation, likewise.
+        drawn: from a group and a generator to the signs of members drawn anew, `[resamples]`.
+        confidence: coverage.
+        seed: of the draws.
+
+    Returns:
+        The score; all NaN without groups.
+    """
+    import numpy as np
+
+    low = high = float("nan")
+    if not groups:
+        return Consistency(low, low, low, low, 0, 0, 0)
     if min(map(len, groups)) > 2:
         rng = np.random.default_rng(seed)
-        drawn = [direction * _drawn_signs(pair, rng, resamples) for pair in groups]
-        low, high = np.quantile(np.mean(drawn, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    agreeing = sum(sign > 0 for sign in signs)
+        scores = np.mean([drawn(group, rng) for group in groups], axis=0)
+        low, high = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    agreeing = int(sum(sign > 0 for sign in signs))
     count = sum(map(len, groups))
-    return Consistency(float(np.mean(signs)), low, high, min(found), agreeing, len(groups), count)
+    return Consistency(float(np.mean(signs)), low, high, float(min(strengths)), agreeing, len(groups), count)
 
 
 def _drawn_signs(pair: numpy.ndarray, rng: numpy.random.Generator, resamples: int) -> numpy.ndarray:

@@ -31,6 +31,19 @@ class Interval:
     n: numpy.ndarray
 
 
+def check_confidence(confidence: float) -> None:
+    """Checks a coverage.
+
+    Args:
+        confidence: as given.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+
+
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean over members with Student's t interval: mean ± t((1 + confidence) / 2, n - 1) s / sqrt(n).
 
@@ -136,6 +149,5 @@ def _with_counts(values: ArrayLike, confidence: float = 0.95) -> tuple[numpy.nda
     x = np.asarray(values, dtype=np.float64)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"values must be `[M, ...]` with at least one member: got shape {x.shape}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+    check_confidence(confidence)
     return x, (~np.isnan(x)).sum(0)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastplast.stats.associations import associate
-from fastplast.stats.consistency import Consistency
+from fastplast.stats.consistency import Consistency, score_of
 from fastplast.stats.explanations import EXPLANATIONS, Explanation, column_of
-from fastplast.stats.intervals import mean_interval
+from fastplast.stats.intervals import check_confidence, mean_interval
 
 if TYPE_CHECKING:
     import numpy
@@ -81,8 +81,7 @@ def task_consistency(
     """
     import numpy as np
 
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1: got {confidence}. Say 0.95 for 95%.")
+    check_confidence(confidence)
     column, groups = column_of(explanation, metrics), []
     for _, part in metrics.groupby(by, sort=False):
         errors = _errors(part)
@@ -90,18 +89,13 @@ def task_consistency(
         if len(errors):
             rhos = _rhos(part, column, explanation.when, errors) or [np.nan] * len(errors)
             groups.append(explanation.direction * np.asarray(rhos, float))
-    if not groups:
-        return Consistency(np.nan, np.nan, np.nan, np.nan, 0, 0, 0)
     signs = [_sign(rhos[None])[0] for rhos in groups]
     means = [np.nan_to_num(rhos).sum() / max(1, np.isfinite(rhos).sum()) for rhos in groups]
-    low = high = float("nan")
-    if min(map(len, groups)) > 2:
-        rng = np.random.default_rng(seed)
-        drawn = [_sign(rhos[rng.integers(len(rhos), size=(resamples, len(rhos)))]) for rhos in groups]
-        low, high = np.quantile(np.mean(drawn, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    agreeing = sum(sign > 0 for sign in signs)
-    count = sum(map(len, groups))
-    return Consistency(float(np.mean(signs)), low, high, float(min(means)), int(agreeing), len(groups), count)
+
+    def drawn(rhos: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
+        return _sign(rhos[rng.integers(len(rhos), size=(resamples, len(rhos)))])
+
+    return score_of(groups, signs, means, drawn, confidence, seed)
 
 
 def _sign(rhos: numpy.ndarray) -> numpy.ndarray:

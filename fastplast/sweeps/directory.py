@@ -12,7 +12,7 @@ from fastplast.archive import SUFFIX, Archive
 from fastplast.checkpoint import StoreError
 from fastplast.config import Experiment
 from fastplast.shards import SHARDS, is_sweep, shard_paths
-from fastplast.store import Run
+from fastplast.store import Run, no_epochs
 from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
 from fastplast.tables import as_format, check_format, joined, members_of, merged, rows_where, with_column, write_csv
 
@@ -114,7 +114,7 @@ class Sweep:
                 column = [numbers[number] for number in table["member"].to_pylist()]
                 tables.append(with_column(table, "member", column))
         if not tables:
-            raise StoreError(f"{self.path} holds no curves of epochs. They are stored with --epoch-curves.")
+            raise StoreError(no_epochs(self.path))
         by = [(name, "ascending") for name in ("task", "epoch", "member")]
         return as_format(joined(tables).sort_by(by), format)
 

@@ -14,7 +14,6 @@ from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.launches import FUSED, Convolutions, Launch, Step, aligned, given
 from fastplast_kernels.wasserstein import gpu as wasserstein
-from torch import Tensor
 
 OUTPUTS, PIXELS, TERMS, WARPS = 16, 32, 16, 4  # of a program forward, and terms of a sum at a time
 CHANNELS, BELOW_PIXELS, BELOW_TERMS, BELOW_WARPS = 16, 64, 16, 8  # of a program backward, and terms of a sum at a time
@@ -23,35 +22,14 @@ UPDATE_OUTPUTS, UPDATE_INPUTS, UPDATE_PIXELS, UPDATE_WARPS = 16, 16, 32, 4  # of
 UPDATE_OPTIONS = {**wasserstein.OPTIONS, "maxnreg": 248}
 
 
-def allocate(
-    params: Tensor,
-    layers: Sequence[Any],
-    data: Any,
-    order: Tensor,
-    optimizer: str = "adam",
-    decoupled: bool = False,
-    anchor: Tensor | None = None,
-    ranked: Tensor | None = None,
-    precision: str = "ieee",
-) -> Step:
-    """Memory for calls with arguments of these shapes; see ``mlp_step.launches.allocate``.
+def convolutions_of(layers: Sequence[Any]) -> Convolutions | None:
+    """What ``mlp_step.launches.allocate`` needs to know of convolutions below dense layers.
 
     Args:
-        params: `[M, P]` float32.
         layers: convolutions, if any, then dense layers.
-        data: the task.
-        order: `[M, S, B]` int64.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        decoupled: whether weight decay is.
-        anchor: `[M', P]` or None.
-        ranked: `[M']` bool or None.
-        precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa in convolutions and large dense layers.
 
     Returns:
-        The memory.
-
-    Raises:
-        ValueError: if precision or an activation is unknown.
+        Their description; None if there are none.
     """
     rows = tuple(
         (
@@ -60,8 +38,7 @@ def allocate(
         )
         for layer in layers if isinstance(layer, ConvLayer)
     )  # fmt: skip
-    below = Convolutions(rows, (UPDATE_OUTPUTS, UPDATE_INPUTS), around) if rows else None
-    return launches.allocate(params, layers, data, order, optimizer, decoupled, anchor, ranked, precision, below)
+    return Convolutions(rows, (UPDATE_OUTPUTS, UPDATE_INPUTS), around) if rows else None
 
 
 def around(step: Step) -> tuple[list[Launch], list[Launch]]:

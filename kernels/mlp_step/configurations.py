@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from fastplast_kernels.budgets import Configuration
@@ -16,9 +18,9 @@ _TYPES = {
 }  # fmt: skip
 
 
-def dense_layers(sizes: tuple[int, ...], activation: str = "relu") -> tuple[tuple[DenseLayer, ...], int]:
-    """Layers one behind the other in a row of parameters, each part at a multiple of 16, and the length of the row."""
-    layers, end = [], 0
+def dense_layers(sizes: tuple[int, ...], activation: str = "relu", end: int = 0) -> tuple[tuple[DenseLayer, ...], int]:
+    """Layers from `end` on in a row of parameters, each part at a multiple of 16, and the length of the row."""
+    layers = []
     for number, (inputs, outputs) in enumerate(pairwise(sizes)):
         bias = -(-(end + inputs * outputs) // 16) * 16
         kind = activation if number < len(sizes) - 2 else "identity"
@@ -27,41 +29,60 @@ def dense_layers(sizes: tuple[int, ...], activation: str = "relu") -> tuple[tupl
     return tuple(layers), end
 
 
-def step_of(
-    sizes: tuple[int, ...] = SIZES,
+def step_of(sizes: tuple[int, ...] = SIZES, **options: Any) -> launches.Step:
+    """A step of a perceptron for inputs of zeros and weights of zeros.
+
+    Args:
+        sizes: widths, input to output.
+        options: of `zero_step`.
+
+    Returns:
+        The step.
+    """
+    return zero_step(*dense_layers(sizes), sizes[0], **options)
+
+
+def zero_step(
+    layers: Sequence[Any],
+    size: int,
+    inputs: int,
+    *,
     pull: str = "none",
     permuted: bool = False,
     optimizer: str = "adam",
     precision: str = "ieee",
     members: int = 1,
     examples: int = 16,
+    below: launches.Convolutions | None = None,
 ) -> launches.Step:
-    """A step for inputs of zeros and weights of zeros.
+    """A step of any network for inputs of zeros and weights of zeros.
 
     Args:
-        sizes: widths, input to output.
+        layers: one behind the other.
+        size: P.
+        inputs: pixels of an image.
         pull: ``none``, ``zero``, ``target`` or ``ranked``.
         permuted: whether pixels are.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         precision: ``ieee`` or ``tf32``.
         members: M.
         examples: N.
+        below: of the first layers, if they are convolutions.
 
     Returns:
         The step.
     """
-    layers, size = dense_layers(sizes)
     params = torch.zeros(members, size)
     numbers = torch.zeros(members, examples, dtype=torch.int64)
     data = SimpleNamespace(
-        images=torch.zeros(1, sizes[0], dtype=torch.uint8), rows=numbers, labels=numbers,
-        pixels=torch.arange(sizes[0]).repeat(members, 1) if permuted else None,
-        scale=torch.ones(sizes[0]), shift=torch.zeros(sizes[0]),
+        images=torch.zeros(1, inputs, dtype=torch.uint8), rows=numbers, labels=numbers,
+        pixels=torch.arange(inputs).repeat(members, 1) if permuted else None,
+        scale=torch.ones(inputs), shift=torch.zeros(inputs),
     )  # fmt: skip
     anchor = {"none": None, "zero": params}.get(pull, torch.ones(members, size))
     order = torch.zeros(members, 1, BATCH, dtype=torch.int64)
     ranked = torch.full((members,), pull == "ranked")
-    return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision)
+    return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision, below)
 
 
 def configuration(launch: launches.Launch) -> Configuration:

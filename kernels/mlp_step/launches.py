@@ -170,7 +170,7 @@ def allocate(
         anchor: `[M', P]` or None, see ``reference.pull``; of these and maybe more members that the step will train.
         ranked: `[M']` bool or None.
         precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa with all but small layers.
-        below: of the first layers, if they are convolutions.
+        below: of the first layers, if they are convolutions: ``conv_step.gpu_launches.convolutions_of``.
 
     Returns:
         The memory.

@@ -12,18 +12,9 @@ from interpreter import INTERPRETED
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.mlp_step import launches
-from trained import STATE, check, steady, step_of, to, train
+from trained import COMBINATIONS, STATE, check, steady, step_of, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "identity")
-OPTIMIZERS = [("adam", False), ("adam", True), ("sgd", False), ("sgd", True)]
-PULLS = ("none", "l2", "regenerative", "wasserstein")
-# Each optimiser with each pull and with each activation; on a GPU, where it is fast, all with all.
-COMBINATIONS = [
-    (activation, *OPTIMIZERS[i], PULLS[j])
-    for i, j in product(range(4), range(4))
-    for activation in (ACTIVATIONS[(i + j) % 4 : (i + j) % 4 + 1] if INTERPRETED else ACTIVATIONS)
-]
 TINY = {"shape": (2, 5, 6), "convolutions": ((3, 3, 2, 1), (2, 2, 1, 0)), "sizes": (4, 3)}
 
 

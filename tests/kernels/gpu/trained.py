@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import torch
 from assertions import assert_close, tolerance
-from fastplast_kernels.conv_step import gpu_launches
+from fastplast_kernels.conv_step.gpu_launches import convolutions_of
 from fastplast_kernels.mlp_step import launches, training
-from interpreter import permuted_programs, poison
+from interpreter import INTERPRETED, permuted_programs, poison
 from mlp_case import Case
 from torch import Tensor
 
 STATE = ("params", "m", "v", "steps", "diverged")
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "identity")
+OPTIMIZERS = [("adam", False), ("adam", True), ("sgd", False), ("sgd", True)]
+PULLS = ("none", "l2", "regenerative", "wasserstein")
+# Each optimiser with each pull and with each activation; on a GPU, where it is fast, all with all.
+COMBINATIONS = [
+    (activation, *OPTIMIZERS[i], PULLS[j])
+    for i, j in product(range(4), range(4))
+    for activation in (ACTIVATIONS[(i + j) % 4 : (i + j) % 4 + 1] if INTERPRETED else ACTIVATIONS)
+]
 
 
 def to(case: Case, device: str) -> Case:
@@ -25,9 +35,9 @@ def to(case: Case, device: str) -> Case:
 
 
 def step_of(case: Case, **options: str) -> launches.Step:
-    return gpu_launches.allocate(
+    return launches.allocate(
         case.params, case.layers, case.task, case.order, case.optimizer, case.decoupled, case.anchor, case.ranked,
-        **options,
+        below=convolutions_of(case.layers), **options,
     )  # fmt: skip
 
 
