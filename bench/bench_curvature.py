@@ -1,4 +1,4 @@
-"""Seconds of measuring curvature: against Hessian-vector products and an SVD, by stable rank, and beside training.
+"""Seconds of measuring curvature: against Hessian-vector products and an SVD, and beside training.
 
 States are real: networks trained on label-shuffled MNIST, which takes ten minutes at the paper's length of a task, 200
 epochs. ``FASTPLAST_BENCH_EPOCHS`` shortens the tasks; what the states look like is in the tables.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +26,6 @@ MEMBERS = 30
 PAPER_UPDATES = 16_000
 EPOCHS = int(os.environ.get("FASTPLAST_BENCH_EPOCHS", "200"))
 TASKS = 7
-RESULTS = Path(__file__).parent / "results"
 
 
 class Start(NamedTuple):
@@ -136,26 +134,3 @@ def test_share_of_training(benchmark, task: int | str) -> None:
     ours, training = (float(np.mean([getattr(s, name) for s in chosen])) for name in ("measuring", "training"))
     benchmark.extra_info["seconds"] = {label: ours, "a task of 16,000 updates": training}
     benchmark.extra_info["ratio"] = {label: 1.0, "a task of 16,000 updates": training / ours}
-
-
-def test_lanczos_against_exact(benchmark) -> None:
-    """Full-dimensional states of trained leaky ReLU networks; writes the crossover figure beside the results."""
-    from fastplast.plots import plot_crossover
-
-    benchmark.group = "Lanczos against exact, seconds of one member by stable rank"
-    members = [(int(start.curvature.srank[m]), start.tail.member(m))
-               for start in starts("leaky_relu", 4, 14) for m in range(4)]  # fmt: skip
-    members.sort(key=lambda pair: pair[0])
-    ranks, seconds = [], {"exact": [], "lanczos": []}
-    for rank, tail in members[:: len(members) // 12]:
-        found, exact = measure(tail, method="lanczos", hint=[rank]), measure(tail)
-        ranks.append(int(exact.srank))
-        seconds["exact"].append(float(exact.seconds))
-        seconds["lanczos"].append(float(found.seconds))
-    benchmark.pedantic(lambda: None, rounds=1)
-    rows = list(zip(ranks, seconds["exact"], seconds["lanczos"]))
-    benchmark.extra_info["seconds"] = {f"srank {rank}, lanczos": value for rank, _, value in rows}
-    benchmark.extra_info["ratio"] = {f"srank {rank}, lanczos": value / exact for rank, exact, value in rows}
-    machine = os.environ.get("FASTPLAST_BENCH_MACHINE")
-    if machine:
-        plot_crossover(ranks, seconds, RESULTS / machine / "crossover.png")
