@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_TARGET
-from fastplast_kernels.mlp_step.launches import Step
+from fastplast_kernels.mlp_step.launches import Layer, Step
 from fastplast_kernels.wasserstein.buckets import bytes_per_weight
 
 # An NVIDIA H100 SXM as assumed: bytes and float32 operations a second that kernels reach, multiprocessors, programs
@@ -24,14 +25,16 @@ class Cost:
         batch: of the minibatch: images, values, gradients D, partial sums. Caches may hold them between launches.
         flops: of products of matrices.
         programs: of the launch.
-        turns: loop turns, one after the other, that a program waits for memory in.
+        turns: loop turns, one after the other, that a program waits for memory in; in the mean of the programs.
+        longest: the most of a program; 0 where all have as many.
     """
 
     state: int
     batch: int
     flops: int
     programs: int
-    turns: int
+    turns: float
+    longest: int = 0
 
     @property
     def bytes(self) -> int:
@@ -40,7 +43,7 @@ class Cost:
 
 
 def account(step: Step) -> dict[str, Cost]:
-    """Costs of an update by launch, per member; small tables and what ranks take are left out.
+    """Costs of an update by launch of dense layers, per member; small tables and what ranks take are left out.
 
     Args:
         step: of which update.
@@ -50,14 +53,14 @@ def account(step: Step) -> dict[str, Cost]:
     """
     layers, batch, first = step.layers, step.batch, step.first
     weights = [layer.inputs * layer.outputs for layer in layers]
-    inputs = layers[0].inputs
-    images = inputs * (batch * step.images.element_size() + 8 + 8 * (step.pixels is not None))  # scale and shift, too
-    entering = [images, *(4 * batch * layer.inputs for layer in layers[1:])]
-    leaving = [4 * batch * layer.outputs for layer in layers]
+    entering = [4 * batch * layer.inputs for layer in layers]
+    if not step.convolutions:
+        entering[0] = image_bytes(step, layers[0].inputs)
+    leaving = [4 * batch * layer.outputs * layer.pixels for layer in layers]
     products = [2 * batch * n for n in weights]
     costs = {}
     read = [4 * layer.count for layer in layers]  # weights and biases
-    for number in range(first):
+    for number in range(step.convolutions, first):
         moved = entering[number] + leaving[number] + 16 * batch
         programs = ceil(layers[number].outputs / launches.FIRST_OUTPUTS)
         turns = ceil(layers[number].inputs / launches.FIRST_INPUTS)
@@ -67,16 +70,27 @@ def account(step: Step) -> dict[str, Cost]:
     moved += 32 * batch + 16 * step.tiles.shape[0]  # order, rows, labels, images; partial sums
     turns = sum(_turns(step, number) for number in tail)
     costs["tail"] = Cost(sum(read[first:]), moved, sum(2 * products[n] for n in tail), 1, turns)
-    for number in reversed(range(1, first)):
+    for number in reversed(range(max(1, step.convolutions), first)):
         moved = leaving[number] + 2 * leaving[number - 1]
         turns = ceil(layers[number].outputs / launches.TAIL_INPUTS)
         programs = ceil(layers[number].inputs / launches.TAIL_OUTPUTS)
         costs[f"backward {number}"] = Cost(4 * weights[number], moved, products[number], programs, turns)
-    state = (16 if step.optimizer == "sgd" else 24) * step.count
-    state += 4 * sum(weights) if step.pull == PULL_TO_TARGET else 0
-    moved = sum(entering) + sum(leaving) + 16 * step.tiles.shape[0] + 8 * batch
-    costs["update"] = Cost(state, moved, sum(products), step.tiles.shape[0], 1 + ceil(batch / 8))
+    dense, tiles = range(step.convolutions, len(layers)), step.tiles.shape[0] - step.first_tile
+    state, flops = state_bytes(step, layers[step.convolutions :]), sum(products[n] for n in dense)
+    moved = sum(entering[n] + leaving[n] for n in dense) + 16 * tiles + 8 * batch
+    costs["update"] = Cost(state, moved, flops, tiles, 1 + ceil(batch / 8))
     return costs
+
+
+def image_bytes(step: Step, inputs: int) -> int:
+    """What reading a minibatch of images of so many pixels takes: pixels, scale, shift and permutation."""
+    return inputs * (step.batch * step.images.element_size() + 8 + 8 * (step.pixels is not None))
+
+
+def state_bytes(step: Step, layers: Sequence[Layer]) -> int:
+    """What updating these layers reads and writes of parameters, moments and target."""
+    target = sum(layer.inputs * layer.outputs for layer in layers) if step.pull == PULL_TO_TARGET else 0
+    return (16 if step.optimizer == "sgd" else 24) * sum(layer.count for layer in layers) + 4 * target
 
 
 def _turns(step: Step, number: int) -> int:
@@ -87,52 +101,57 @@ def _turns(step: Step, number: int) -> int:
     return examples * (forward + ceil(layer.inputs / out) * ceil(layer.outputs / terms))
 
 
-def bytes_per_parameter(step: Step) -> tuple[float, float]:
+def bytes_per_parameter(step: Step, costs: Mapping[str, Cost]) -> tuple[float, float]:
     """Of an update: those of the state and of ranks, and those of the minibatch, per parameter of a member."""
-    state = float(sum(cost.state for cost in account(step).values()))
+    state = float(sum(cost.state for cost in costs.values()))
     if step.buckets is not None:
         sizes = [layer.inputs * layer.outputs for layer in step.layers]
         state += sum(size * sum(bytes_per_weight(size).values()) for size in sizes)
-    return state / step.count, sum(cost.batch for cost in account(step).values()) / step.count
+    return state / step.count, sum(cost.batch for cost in costs.values()) / step.count
 
 
-def estimate(step: Step, members: int) -> dict[str, float]:
+def estimate(costs: Mapping[str, Cost], members: int) -> dict[str, float]:
     """Estimated seconds of each launch on the machine assumed above; not a measurement.
 
     A launch takes the longest of three times: bytes, products, and its programs in turn.
 
     Args:
-        step: of which update.
+        costs: of which update.
         members: M.
 
     Returns:
         Launch to seconds, the gap between launches included.
     """
     seconds = {}
-    for name, cost in account(step).items():
-        turns = ceil(cost.programs * members / (PROCESSORS * RESIDENT)) * cost.turns
+    for name, cost in costs.items():
+        turns = max(ceil(cost.programs * members / (PROCESSORS * RESIDENT)) * cost.turns, cost.longest)
         seconds[name] = GAP + max(members * cost.bytes / BANDWIDTH, members * cost.flops / FLOPS, TURN * turns)
     return seconds
 
 
-def table() -> str:
-    """Markdown table of the account, for the perceptron 784-128-64-32-10 and minibatches of 16."""
-    from fastplast_kernels.mlp_step.configurations import step_of
+def table(step_of: Callable[..., Step], account: Callable[[Step], Mapping[str, Cost]] = account) -> str:
+    """Markdown table of an account.
 
+    Args:
+        step_of: a step of the network with options of ``configurations.zero_step``.
+        account: of its updates.
+
+    Returns:
+        The table.
+    """
     rows = [
         "| optimiser, pull | launches | state, B/parameter | minibatch, B/parameter | M = 30, µs | M = 1000, µs |",
         "|---|---|---|---|---|---|",
     ]
     variants = {
         "adam, none": {}, "adam, to zero": {"pull": "zero"}, "adam, to a target": {"pull": "target"},
-        "sgd, none": {"optimizer": "sgd"},
+        "sgd, none": {"optimizer": "sgd"}, "adam, to a ranked target": {"pull": "ranked"},
     }  # fmt: skip
     for name, options in variants.items():
         step = step_of(**options)
-        state, batch = bytes_per_parameter(step)
-        times = (f"{1e6 * sum(estimate(step, members).values()):,.0f}" for members in (30, 1000))
-        rows.append(f"| {name} | {step.launches} | {state:.1f} | {batch:.1f} | {' | '.join(times)} |")
-    step = step_of(pull="ranked")
-    state, batch = bytes_per_parameter(step)
-    rows.append(f"| adam, to a ranked target | {step.launches} | {state:.1f} | {batch:.1f} | | |")
+        costs = account(step)
+        state, batch = bytes_per_parameter(step, costs)
+        times = [f" {1e6 * sum(estimate(costs, members).values()):,.0f} " for members in (30, 1000)]
+        times = [" ", " "] if step.buckets is not None else times
+        rows.append(f"| {name} | {step.launches} | {state:.1f} | {batch:.1f} |{'|'.join(times)}|")
     return "\n".join(rows)

@@ -72,11 +72,13 @@ def test_large_dense_layers_are_spread_over_programs(small, device, monkeypatch)
     check(case, device, poisoned=True, seed=3)
 
 
-def test_a_member_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(device):
-    case = make_conv_case(**TINY, members=2, batch=4, steps=3, ragged=True, pull="regenerative")
+@pytest.mark.parametrize(("members", "pull"), [(2, "regenerative"), (4, "mixed")])
+def test_a_member_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(members, pull, device):
+    """Whatever the methods of the others."""
+    case = make_conv_case(**TINY, members=members, batch=4, steps=3, ragged=True, pull=pull)
     together = to(case, device)
     sums = train(together)
-    for row in range(2):
+    for row in range(members):
         own = to(case.pick([row]), device)
         own_sums = train(own, seed=row)
         for name in STATE:

@@ -1,0 +1,45 @@
+"""What the account of a convolutional network says is what its kernels load and store, and what its table says."""
+
+from math import prod
+from pathlib import Path
+
+import pytest
+from interpreter import INTERPRETED
+
+pytest.importorskip("triton", reason="needs Triton")
+
+from fastplast_kernels.conv_step import account
+from fastplast_kernels.conv_step.configurations import conv_layers, step_of
+from fastplast_kernels.conv_step.gpu_launches import convolutions_of
+from fastplast_kernels.mlp_step import account as dense
+from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.mlp_step.configurations import zero_step
+from traffic import check_traffic
+
+README = Path(dense.__file__).with_name("README.md")
+
+if INTERPRETED:  # bytes are counted there
+
+    @pytest.mark.parametrize("options", [{}, {"pull": "target", "permuted": True}, {"optimizer": "sgd"}])
+    @pytest.mark.parametrize("small", [0, 1 << 16])
+    def test_bytes_accounted_for_are_those_loaded_and_stored(options, small, monkeypatch):
+        monkeypatch.setattr(launches, "SMALL", small)
+        shape = (3, 8, 8)
+        layers, size = conv_layers(shape, (6, 17), (12, 5))
+        check_traffic(zero_step(layers, size, prod(shape), below=convolutions_of(layers), **options), account.account)
+
+
+def test_an_update_of_the_paper_has_ten_launches_each_accounted_for():
+    step = step_of()
+    assert step.launches == len(launches.launches(step)) == len(account.account(step)) == 10
+
+
+def test_products_are_those_of_three_passes():
+    step = step_of()
+    products = [layer.inputs * layer.outputs * layer.pixels for layer in step.layers]
+    flops = sum(cost.flops for cost in account.account(step).values())
+    assert flops == 2 * 16 * (3 * sum(products) - products[0])  # the first layer has no gradient of its inputs
+
+
+def test_the_table_is_what_the_account_says():
+    assert dense.table(step_of, account.account) in README.read_text(encoding="utf-8")
