@@ -8,7 +8,7 @@ from math import ceil
 
 from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_TARGET
-from fastplast_kernels.mlp_step.launches import Layer, Step
+from fastplast_kernels.mlp_step.launches import Step
 from fastplast_kernels.wasserstein.buckets import bytes_per_weight
 
 # An NVIDIA H100 SXM as assumed: bytes and float32 operations a second that kernels reach, multiprocessors, programs
@@ -53,44 +53,55 @@ def account(step: Step) -> dict[str, Cost]:
     """
     layers, batch, first = step.layers, step.batch, step.first
     weights = [layer.inputs * layer.outputs for layer in layers]
-    entering = [4 * batch * layer.inputs for layer in layers]
-    if not step.convolutions:
-        entering[0] = image_bytes(step, layers[0].inputs)
-    leaving = [4 * batch * layer.outputs * layer.pixels for layer in layers]
-    products = [2 * batch * n for n in weights]
-    costs = {}
+    numbers = range(len(layers))
     read = [4 * layer.count for layer in layers]  # weights and biases
+    out, products = ([of(step, number) for number in numbers] for of in (leaving, flops))
+    costs = {}
     for number in range(step.convolutions, first):
-        moved = entering[number] + leaving[number] + 16 * batch
+        moved = entering(step, number) + out[number] + 16 * batch
         programs = ceil(layers[number].outputs / launches.FIRST_OUTPUTS)
         turns = ceil(layers[number].inputs / launches.FIRST_INPUTS)
         costs[f"forward {number}"] = Cost(read[number], moved, products[number], programs, turns)
     tail = range(first, len(layers))
-    moved = 2 * sum(leaving[first - 1 :]) + 2 * sum(leaving[first:])  # values and gradients D, read and written
+    moved = 2 * sum(out[first - 1 :]) + 2 * sum(out[first:])  # values and gradients D, read and written
     moved += 32 * batch + 16 * step.tiles.shape[0]  # order, rows, labels, images; partial sums
     turns = sum(_turns(step, number) for number in tail)
     costs["tail"] = Cost(sum(read[first:]), moved, sum(2 * products[n] for n in tail), 1, turns)
     for number in reversed(range(max(1, step.convolutions), first)):
-        moved = leaving[number] + 2 * leaving[number - 1]
+        moved = out[number] + 2 * out[number - 1]
         turns = ceil(layers[number].outputs / launches.TAIL_INPUTS)
         programs = ceil(layers[number].inputs / launches.TAIL_OUTPUTS)
         costs[f"backward {number}"] = Cost(4 * weights[number], moved, products[number], programs, turns)
-    dense, tiles = range(step.convolutions, len(layers)), step.tiles.shape[0] - step.first_tile
-    state, flops = state_bytes(step, layers[step.convolutions :]), sum(products[n] for n in dense)
-    moved = sum(entering[n] + leaving[n] for n in dense) + 16 * tiles + 8 * batch
-    costs["update"] = Cost(state, moved, flops, tiles, 1 + ceil(batch / 8))
+    tiles = step.tiles.shape[0] - step.first_tile
+    costs["update"] = update_cost(step, numbers[step.convolutions :], tiles, 1 + ceil(batch / 8))
     return costs
 
 
-def image_bytes(step: Step, inputs: int) -> int:
-    """What reading a minibatch of images of so many pixels takes: pixels, scale, shift and permutation."""
-    return inputs * (step.batch * step.images.element_size() + 8 + 8 * (step.pixels is not None))
+def entering(step: Step, number: int) -> int:
+    """Bytes of what a layer reads of a minibatch: values of the one below, or images and their tables."""
+    if number:
+        return leaving(step, number - 1)
+    return step.images.shape[1] * (step.batch * step.images.element_size() + 8 + 8 * (step.pixels is not None))
 
 
-def state_bytes(step: Step, layers: Sequence[Layer]) -> int:
-    """What updating these layers reads and writes of parameters, moments and target."""
-    target = sum(layer.inputs * layer.outputs for layer in layers) if step.pull == PULL_TO_TARGET else 0
-    return (16 if step.optimizer == "sgd" else 24) * sum(layer.count for layer in layers) + 4 * target
+def leaving(step: Step, number: int) -> int:
+    """Bytes of a layer's values for a minibatch."""
+    return 4 * step.batch * step.layers[number].outputs * step.layers[number].pixels
+
+
+def flops(step: Step, number: int) -> int:
+    """Of one product with a layer's weights."""
+    layer = step.layers[number]
+    return 2 * step.batch * layer.pixels * layer.inputs * layer.outputs
+
+
+def update_cost(step: Step, numbers: Sequence[int], tiles: int, turns: float, longest: int = 0) -> Cost:
+    """Of the launch that updates these layers, in so many tiles; `turns` and `longest` are those of `Cost`."""
+    layers = [step.layers[number] for number in numbers]
+    state = (16 if step.optimizer == "sgd" else 24) * sum(layer.count for layer in layers)
+    state += 4 * sum(layer.inputs * layer.outputs for layer in layers) if step.pull == PULL_TO_TARGET else 0
+    moved = sum(entering(step, n) + leaving(step, n) for n in numbers) + 16 * tiles + 8 * step.batch
+    return Cost(state, moved, sum(flops(step, n) for n in numbers), tiles, turns, longest)
 
 
 def _turns(step: Step, number: int) -> int:
