@@ -20,13 +20,10 @@ from __future__ import annotations
 
 import numpy as np
 from fastplast_kernels.compilation import called, compiled
+from fastplast_kernels.wasserstein.cpu_map import CELLS, FRACTION_BITS, GREATEST, LEAST, MAGNITUDE, key_of, make_map
 
 i32, i64, u32, u64 = np.int32, np.int64, np.uint32, np.uint64
 
-CELL_BITS = 12  # the map is linear inside each of 4096 cells of the key: an eighth of an octave on a row around zero
-CELLS = 1 << CELL_BITS
-FRACTION_BITS = 32 - CELL_BITS
-SAMPLES = 4096
 MEAN_SIZE = 4  # values per bucket
 REACH = 10  # buckets of at most REACH + 1 values are ranked all at once, vectorised
 WIDE, LANES = 32, 8  # and those of at most WIDE + 1 one by one, vectorised
@@ -39,8 +36,7 @@ _PAGE = 1 << 19  # int32 in a large page of memory, 2 MiB
 _LOW, _HIGH = u64(0xFFFFFFFF), u64(32)
 _BUCKET = u64(0xFFFF)
 _SLOTS = u64(0x0000FFFF0000FFFF)
-_MAGNITUDE, _INFINITY = i32(0x7FFFFFFF), i32(0x7F800000)
-_LEAST, _GREATEST = i32(-0x80000000), i32(0x7FFFFFFF)  # beyond every key
+_INFINITY = i32(0x7F800000)
 
 
 @called
@@ -83,51 +79,6 @@ def new_scratch(n: int, more: int = 0) -> np.ndarray:
 
 
 @called
-def _key(bits):
-    """Integer that orders as the float with these bits does; -0.0 and 0.0 share one."""
-    sign = i32(bits >> i32(31))
-    return i32(i32(i32(bits & _MAGNITUDE) ^ sign) - sign)
-
-
-@called
-def _make_map(bits, sample, table, buckets):
-    """Writes the map from keys to buckets: `table[cell] = first bucket << 16 | number of buckets`.
-
-    Returns:
-        `low`, `high`, `scale`: a key is clamped to `low..high`, and `(key - low) * scale` fills 32 bits: the cell on
-        top, how far into the cell below.
-    """
-    n, drawn = bits.size, 0
-    low, high = _GREATEST, _LEAST
-    for i in range(0, n, max(1, n // SAMPLES)):
-        sample[drawn] = _key(bits[i])
-        drawn += 1
-    for i in range(drawn):
-        low, high = min(low, sample[i]), max(high, sample[i])
-    # The span doubles until it covers the sample and a margin: 2**(32 - shift) keys, centred.
-    shift, middle = 31, (i64(low) + i64(high)) // 2
-    while shift > 0 and (i64(1) << (32 - shift)) < (i64(high) - i64(low)) * 9 // 8 + 1:
-        shift -= 1
-    first = max(middle - (i64(1) << (31 - shift)), i64(-2147483648))
-    first = min(first, i64(2147483648) - (i64(1) << (32 - shift)))
-    low, high = i32(first), i32(first + (i64(1) << (32 - shift)) - 1)
-    scale = u32(i64(1) << shift)
-    for cell in range(CELLS):
-        table[cell] = u32(0)
-    for i in range(drawn):
-        cell = u32(u32(max(min(sample[i], high), low) - low) * scale) >> u32(FRACTION_BITS)
-        table[u64(cell)] += u32(1)
-    share = np.float64(buckets - CELLS) / drawn
-    below, start = i64(0), i64(0)
-    for cell in range(CELLS):
-        below += i64(table[cell])
-        end = i64(below * share) + cell + 1
-        table[cell] = u32((start << 16) | (end - start))
-        start = end
-    return low, high, scale
-
-
-@called
 def _count(bits, low, high, scale, table, count, where, key, cell):
     """Counts the row into buckets; `where[i] = bucket | slot << 16`. False at a NaN or an infinity."""
     for begin in range(0, bits.size, BLOCK):
@@ -136,8 +87,8 @@ def _count(bits, low, high, scale, table, count, where, key, cell):
         pairs = (m + 1) // 2
         top = i32(0)
         for i in range(m):
-            top = max(top, i32(block[i] & _MAGNITUDE))
-            spread = u32(u32(max(min(_key(block[i]), high), low) - low) * scale)
+            top = max(top, i32(block[i] & MAGNITUDE))
+            spread = u32(u32(max(min(key_of(block[i]), high), low) - low) * scale)
             key[i] = spread
             cell[i] = spread >> u32(FRACTION_BITS)
         if top >= _INFINITY:
@@ -189,7 +140,7 @@ def _scatter(bits, offset, where, place, key):
         block = bits[begin : begin + BLOCK]
         m = block.size
         for i in range(m):
-            key[i] = u32(_key(block[i]))
+            key[i] = u32(key_of(block[i]))
         where2, key2 = where[begin : begin + m // 2 * 2].view(np.uint64), key[: m // 2 * 2].view(np.uint64)
         for i in range(where2.size):
             both = where2[i]
@@ -216,7 +167,7 @@ def _scatter_overfull(bits, offset, where, place, free):
         position = free[bucket]
         free[bucket] = position + u32(1)
         where[i] = position
-        place[u64(position)] = _key(bits[i])
+        place[u64(position)] = key_of(bits[i])
 
 
 @called
@@ -352,8 +303,8 @@ def solve_row(w, sorted_init, scratch):
     if n <= SOME:
         for i in range(n):
             where[i] = i
-            inner[i] = _key(bits[i])
-            if i32(bits[i] & _MAGNITUDE) >= _INFINITY:
+            inner[i] = key_of(bits[i])
+            if i32(bits[i] & MAGNITUDE) >= _INFINITY:
                 return False, target, where
         if n <= FEW:
             _few_targets(inner, sorted_word, target)
@@ -361,7 +312,7 @@ def solve_row(w, sorted_init, scratch):
             _many_targets(inner, sorted_word, target, order, other, key)
         return True, target, where
     table, count = room[:CELLS], room[_region(CELLS) : _region(CELLS) + _buckets(n)]
-    low, high, scale = _make_map(bits, order.view(np.int32), table, count.size)
+    low, high, scale = make_map(bits, order.view(np.int32), table, count, count.size)
     for bucket in range(count.size):
         count[bucket] = u32(0)
     if not _count(bits, low, high, scale, table, count, where, key, cell):
@@ -372,9 +323,9 @@ def solve_row(w, sorted_init, scratch):
     else:
         _scatter(bits, count, where, inner, key)
     for i in range(WIDE):
-        place[i] = _LEAST
+        place[i] = LEAST
     for i in range(WIDE + n, place.size):
-        place[i] = _GREATEST
+        place[i] = GREATEST
     _near_targets(place[WIDE - REACH : WIDE + n + REACH], sorted_word, target, key)
     _crowded_targets(listed[:crowds], count, place, sorted_word, target, order, other, key)
     return True, target, where
