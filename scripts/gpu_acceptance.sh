@@ -2,8 +2,8 @@
 # Proves the GPU kernels on a GPU and times them: bash scripts/gpu_acceptance.sh [--dry-run] [DIRECTORY]
 # Needs Python with torch 2.11 or newer for CUDA, Triton 3.6 or newer, numpy and pytest; no network, nothing is installed.
 # Writes DIRECTORY (bench/results/<gpu>): environment.json, tests.txt, wasserstein.json, with compute-sanitizer on the PATH
-# sanitizer.txt and, with pytest-benchmark, scale.json. PYTHON: another interpreter. --dry-run: the same steps on a CPU,
-# small, in Triton's interpreter.
+# sanitizer.txt and, with pytest-benchmark, scale.json and scale.txt. PYTHON: another interpreter. --dry-run: the same
+# steps on a CPU, small, kernels in Triton's interpreter, throughput by the engines of a CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -56,14 +56,17 @@ fi
 say "times"
 "$python" bench/gpu_wasserstein.py $dry "$results/wasserstein.json"
 cat "$results/wasserstein.json"
+throughput() {
+    "$python" -m pytest -c "$scratch/pytest.ini" --rootdir . -p no:cacheprovider -q -rs -o python_files='bench_*.py' \
+        bench/bench_scale.py --benchmark-only --benchmark-json "$results/scale.json" "$@" | tee "$results/scale.txt"
+}
+
 say "throughput, and the cost of stable ranks"
 if ! "$python" -c 'import pytest_benchmark' 2>/dev/null; then
     echo "pytest-benchmark is not installed: left out"
 elif [ -n "$dry" ]; then
-    echo "would run: FASTPLAST_BENCH_DEVICE=cuda FASTPLAST_BENCH_MEMBERS=1,30,120,1000 $python -m pytest bench/bench_scale.py"
+    FASTPLAST_BENCH_MEMBERS=1 throughput -k "[cpu or [vmap- or stable"
 else
-    FASTPLAST_BENCH_DEVICE=cuda FASTPLAST_BENCH_MEMBERS=1,30,120,1000 "$python" -m pytest -c "$scratch/pytest.ini" \
-        --rootdir . -p no:cacheprovider -q -rs -o python_files='bench_*.py' bench/bench_scale.py --benchmark-only \
-        --benchmark-json "$results/scale.json" | tee "$results/scale.txt"
+    FASTPLAST_BENCH_DEVICE=cuda FASTPLAST_BENCH_MEMBERS=1,30,120,1000 throughput
 fi
 say "written to $results"

@@ -23,7 +23,9 @@ def test_a_dry_run_tests_times_and_writes(tmp_path):
     done = accept("--dry-run", str(tmp_path / "results"), **environment(NEWEST, False, tmp_path / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr
     written = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
-    assert set(written) == {"environment.json", "tests.txt", "wasserstein.json"}
+    assert set(written) == {
+        "environment.json", "tests.txt", "wasserstein.json", "scale.json", "scale.txt"
+    }  # fmt: skip
     assert json.loads(written["environment.json"])["triton"] == NEWEST
     assert " passed" in written["tests.txt"]
     assert "skipped" not in written["tests.txt"]
@@ -32,6 +34,10 @@ def test_a_dry_run_tests_times_and_writes(tmp_path):
     assert set(results["members"]["2"]) == {
         "update with pull", "update, insert, ranks", "spilled weights of the last step", "torch.sort and scatter",
     }  # fmt: skip
+    timed = json.loads(written["scale.json"])["benchmarks"]
+    assert {b["params"]["network"] for b in timed if "network" in b["params"]} == {"mlp", "cnn"}
+    assert {b["params"]["method"] for b in timed} == {"none", "wasserstein", "exact", "auto"}
+    assert "skipped" not in written["scale.txt"]
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="needs a torch without CUDA")
