@@ -37,7 +37,8 @@ def tables(runs: list[dict[str, Any]]) -> str:
         f"# {info.get('cpu', {}).get('brand_raw') or info['processor'] or info['machine']}",
         "",
         f"Python {info['python_version']}. Medians over rounds in which all rows of a table were timed in turn; a "
-        "ratio is the median over rounds.",
+        "ratio is the median over rounds. Where a table says so, rows were timed one after another, and ratios are of "
+        "medians.",
     ]
     for results in runs:
         lines += ["", f"# commit {results['commit_info']['id'][:7]}, {results['datetime'][:10]}"]
@@ -46,23 +47,44 @@ def tables(runs: list[dict[str, Any]]) -> str:
 
 
 def _of_file(results: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
+    groups: dict[str, list[dict[str, Any]]] = {}
     for bench in results["benchmarks"]:
-        extra = bench["extra_info"]
-        lines += ["", f"## {bench['group'] or bench['name']}", ""]
-        if "us" in extra:
-            lines += [f"| | microseconds per {extra.get('unit', 'member-update')} | ratio |", "|---|---|---|"]
-            lines += [f"| {name} | {us:,.1f} | {extra['ratio'][name]:.2f} |" for name, us in extra["us"].items()]
-            continue
-        if isinstance(extra.get("seconds"), dict):
-            lines += ["| | seconds | ratio |", "|---|---|---|"]
-            lines += [
-                f"| {name} | {value:,.3f} | {extra['ratio'][name]:.2f} |" for name, value in extra["seconds"].items()
-            ]
-            continue
-        lines += ["| | |", "|---|---|", f"| median ms | {bench['stats']['median'] * 1e3:,.3f} |"]
-        lines += [f"| {key} | {value:,.4g} |" for key, value in extra.items() if isinstance(value, (int, float))]
+        groups.setdefault(bench["group"] or bench["name"], []).append(bench)
+    lines: list[str] = []
+    for name, benches in groups.items():
+        lines += ["", f"## {name}", ""]
+        extra = benches[0]["extra_info"]
+        if len(benches) > 1:
+            lines += _one_after_another([bench["extra_info"] for bench in benches])
+        elif "us" in extra:
+            lines += _side_by_side(extra, "us", f"microseconds per {extra.get('unit', 'member-update')}", ".1f")
+        elif isinstance(extra.get("seconds"), dict):
+            lines += _side_by_side(extra, "seconds", "seconds", ".3f")
+        else:
+            lines += ["| | |", "|---|---|", f"| median ms | {benches[0]['stats']['median'] * 1e3:,.3f} |"]
+            lines += [f"| {key} | {value:,.4g} |" for key, value in extra.items() if isinstance(value, (int, float))]
     return lines
+
+
+def _side_by_side(extra: dict[str, Any], key: str, unit: str, digits: str) -> list[str]:
+    rows = [f"| {name} | {value:,{digits}} | {extra['ratio'][name]:.2f} |" for name, value in extra[key].items()]
+    return [f"| | {unit} | ratio |", "|---|---|---|", *rows]
+
+
+def _one_after_another(extras: list[dict[str, Any]]) -> list[str]:
+    """Rows that were timed each by itself, with what else was counted of them."""
+    key, unit, digits = (
+        ("us", "microseconds per member-update", ".1f") if "us" in extras[0] else ("seconds", "seconds", ".3f")
+    )
+    more = [name for name, value in extras[0].items() if isinstance(value, (int, float))]
+    rows, first = [], next(iter(extras[0][key].values()))
+    for extra in extras:
+        ((name, value),) = extra[key].items()
+        rows.append(
+            f"| {name} | {value:,{digits}} | {value / first:.2f} |" + "".join(f" {extra[m]:.3g} |" for m in more)
+        )
+    header = "".join(f" {name} |" for name in more)
+    return [f"| one after another | {unit} | ratio |{header}", "|---|---|---|" + "---|" * len(more), *rows]
 
 
 if __name__ == "__main__":
