@@ -23,8 +23,6 @@ from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
-_BLOCK_BYTES = 1 << 20  # of parameters updated at a time on a CPU, so that the moments stay in cache
-
 
 @dataclass(frozen=True)
 class _Captured:
@@ -38,7 +36,9 @@ class _Captured:
 
 
 class VmapEngine:
-    """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the reference optimiser step.
+    """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the optimiser step.
+
+    The step is the reference's, with plain tensors, or on CPU cores one pass over memory that equals it to rounding.
 
     Args:
         group: what to train.
@@ -63,8 +63,7 @@ class VmapEngine:
         self.hyper = group.hyper.to(device)
         self.at_once: int | None = None
         self._rows = len(group.members)  # updated at a time
-        if device.type == "cpu":
-            self._rows = max(1, min(self._rows, _BLOCK_BYTES // (4 * group.layout.size)))
+        self._fused = device.type == "cpu"
         self._pulls, self._captures = self.pull.active, compiled and device.type == "cuda"
         self._captured: dict[int, _Captured] = {}
         self._gradients = self._transformed()
@@ -192,6 +191,9 @@ class VmapEngine:
             yield
 
     def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+        if self._fused:
+            self._apply_in_place(state, grads, loss, error, sums)
+            return
         start = 0
         while start < len(loss):
             rows = slice(start, min(start + self._rows, len(loss)))
@@ -203,12 +205,29 @@ class VmapEngine:
                 pass
             self._rows = self._half(self._rows, "updates")
 
+    def _apply_in_place(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+        """On a CPU, where the kernel neither needs memory nor has to be waited for."""
+        from fastplast_kernels.update.cpu import update_in_place  # Numba is imported when first needed
+
+        group, running = self.group, state.diverged < 0
+        pull = (self.pull.target(state.params), self.pull.factor) if self._pulls else ()
+        active = running & loss.isfinite()
+        l1, l2 = update_in_place(
+            state.params, state.m, state.v, grads, state.steps + 1, active, self.hyper, group.optimizer,
+            group.decoupled, *pull,
+        )  # fmt: skip
+        healthy = active & l1.isfinite()
+        state.diverged[running & ~healthy] = state.steps[running & ~healthy]
+        state.steps += healthy
+        sums += torch.where(healthy, torch.stack((loss, error, l1 / group.layout.count, l2)), 0.0)
+
     def _apply_block(
         self, state: GroupState, rows: slice, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor
     ) -> None:
-        params, group, waits = state.params[rows], self.group, self.device.type == "cpu"  # a GPU is not waited for
+        """With plain tensors; nothing is read back, so that a GPU is not waited for."""
+        params, group = state.params[rows], self.group
         pull: Pull = self.pull if len(params) == len(state.params) else self.pull.rows(rows)
-        if self._pulls and (not waits or pull.active):
+        if self._pulls:
             grads = grads + pull.gradient(params)
         number = state.steps[rows] + 1
         new = update(
@@ -220,12 +239,9 @@ class VmapEngine:
         running = state.diverged[rows] < 0
         healthy = running & loss.isfinite() & l1.isfinite()
         diverged = torch.where(running & ~healthy, state.steps[rows], state.diverged[rows])
-        more = torch.stack((loss, error, l1, l2))
-        old = state.params, state.m, state.v
-        if not (waits and bool(healthy.all())):
-            keep = healthy[:, None]
-            new = [torch.where(keep, value, before[rows]) for before, value in zip(old, new)]
-            more = torch.where(healthy, more, 0.0)
+        more = torch.where(healthy, torch.stack((loss, error, l1, l2)), 0.0)
+        old, keep = (state.params, state.m, state.v), healthy[:, None]
+        new = [torch.where(keep, value, before[rows]) for before, value in zip(old, new)]
         # Nothing has changed before, and from here on no memory is taken.
         for before, value in zip(old, new):
             before[rows].copy_(value)

@@ -1,0 +1,166 @@
+"""The optimiser step of many members on the cores of a CPU: `reference.update` and the pull in one pass over a member.
+
+Written with plain tensors, a step of Adam reads and writes memory about twenty times; here gradients, parameters and
+moments are read once. What is new waits beside the member's row, in cache, until all of it is known to be finite.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from fastplast_kernels import workers
+from fastplast_kernels.compilation import called, compiled
+from fastplast_kernels.update.reference import Hyperparameters
+from fastplast_kernels.workers import flush_denormals, restore_denormals, take
+from torch import Tensor
+
+CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
+# Columns of the table of a step.
+NEW1, OLD2, NEW2, RATE, ROOT, EPSILON, MOMENTUM, KEEP, DECAY, PULL = range(10)
+
+
+@called
+def _gradient(g, w, q, factor, c, out):
+    """Gradient with the pull and coupled decay."""
+    for i in range(g.size):
+        out[i] = g[i] + (w[i] - q[i]) * (c[PULL] * factor[i]) + c[DECAY] * w[i]
+
+
+@called
+def _adam(g, w, m, v, c, new_w, new_m, new_v):
+    for i in range(g.size):
+        first = m[i] + c[NEW1] * (g[i] - m[i])
+        second = c[OLD2] * v[i] + c[NEW2] * (g[i] * g[i])
+        new_m[i], new_v[i] = first, second
+        new_w[i] = c[KEEP] * w[i] - c[RATE] * (first / (np.sqrt(second) / c[ROOT] + c[EPSILON]))
+
+
+@called
+def _sgd(g, w, m, c, new_w, new_m):
+    for i in range(g.size):
+        first = c[MOMENTUM] * m[i] + g[i]
+        new_m[i] = first
+        new_w[i] = c[KEEP] * w[i] - c[RATE] * first
+
+
+@called
+def _add_change(w, new_w, l1, l2):
+    for i in range(w.size):
+        change = np.float64(np.float32(new_w[i] - w[i]))
+        l1[i] += abs(change)
+        l2[i] += change * change
+
+
+@called
+def _row(w, m, v, g, q, factor, c, adam, pulled, new, sums):
+    """Writes new parameters and moments of a member to `new`; returns sum of |change| and sum of its squares."""
+    regularised, whole = pulled or c[DECAY] != np.float32(0.0), sums[2].view(np.float32)
+    for i in range(CHUNK):
+        sums[0, i], sums[1, i] = 0.0, 0.0
+    for begin in range(0, w.size, CHUNK):
+        end = min(begin + CHUNK, w.size)
+        own, gradient = w[begin:end], g[begin:end]
+        if regularised:
+            target = q[begin:end] if pulled else own
+            _gradient(gradient, own, target, factor[begin:end], c, whole[: own.size])
+            gradient = whole[: own.size]
+        if adam:
+            moments = m[begin:end], v[begin:end]
+            _adam(gradient, own, *moments, c, new[0, begin:end], new[1, begin:end], new[2, begin:end])
+        else:
+            _sgd(gradient, own, m[begin:end], c, new[0, begin:end], new[1, begin:end])
+        _add_change(own, new[0, begin:end], sums[0], sums[1])
+    l1, l2 = 0.0, 0.0
+    for i in range(CHUNK):
+        l1 += sums[0, i]
+        l2 += sums[1, i]
+    return l1, l2
+
+
+@called
+def _copy(source, target):
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@compiled
+def _rows(params, m, v, grads, target, factor, table, active, adam, norms, counter, new, sums):
+    control = flush_denormals()
+    row = take(counter)
+    while row < params.shape[0]:
+        if active[row]:
+            pulled = table[row, PULL] != np.float32(0.0)
+            q = target[row] if pulled else params[row]
+            l1, l2 = _row(params[row], m[row], v[row], grads[row], q, factor, table[row], adam, pulled, new, sums)
+            norms[row, 0], norms[row, 1] = l1, math.sqrt(l2)
+            if math.isfinite(l1):
+                _copy(new[0], params[row])
+                _copy(new[1], m[row])
+                if adam:
+                    _copy(new[2], v[row])
+        row = take(counter)
+    restore_denormals(control)
+
+
+def update_in_place(
+    params: Tensor,
+    m: Tensor,
+    v: Tensor,
+    grads: Tensor,
+    steps: Tensor,
+    active: Tensor,
+    hyper: Hyperparameters,
+    optimizer: str,
+    decoupled: bool,
+    target: Tensor | None = None,
+    factor: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`reference.update` of the gradient plus `reference.pull_gradient`, in place, where the result is finite.
+
+    A member's bits do not depend on the others or on the number of threads, which is PyTorch's. Numbers below 1.2e-38
+    count as zero.
+
+    Args:
+        params: `[M, P]` float32, contiguous. So are the next three.
+        m: first moment, or the momentum buffer of ``sgd``.
+        v: second moment; untouched by ``sgd``.
+        grads: of the loss.
+        steps: `[M]` int64, number of this update for each member, from 1.
+        active: `[M]` bool, members to update.
+        hyper: hyperparameters.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        decoupled: whether weight decay shrinks the weights directly.
+        target: `[M, P]`, what weights are pulled to; None for no pull.
+        factor: `[P]`, of the pull; None for no pull.
+
+    Returns:
+        L1 and L2 norm of each member's change, `[M]` float64; 0 of members that are not active. Where the first is not
+        finite the member is as it was.
+    """
+    norms, size = torch.zeros(len(params), 2, dtype=torch.float64), params.shape[1]
+    table = _table(hyper, steps, optimizer, decoupled, target is not None)
+    arguments = [params, m, v, grads.contiguous(), params if target is None else target.contiguous()]
+    arguments += [params[0] if factor is None else factor, table, active]
+    arrays = [tensor.detach().numpy() for tensor in arguments]
+
+    def work(counter: np.ndarray, thread: int) -> None:
+        new, sums = np.empty((3, size), np.float32), np.empty((3, CHUNK))
+        _rows(*arrays, optimizer != "sgd", norms.numpy(), counter, new, sums)
+
+    workers.run(work, len(params), torch.get_num_threads())
+    return norms[:, 0], norms[:, 1]
+
+
+def _table(hyper: Hyperparameters, steps: Tensor, optimizer: str, decoupled: bool, pulled: bool) -> Tensor:
+    """Coefficients of the step, `[M, 10]` float32, formed in float64."""
+    rate, shrinking = hyper.learning_rate, hyper.weight_decay * decoupled
+    if optimizer != "sgd":
+        rate = rate / (1.0 - hyper.beta1**steps)
+    columns = [
+        1.0 - hyper.beta1, hyper.beta2, 1.0 - hyper.beta2, rate, (1.0 - hyper.beta2**steps).sqrt(), hyper.epsilon,
+        hyper.momentum, 1.0 - hyper.learning_rate * shrinking, hyper.weight_decay * (not decoupled),
+        2.0 * hyper.strength * pulled,
+    ]  # fmt: skip
+    return torch.stack(columns, dim=1).float()

@@ -1,0 +1,87 @@
+"""The optimiser step in one pass over memory against the definition and the pull."""
+
+import pytest
+import torch
+from assertions import assert_close, assert_same_bits
+from fastplast_kernels.update import pull_gradient, update
+from fastplast_kernels.update.cpu import CHUNK, update_in_place
+from test_update import CASES, hyperparameters, steps_of
+from torch import Tensor
+
+SIZES = (1, CHUNK, 3 * CHUNK + 5)
+
+
+def case(size: int, members: int = 3) -> dict[str, Tensor]:
+    """Every member's numbers are the same however many there are."""
+    drawn = [torch.randn(5, size, generator=torch.Generator().manual_seed(m)) for m in range(members)]
+    params, m, v, grads, target = torch.stack(drawn, 1).contiguous()
+    return {"params": params, "m": m, "v": v.square(), "grads": grads, "target": target}
+
+
+def stepped(
+    given: dict[str, Tensor], optimizer: str, decay: str, momentum: bool, pull: bool, active: Tensor | None = None
+):
+    """What the kernel makes of a case: parameters, moments, norms."""
+    params, m, v = (given[name].clone() for name in ("params", "m", "v"))
+    members, size = params.shape
+    factor = torch.linspace(0.0, 2.0, size)
+    if active is None:
+        active = torch.ones(members, dtype=torch.bool)
+    norms = update_in_place(
+        params, m, v, given["grads"], steps_of(7, members), active,
+        hyperparameters(members, decay != "none", momentum), optimizer, decay == "decoupled",
+        *((given["target"], factor) if pull else ()),
+    )  # fmt: skip
+    return params, m, v, *norms
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("pull", [False, True])
+@pytest.mark.parametrize(("optimizer", "decay", "momentum"), CASES)
+def test_a_step_equals_the_definition(optimizer, decay, momentum, pull, size):
+    given, hyper = case(size), hyperparameters(3, decay != "none", momentum)
+    grads = given["grads"]
+    if pull:
+        grads = grads + pull_gradient(given["params"], given["target"], hyper.strength, torch.linspace(0.0, 2.0, size))
+    expected = update(
+        given["params"], grads, given["m"], given["v"], steps_of(7), hyper, optimizer, decay == "decoupled"
+    )
+    *found, l1, l2 = stepped(given, optimizer, decay, momentum, pull)
+    for name, a, b in zip(("params", "m", "v"), found, expected):
+        assert_close(name, a, b, dtype=torch.float32, length=8, scale=float(b.abs().max()))
+    change = (found[0].double() - given["params"].double()).float().double()
+    assert_close("l1", l1, change.abs().sum(1), dtype=torch.float64, length=size)
+    assert_close("l2", l2, change.norm(dim=1), dtype=torch.float64, length=size)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_member_whose_change_is_not_finite_stays_as_it_was(optimizer, bad):
+    given = case(300)
+    given["grads"][1, 299] = bad
+    params, m, v, l1, _ = stepped(given, optimizer, "none", True, False)
+    assert l1.isfinite().tolist() == [True, False, True]
+    for name, found in (("params", params), ("m", m), ("v", v)):
+        assert_same_bits(name, found[1], given[name][1])
+    assert (params[[0, 2]] != given["params"][[0, 2]]).any(1).all()
+
+
+def test_a_member_that_is_not_active_stays_as_it_was():
+    given = case(300)
+    params, m, v, l1, l2 = stepped(given, "adam", "none", False, True, torch.tensor([True, False, True]))
+    for name, found in (("params", params), ("m", m), ("v", v)):
+        assert_same_bits(name, found[1], given[name][1])
+    assert l1[1] == l2[1] == 0
+    assert l1[0] > 0
+
+
+def test_bits_do_not_depend_on_other_members_or_on_threads():
+    whole = stepped(case(1000, 5), "adam", "coupled", False, True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if before > 1 else 2)
+    try:
+        part = stepped(case(1000, 2), "adam", "coupled", False, True)
+    finally:
+        torch.set_num_threads(before)
+    for name, a, b in zip(("params", "m", "v", "l1", "l2"), part, whole):
+        assert_same_bits(name, a, b[:2])
