@@ -142,11 +142,14 @@ def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
         tables: at least one; columns of one name have types that fit each other.
 
     Returns:
-        Their rows in order.
+        Their rows in order. A column that stands before ``task`` in one of them, a setting that an earlier version did
+        not have, does so here.
     """
     import pyarrow
 
     table = pyarrow.concat_tables(tables, promote_options="permissive")
+    described = dict.fromkeys(name for part in tables for name in _described(part))
+    table = table.select([*described, *(name for name in table.column_names if name not in described)])
     # A column without any value so far, such as diverged_step, has no type of its own.
     numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
     return table.cast(pyarrow.schema(numbers))
@@ -169,13 +172,7 @@ def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Tab
         chosen = set(numbers)
         table = table.filter(pyarrow.array([member in chosen for member in table["member"].to_pylist()]))
         tables.append(_forgetful(table.append_column("shard", pyarrow.array([i] * len(table)))))
-    described: dict[str, None] = {}
-    measured: dict[str, None] = {}
-    for part in tables:
-        split = part.column_names.index("task")
-        described |= dict.fromkeys(part.column_names[:split])
-        measured |= dict.fromkeys(part.column_names[split:])
-    return _numbered(joined(tables).select([*described, *measured]))
+    return _numbered(joined(tables))
 
 
 def members_of(table: pyarrow.Table) -> Any:
@@ -187,8 +184,14 @@ def members_of(table: pyarrow.Table) -> Any:
     Returns:
         One row per member of these columns, by number, as a pandas table.
     """
-    described = table.select(table.column_names[: table.column_names.index("task")]).to_pandas()
+    described = table.select(_described(table)).to_pandas()
     return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
+
+
+def _described(table: pyarrow.Table) -> list[str]:
+    """Columns that describe a member; none in a table without tasks."""
+    names = table.column_names
+    return names[: names.index("task")] if "task" in names else []
 
 
 def check_format(format: str) -> None:
@@ -265,8 +268,9 @@ def _numbered(table: pyarrow.Table) -> pyarrow.Table:
     """Numbers members by what describes them, and sorts as a run's table is."""
     import pyarrow
 
-    names = table.column_names[: table.column_names.index("task")]
-    by = [name for name in names if name not in ("member", "id", "seed", "engine", "data_source")] + ["seed"]
+    by = [name for name in _described(table) if name not in ("member", "id", "seed", "engine", "data_source")] + [
+        "seed"
+    ]
     who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
     who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
     number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}

@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from fastplast.checkpoint import SCHEMA_VERSION, StoreError, config_digest
 from fastplast.environment import environment
 from fastplast.store import Run, RunWriter
+from fastplast.tables import joined, merged
 
 CONFIG = {"benchmark": "mnist_shuffle", "seeds": 3, "learning_rate": [1e-3, 1e-2], "out": None}
 
@@ -117,6 +119,19 @@ def test_task_and_when_divide_what_describes_members_from_what_was_measured(writ
     assert names[:7] == ["member", "seed", "method", "strength", "task", "when", "updates"]
     assert writer.run.members.columns.tolist() == ["member", "seed", "method", "strength"]
     assert writer.run.members.seed.tolist() == [7, 8, 9]
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_describes_members():
+    def part(task: int, **settings: bool) -> pa.Table:
+        return pa.table({"member": [0], "seed": [0], **{k: [v] for k, v in settings.items()}, "task": [task],
+                         "when": ["end"], "error": [0.5]})  # fmt: skip
+
+    resumed = joined([part(0), part(1, compile=False)])
+    assert resumed.column_names == ["member", "seed", "compile", "task", "when", "error"]
+    assert resumed["compile"].to_pylist() == [None, False]
+    both = merged([(resumed, [0]), (part(0, compile=False), [0])])
+    assert both.column_names == resumed.column_names
+    assert len(both) == 3
 
 
 def test_the_same_values_make_the_same_bytes(writer):
