@@ -33,9 +33,10 @@ class Experiment:
         section: of the paper.
         title: what is studied.
         figures: numbers that `fastplast figure` draws.
-        study: name of the stored results; empty if nothing of it was run.
+        study: name of the stored results.
         paper: the paper's scale.
         checks: what decides the text's statements.
+        parts: names of the stored results that the study joins; none if it has its own.
     """
 
     section: str
@@ -44,6 +45,12 @@ class Experiment:
     study: str
     paper: str
     checks: tuple = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files of the stored results."""
+        return [RESULTS / f"{name}.parquet" for name in self.parts or (self.study,)]
 
 
 _MNIST = "30 seeds, 100 tasks of 16,000 updates"
@@ -80,7 +87,23 @@ EXPERIMENTS = (
         "6.1", "Sensitivity to the strength", (6,), "sensitivity_mnist_shuffle",
         "10 seeds, 100 tasks, 4 or 5 strengths, 3 step sizes", (s.wasserstein_is_robust,),
     ),
-    Experiment("6.1", "Regularisers on the other problems", (8, 19, 20, 21), "", "10 seeds, 50 or 100 tasks"),
+    Experiment(
+        "6.1", "Regularisers, pixel-permuted MNIST", (19,), "regularisers_mnist_permute",
+        "10 seeds, 100 tasks, 4 or 5 strengths", (s.regularisers_help,),
+    ),
+    Experiment(
+        "6.1", "Regularisers, label-shuffled CIFAR-10", (20,), "regularisers_cifar_shuffle",
+        "10 seeds, 50 tasks, 4 or 5 strengths", (s.regularisers_help,),
+    ),
+    Experiment(
+        "6.1", "Regularisers, pixel-permuted CIFAR-10", (21,), "regularisers_cifar_permute",
+        "10 seeds, 50 tasks, 4 or 5 strengths", (s.regularisers_help,),
+    ),
+    Experiment(
+        "6.1", "Regularisers, the four problems", (8,), "regularisers", "10 seeds, 50 or 100 tasks",
+        (s.curvature_goes_with_plasticity,),
+        tuple(f"regularisers_{name}" for name in ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")),
+    ),
     Experiment(
         "6.2", "Gradient and Hessian at task end", (7,), "activations_mnist_shuffle", _MNIST, (s.gradients_align,)
     ),
@@ -134,14 +157,12 @@ def page() -> str:
     ]
     details = []
     for experiment in EXPERIMENTS:
-        findings = (
-            [f for check in experiment.checks for f in check(table_of(experiment.study))] if ran(experiment) else []
-        )
+        findings = [f for check in experiment.checks for f in check(table_of(experiment))] if ran(experiment) else []
         count = [sum(f.verdict == verdict for f in findings) for verdict in (s.YES, s.NO, s.OPEN)]
         numbers = ", ".join(_linked(n, experiment) for n in experiment.figures)
         here, command = ("not run", "; ".join(f"`fastplast figure {n}`" for n in experiment.figures[:1]))
         if ran(experiment):
-            here, command = scale(table_of(experiment.study)), _command(experiment.study)
+            here, command = scale(table_of(experiment)), _command(experiment)
         cells = (experiment.section, experiment.title, experiment.paper, here, command, numbers)
         rows.append("| " + " | ".join((*cells, *(map(str, count) if findings else ("", "", "all")))) + " |")
         details += _details(experiment, findings)
@@ -163,24 +184,36 @@ def _details(experiment: Experiment, findings: list[s.Finding]) -> list[str]:
 
 def ran(experiment: Experiment) -> bool:
     """Whether results of an experiment are stored."""
-    return bool(experiment.study) and (RESULTS / f"{experiment.study}.parquet").exists()
+    return all(source.exists() for source in experiment.sources)
 
 
-def table_of(study: str) -> pd.DataFrame:
-    """Stored metrics of a study."""
-    return fp.load(RESULTS / f"{study}.parquet").metrics()
+def table_of(experiment: Experiment) -> pd.DataFrame:
+    """Stored metrics, members of all parts numbered on."""
+    tables = [fp.load(source).metrics() for source in experiment.sources]
+    before = 0
+    for table in tables:
+        table["member"] += before
+        before = table["member"].max() + 1
+    return pd.concat(tables, ignore_index=True)
 
 
 def scale(table: pd.DataFrame) -> str:
     """What was run, in words."""
-    members, seeds, tasks = table["member"].nunique(), table["seed"].nunique(), table["task"].max() + 1
+    members, seeds = table["member"].nunique(), table["seed"].nunique()
+    tasks = _span(table.groupby("benchmark")["task"].max() + 1)
     updates = table.loc[table["when"] == "end", "updates"] // (table.loc[table["when"] == "end", "task"] + 1)
-    each = f"{updates.min():,}" if updates.nunique() == 1 else f"{updates.min():,} to {updates.max():,}"
-    return f"{members} members, {seeds} seeds, {tasks} tasks of {each} updates"
+    return f"{members} members, {seeds} seeds, {tasks} tasks of {_span(updates)} updates"
 
 
-def _command(study: str) -> str:
-    return f"`fastplast sweep --grid docs/results/{study}.toml`"
+def _span(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _command(experiment: Experiment) -> str:
+    if experiment.parts:
+        return "the sweeps above"
+    return f"`fastplast sweep --grid docs/results/{experiment.study}.toml`"
 
 
 def _file(number: int, experiment: Experiment) -> Path:
@@ -200,8 +233,7 @@ def draw() -> None:
     for experiment in EXPERIMENTS:
         if ran(experiment):
             for number in experiment.figures:
-                source = RESULTS / f"{experiment.study}.parquet"
-                draw_figure(figure_of(number), [source], out=FIGURES / experiment.study, formats=["png"])
+                draw_figure(figure_of(number), experiment.sources, out=FIGURES / experiment.study, formats=["png"])
 
 
 if __name__ == "__main__":

@@ -242,6 +242,21 @@ def regularisers_help(table: pd.DataFrame) -> Iterator[Finding]:
                 yield Finding(f"{who}: and so preserves curvature", preserves, "as above")
 
 
+def curvature_goes_with_plasticity(table: pd.DataFrame) -> Iterator[Finding]:
+    """Section 6.1: over methods and seeds, on each problem."""
+    for benchmark, rows in table.groupby("benchmark", sort=False):
+        later = rows[rows["task"] > 0].groupby(["when", "member"])[["error", "hessian_srank"]].mean()
+        rank, error = later.loc["start", "hessian_srank"], later.loc["end", "error"]
+        found = associate(rank.to_numpy(), error[rank.index].to_numpy())
+        spearman = found.spearman, found.spearman_low, found.spearman_high
+        yield Finding(
+            f"over methods and seeds, more curvature at task starts goes with less error ({benchmark})",
+            decide(spearman, -1),
+            f"Spearman of mean stable rank and mean error from task 1 on {told(spearman, 2)}, {found.n} members, "
+            f"J_K from {error.min():.3f} to {error.max():.3f}",
+        )
+
+
 def wasserstein_is_robust(table: pd.DataFrame) -> Iterator[Finding]:
     """Section 6: the range of strengths that works, by method and reduction."""
     none = table[(table["method"] == "none") & (table["when"] == "end")].groupby("member")["error"].mean()
