@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from assertions import assert_close
+from assertions import assert_close, assert_same_bits
 from interpreter import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from test_engine_cuda_gpu import on
+from fastplast_kernels.mlp_step import launches
+from test_engine_cuda_gpu import on, out_of_memory
 
 from fastplast.config import Member
 from fastplast.engines import CudaEngine, VmapEngine
@@ -15,12 +16,16 @@ from fastplast.engines import CudaEngine, VmapEngine
 EXAMPLES = 6 if INTERPRETED else 40
 
 
-def test_a_convolutional_network_trains_as_by_the_vmap_engine(device, make_trial):
+def trial_of(make_trial):
     members = (Member(30, 1e-3, "none", 0.0), Member(31, 1e-3, "regenerative", 0.1))
-    trial = make_trial(
+    return make_trial(
         members, network="cnn", benchmark="cifar_shuffle", activation="tanh", optimizer="sgd", examples=EXAMPLES,
         batch_size=4, widths=(4,), channels=(2, 3),
     )  # fmt: skip
+
+
+def test_a_convolutional_network_trains_as_by_the_vmap_engine(device, make_trial):
+    trial = trial_of(make_trial)
     slow, fast = (on(trial, device, kind) for kind in (VmapEngine, CudaEngine))
     expected, sums = slow.train(1), fast.train(1)
     updates = int(fast.state.steps[0])
@@ -32,3 +37,14 @@ def test_a_convolutional_network_trains_as_by_the_vmap_engine(device, make_trial
     assert_close("parameters", fast.state.params, slow.state.params, length=length, scale=scale)
     for name in ("loss", "update_l1", "update_l2"):
         assert_close(name, getattr(sums, name), getattr(expected, name), length=length)
+
+
+def test_members_are_trained_one_by_one_to_the_same_bits_where_memory_does_not_suffice(device, make_trial, monkeypatch):
+    trial = trial_of(make_trial)
+    free, short = (on(trial, device, CudaEngine) for _ in range(2))
+    free.train()
+    monkeypatch.setattr(launches, "allocate", out_of_memory(launches.allocate, lambda params, *_: len(params), 1))
+    with pytest.warns(UserWarning, match="GPU memory does not suffice for 2 members at once: 1 are trained at a time"):
+        short.train()
+    for name, value in free.state.tensors().items():
+        assert_same_bits(name, getattr(short.state, name), value)
