@@ -17,6 +17,7 @@ from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 from torch import Tensor
 
 CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
+WORTH_A_THREAD = 50_000  # weights that take about as long as a thread takes to start
 # Columns of the table of a step.
 NEW1, OLD2, NEW2, RATE, ROOT, EPSILON, MOMENTUM, KEEP, DECAY, PULL = range(10)
 
@@ -149,7 +150,8 @@ def update_in_place(
         new, sums = np.empty((3, size), np.float32), np.empty((3, CHUNK))
         _rows(*arrays, optimizer != "sgd", norms.numpy(), counter, new, sums)
 
-    workers.run(work, len(params), torch.get_num_threads())
+    threads = min(torch.get_num_threads(), 1 + params.numel() // WORTH_A_THREAD)
+    workers.run(work, len(params), threads)
     return norms[:, 0], norms[:, 1]
 
 

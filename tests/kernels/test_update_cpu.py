@@ -3,7 +3,7 @@
 import pytest
 import torch
 from assertions import assert_close, assert_same_bits
-from fastplast_kernels.update import pull_gradient, update
+from fastplast_kernels.update import cpu, pull_gradient, update
 from fastplast_kernels.update.cpu import CHUNK, update_in_place
 from test_update import CASES, hyperparameters, steps_of
 from torch import Tensor
@@ -75,7 +75,8 @@ def test_a_member_that_is_not_active_stays_as_it_was():
     assert l1[0] > 0
 
 
-def test_bits_do_not_depend_on_other_members_or_on_threads():
+def test_bits_do_not_depend_on_other_members_or_on_threads(monkeypatch):
+    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 1)
     whole = stepped(case(1000, 5), "adam", "coupled", False, True)
     before = torch.get_num_threads()
     torch.set_num_threads(1 if before > 1 else 2)
