@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -44,13 +45,13 @@ def step_of(**options: Any) -> Step:
 
 
 def _all() -> dict[str, Configuration]:
-    plain = launches(step_of())
-    ranked, fast = launches(step_of(permuted=True, pull="ranked")), launches(step_of(precision="tf32"))
     last, backward, update = len(CHANNELS) - 1, -len(CHANNELS) - 1, -2  # of convolutions, in the order of launches
-    found = {
-        "forward_first": plain[0], "forward": plain[last], "backward": plain[backward], "update": plain[update],
-        "update_permuted_ranked": ranked[update], "forward_tf32": fast[last],
-    }  # fmt: skip
+    plain, fast = launches(step_of()), launches(step_of(precision="tf32"))
+    found = {"forward_first": plain[0], "forward": plain[last], "backward": plain[backward], "forward_tf32": fast[last]}
+    for optimizer, pull in product(("adam", "sgd"), ("none", "zero", "target", "ranked")):
+        name = "_".join(["update", *(["sgd"] if optimizer == "sgd" else []), *([pull] if pull != "none" else [])])
+        found[name] = launches(step_of(optimizer=optimizer, pull=pull))[update]
+    found["update_permuted_ranked"] = launches(step_of(permuted=True, pull="ranked"))[update]
     return {f"conv_step/{name}": configuration(launch) for name, launch in found.items()}
 
 
