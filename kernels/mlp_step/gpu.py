@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
+from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, backward_tile, forward_tile, narrow
 from fastplast_kernels.mlp_step.gpu_parts import (
     NUM_COEFFICIENTS,
-    backward_tile,
-    forward_tile,
     inputs_of,
     layer_of,
     softmax_cross_entropy,
@@ -45,6 +45,7 @@ _BY_LOSS, _BY_UPDATE = tl.constexpr(BY_LOSS), tl.constexpr(BY_UPDATE)
 SUM_COLUMNS = 6
 _SUMS = tl.constexpr(SUM_COLUMNS)
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
+_EXTRAS, _STREAMS = tl.constexpr(EXTRA_COLUMNS), tl.constexpr(STREAM_COLUMNS)
 
 
 @triton.jit
@@ -93,9 +94,9 @@ def confirm_kernel(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLO
 @triton.jit
 def forward_kernel(
     params_ptr, values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, rows_ptr, order_ptr, members_ptr,
-    layers_ptr, factors_ptr, layer, params_stride, values_stride, examples, steps,
-    FIRST: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    layers_ptr, factors_ptr, extras_ptr, streams_ptr, layer, params_stride, values_stride, examples, steps,
+    CRELU: tl.constexpr, DROPOUT: tl.constexpr, FIRST: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr,
+    BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Values h = f(x W' + b) of one layer; program (BN outputs, member).
 
@@ -111,11 +112,15 @@ def forward_kernel(
         members_ptr: table of members.
         layers_ptr: table of layers, and factors.
         factors_ptr: see `gpu_parts.layer_of`.
+        extras_ptr: table of modifications, see `gpu_dense`.
+        streams_ptr: table of streams of dropout.
         layer: its number.
         params_stride: P.
         values_stride: floats of a member's values.
         examples: N.
         steps: S.
+        CRELU: whether any activation is. The other switches of what modifies layers are alike.
+        DROPOUT: whether there is any.
         FIRST: whether the layer's inputs are images.
         PERMUTED: whether pixels are.
         ALIGNED: whether rows of the weight matrix start at multiples of 4 floats, for vector loads.
@@ -145,17 +150,18 @@ def forward_kernel(
             params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
             images_ptr, image, pixels_ptr + member * inputs, scale_ptr, shift_ptr,
             b, valid, b < BATCH, tl.program_id(0) * BN, inputs, outputs, code, slope,
-            FIRST, PERMUTED, BM, BN, BK, PRECISION,
+            extras_ptr + _EXTRAS * layer, streams_ptr + _STREAMS * member, at,
+            CRELU, DROPOUT, FIRST, PERMUTED, BM, BN, BK, PRECISION,
         )  # fmt: skip
 
 
 @triton.jit
 def tail_kernel(
     params_ptr, values_ptr, deltas_ptr, rows_ptr, labels_ptr, order_ptr, chosen_ptr, members_ptr, sums_ptr,
-    partial_ptr, layers_ptr, factors_ptr, first, num_layers, params_stride, values_stride, examples, steps,
-    partials, parameters,
-    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    CLASSES: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    partial_ptr, layers_ptr, factors_ptr, extras_ptr, streams_ptr, first, num_layers, params_stride, values_stride,
+    examples, steps, partials, parameters,
+    CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, CLASSES: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Confirms the last update; layers `first` and above forward, loss, and backward; program (member).
 
@@ -174,6 +180,8 @@ def tail_kernel(
         partial_ptr: `[M, 2, T]` float64, sums of |change| and its square of each tile of the last update.
         layers_ptr: table.
         factors_ptr: table.
+        extras_ptr: table.
+        streams_ptr: table.
         first: number of a layer; all above are small.
         num_layers: L.
         params_stride: P.
@@ -182,6 +190,8 @@ def tail_kernel(
         steps: S.
         partials: T.
         parameters: of a member, padding left out.
+        CRELU: switch.
+        DROPOUT: switch.
         ALIGNED: of the layers here.
         BATCH: B.
         BM: examples at a time.
@@ -203,6 +213,7 @@ def tail_kernel(
     rows_ptr += member * examples
     labels_ptr += member * examples
     order_ptr += (member * steps + at) * BATCH
+    streams_ptr += _STREAMS * member
     for layer in range(first, num_layers):
         inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
         source = inputs_of(layers_ptr, layer)
@@ -214,7 +225,8 @@ def tail_kernel(
                 forward_tile(
                     params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
                     values_ptr, b, rows_ptr, params_ptr, params_ptr, b, valid, b < BATCH, n, inputs, outputs, code,
-                    slope, False, False, BM, BN, BK, PRECISION,
+                    slope, extras_ptr + _EXTRAS * layer, streams_ptr, at,
+                    CRELU, DROPOUT, False, False, BM, BN, BK, PRECISION,
                 )  # fmt: skip
     tl.debug_barrier()
     _, classes, _, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, num_layers - 1, False)
@@ -235,23 +247,27 @@ def tail_kernel(
         _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
         tl.debug_barrier()
         for start in range(0, BATCH, BM):
-            for i in range(0, inputs, BN):
+            for i in range(0, narrow(inputs, code, CRELU), BN):
                 backward_tile(
                     params_ptr + weight, deltas_ptr + output, values_ptr + source, deltas_ptr + source, start, i,
-                    inputs, outputs, code, slope, BATCH, BM, BN, BK, PRECISION,
+                    inputs, outputs, code, slope, extras_ptr + _EXTRAS * (layer - 1), streams_ptr, at,
+                    CRELU, DROPOUT, BATCH, BM, BN, BK, PRECISION,
                 )  # fmt: skip
 
 
 @triton.jit
 def backward_kernel(
-    params_ptr, values_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, layer, params_stride, values_stride,
-    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr,
+    params_ptr, values_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, extras_ptr, streams_ptr, layer,
+    params_stride, values_stride,
+    CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """D of the layer below a large one; program (BN inputs of the layer, member). Arguments as above."""
     member = tl.program_id(1).to(tl.int64)
-    if tl.load(members_ptr + _MEMBER * member + MEMBER_OPEN) == 0:
+    members_ptr += _MEMBER * member
+    if tl.load(members_ptr + MEMBER_OPEN) == 0:
         return
+    at = tl.load(members_ptr + MEMBER_POSITION)
     inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
     _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
     values_ptr += member * values_stride
@@ -260,7 +276,8 @@ def backward_kernel(
         backward_tile(
             params_ptr + member * params_stride + weight, deltas_ptr + output, values_ptr + source,
             deltas_ptr + source, start, tl.program_id(0) * BN, inputs, outputs, code, slope,
-            BATCH, BM, BN, BK, PRECISION,
+            extras_ptr + _EXTRAS * (layer - 1), streams_ptr + _STREAMS * member, at,
+            CRELU, DROPOUT, BATCH, BM, BN, BK, PRECISION,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the kernels of `gpu` are made of: one tile of a pass forward or backward, the loss, a gradient, an update."""
+"""What the kernels of `gpu` are made of: activations, the loss, a gradient, an update; see `gpu_dense` for the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import triton.language as tl
 from fastplast_kernels.update.gpu import adam
 from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
 
-CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
+CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "crelu": 4}  # crelu: see `gpu_dense`
 _RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 
 # Columns of the table of layers, int64 [L, 6]: inputs, outputs, indices of weight and bias in a row of parameters,
@@ -87,62 +87,6 @@ def gathered(images_ptr, image, inputs, pixel, mask, scale, shift):
     """Inputs from images: image * scale + shift, 0 where masked. Everything has the shape of the result, or spreads."""
     x = tl.load(images_ptr + image * inputs + pixel, mask=mask, other=0).to(tl.float32)
     return tl.where(mask, x * scale + shift, 0.0)
-
-
-@triton.jit
-def forward_tile(
-    weight_ptr, bias_ptr, input_ptr, output_ptr, images_ptr, image, pixels_ptr, scale_ptr, shift_ptr,
-    b, valid, stored, first_output, inputs, outputs, code, slope,
-    GATHER: tl.constexpr, PERMUTED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Values h = f(x W' + b) `[BM, BN]` of examples b `[BM]`: 0 where not valid, stored where they are."""
-    n = first_output + tl.arange(0, BN)
-    z = tl.zeros([BM, BN], tl.float32)
-    for start in range(0, inputs, BK):
-        k = start + tl.arange(0, BK)
-        inside = k < inputs
-        mask = valid[:, None] & inside[None, :]
-        if GATHER:
-            pixel = k
-            if PERMUTED:
-                pixel = tl.load(pixels_ptr + k, mask=inside, other=0)
-            scale = tl.load(scale_ptr + pixel, mask=inside, other=0.0)
-            shift = tl.load(shift_ptr + pixel, mask=inside, other=0.0)
-            x = gathered(images_ptr, image[:, None], inputs, pixel[None, :], mask, scale[None, :], shift[None, :])
-        else:
-            x = tl.load(input_ptr + b[:, None] * inputs + k[None, :], mask=mask, other=0.0)
-        within = (n < outputs)[:, None] & inside[None, :]
-        w = tl.load(weight_ptr + n[:, None] * inputs + k[None, :], mask=within, other=0.0)
-        z = tl.dot(x, tl.trans(w), z, input_precision=PRECISION)
-    z += tl.load(bias_ptr + n, mask=n < outputs, other=0.0)[None, :]
-    h = tl.where(valid[:, None], activate(z, code, slope), 0.0)
-    tl.store(output_ptr + b[:, None] * outputs + n[None, :], h, mask=stored[:, None] & (n < outputs)[None, :])
-
-
-@triton.jit
-def backward_tile(
-    weight_ptr, delta_ptr, value_ptr, below_ptr, first_example, first_input, inputs, outputs, code, slope,
-    BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """(D W) f'(h) `[BM, BN]` for the layer below, whose values h and activation are given."""
-    b = first_example + tl.arange(0, BM)
-    i = first_input + tl.arange(0, BN)
-    g = tl.zeros([BM, BN], tl.float32)
-    for start in range(0, outputs, BK):
-        o = start + tl.arange(0, BK)
-        d = tl.load(
-            delta_ptr + b[:, None] * outputs + o[None, :],
-            mask=(b < BATCH)[:, None] & (o < outputs)[None, :],
-            other=0.0,
-        )
-        within = (o < outputs)[:, None] & (i < inputs)[None, :]
-        w = tl.load(weight_ptr + o[:, None] * inputs + i[None, :], mask=within, other=0.0)
-        g = tl.dot(d, w, g, input_precision=PRECISION)
-    mask = (b < BATCH)[:, None] & (i < inputs)[None, :]
-    place = b[:, None] * inputs + i[None, :]
-    h = tl.load(value_ptr + place, mask=mask, other=0.0)
-    tl.store(below_ptr + place, times_derivative(g, h, code, slope), mask=mask)
 
 
 @triton.jit

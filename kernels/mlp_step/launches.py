@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 import triton
+from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step import gpu
-from fastplast_kernels.mlp_step.gpu_parts import CODES, NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
+from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
+from fastplast_kernels.mlp_step.gpu_tables import Layer, switches, tables
+from fastplast_kernels.mlp_step.layers import widening
 from fastplast_kernels.wasserstein import buckets as ranks
 from fastplast_kernels.wasserstein import gpu as wasserstein
 from torch import Tensor
 
-Layer = Any  # a dense layer or a convolution: what both have is read here
 PRECISIONS = ("ieee", "tf32")
 EXAMPLES = 32  # at most, at a time, in passes forward and backward
 FIRST_OUTPUTS, FIRST_INPUTS, FIRST_WARPS = 16, 128, 4  # of a program of `forward_kernel`, and inputs at a time
@@ -61,6 +63,8 @@ class Step:
         v: second moments; not touched by ``sgd``.
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32.
+        extras: `[L, 7]` int64, of what modifies layers, see `gpu_dense`.
+        streams: `[M, 3]` int64, of the masks of dropout, see ``dropout.gpu``.
         geometry: `[convolutions, 8]` int64, see ``conv_step.gpu``; of perceptrons `[0, 8]`.
         tiles: `[T, 3]` int32, of the kernels that update; those of convolutions come first.
         first_tile: the first one of a dense layer.
@@ -98,6 +102,8 @@ class Step:
     v: Tensor
     table: Tensor
     factors: Tensor
+    extras: Tensor
+    streams: Tensor
     geometry: Tensor
     tiles: Tensor
     first_tile: int
@@ -157,6 +163,7 @@ def allocate(
     ranked: Tensor | None = None,
     precision: str = "ieee",
     below: Convolutions | None = None,
+    keys: Tensor | None = None,
 ) -> Step:
     """Memory for calls with arguments of these shapes, with copies of the task's tables, the order and the target.
 
@@ -171,23 +178,20 @@ def allocate(
         ranked: `[M']` bool or None.
         precision: ``ieee``, or ``tf32`` for products of 10 bits of mantissa with all but small layers.
         below: of the first layers, if they are convolutions: ``conv_step.gpu_launches.convolutions_of``.
+        keys: `[M', 2]` int64, of the masks of dropout; None where no layer has any.
 
     Returns:
         The memory.
 
     Raises:
-        ValueError: if precision or an activation is unknown.
+        ValueError: if precision or an activation is unknown, or a layer has dropout and keys are None.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is unknown: got {precision!r}. Choose one of {', '.join(PRECISIONS)}.")
-    for layer in layers:
-        if layer.activation not in CODES:
-            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
+    if keys is None and switches(layers)["DROPOUT"]:
+        raise ValueError("keys must be given where a layer has dropout: got None. Pass one [M, 2] for each member.")
     (members, size), (_, steps, batch), device = params.shape, order.shape, params.device
-    table, width, geometry = [], 0, below.geometry if below else ()
-    for layer in layers:
-        table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, width, CODES[layer.activation]))
-        width += -(-batch * layer.outputs * layer.pixels // 16) * 16
+    known, geometry = tables(layers, batch), below.geometry if below else ()
     tiles = [
         (number, o, i)
         for number, layer in enumerate(layers)
@@ -209,15 +213,15 @@ def allocate(
     step = Step(
         tuple(layers), first_small(layers, max(1, len(geometry))), batch, steps, optimizer, decoupled, pull, precision,
         params=new(members, size), m=new(members, size), v=new(*((1, 1) if optimizer == "sgd" else (members, size))),
-        table=torch.tensor(table, dtype=torch.int64).to(device),
-        factors=torch.tensor([(layer.slope, layer.pull) for layer in layers], dtype=torch.float32).to(device),
+        table=known.table.to(device), factors=known.factors.to(device), extras=known.extras.to(device),
+        streams=new(members, STREAM_COLUMNS, dtype=torch.int64),
         geometry=torch.tensor(geometry, dtype=torch.int64).reshape(-1, 8).to(device),
         tiles=torch.tensor(tiles, dtype=torch.int32).to(device),
         first_tile=sum(number < len(geometry) for number, _, _ in tiles),
         **{name: getattr(data, name).clone() for name in ("images", "scale", "shift", "rows", "labels")},
         pixels=None if data.pixels is None else data.pixels.clone(),
         order=order.to(device, copy=True).contiguous(),
-        values=new(members, width), deltas=new(members, width),
+        values=new(members, known.width), deltas=new(members, known.width),
         chosen=new(members, batch, dtype=torch.int64), coefficients=new(steps, members, NUM_COEFFICIENTS),
         members=new(members, gpu.MEMBER_COLUMNS, dtype=torch.int64),
         sums=new(members, gpu.SUM_COLUMNS, dtype=torch.float64),
@@ -229,6 +233,8 @@ def allocate(
     )  # fmt: skip
     if anchor is not None:
         aim(step, anchor[:members], is_ranked[:members])
+    if keys is not None:
+        draw(step, keys[:members])
     return step
 
 
@@ -246,6 +252,16 @@ def aim(step: Step, anchor: Tensor, ranked: Tensor) -> None:
     if step.buckets is not None:
         step.anchor[here] = anchor
         step.ranked[here] = ranked.to(step.ranked)
+
+
+def draw(step: Step, keys: Tensor) -> None:
+    """Sets the keys of members' masks of dropout.
+
+    Args:
+        step: of which members.
+        keys: `[m, 2]` int64, m at most M.
+    """
+    step.streams[: len(keys), :2] = keys.to(step.streams.device)
 
 
 @dataclass(frozen=True)
@@ -330,8 +346,8 @@ def products(step: Step) -> dict[str, Any]:
 
 def _forward(step: Step, layer: int) -> Launch:
     constants = {
-        "FIRST": layer == 0, "PERMUTED": step.pixels is not None, "ALIGNED": aligned(step.layers[layer : layer + 1]),
-        **products(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
+        **switches(step.layers), "FIRST": layer == 0, "PERMUTED": step.pixels is not None,
+        "ALIGNED": aligned(step.layers[layer : layer + 1]), **products(step), "BN": FIRST_OUTPUTS, "BK": FIRST_INPUTS,
     }  # fmt: skip
     grid = (ceil(step.layers[layer].outputs / FIRST_OUTPUTS), len(step.params))
     arguments = given(step, gpu.forward_kernel, layer=layer)
@@ -340,7 +356,8 @@ def _forward(step: Step, layer: int) -> Launch:
 
 def _tail(step: Step) -> Launch:
     constants = {
-        "ALIGNED": aligned(step.layers[step.first :]), **products(step), "PRECISION": "ieee", "BLOCK": PARTIALS,
+        **switches(step.layers), "ALIGNED": aligned(step.layers[step.first :]), **products(step),
+        "PRECISION": "ieee", "BLOCK": PARTIALS,
         "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)),
     }  # fmt: skip
     arguments = given(step, gpu.tail_kernel, first=step.first)
@@ -348,8 +365,11 @@ def _tail(step: Step) -> Launch:
 
 
 def _backward(step: Step, layer: int) -> Launch:
-    constants = {"ALIGNED": aligned(step.layers[layer : layer + 1]), **products(step)}
-    grid = (ceil(step.layers[layer].inputs / TAIL_OUTPUTS), len(step.params))
+    constants = {
+        **switches(step.layers), "ALIGNED": aligned(step.layers[layer : layer + 1]), **products(step)
+    }  # fmt: skip
+    below = step.layers[layer].inputs // widening(step.layers[layer - 1].activation)
+    grid = (ceil(below / TAIL_OUTPUTS), len(step.params))
     arguments = given(step, gpu.backward_kernel, layer=layer)
     return Launch(gpu.backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
 

@@ -47,6 +47,7 @@ def begin(step: Step, hyper: Hyperparameters, steps: Tensor, limit: Tensor) -> N
     step.members.zero_()
     step.members[here, gpu.LIMIT] = limit
     step.sums.zero_()
+    step.streams[here, 2] = steps
     number = steps + torch.arange(1, step.steps + 1, device=steps.device)[:, None]
     every = Hyperparameters(*(value.repeat(step.steps) for value in hyper))
     table = coefficients(every, number.flatten(), step.optimizer, step.decoupled)

@@ -29,7 +29,7 @@ def to(case: Case, device: str) -> Case:
     """The case with tensors of its own on a device."""
     task = replace(case.task, **{k: v.to(device) for k, v in vars(case.task).items() if isinstance(v, Tensor)})
     own = {name: getattr(case, name).to(device, copy=True) for name in STATE}
-    optional = {name: getattr(case, name) for name in ("anchor", "ranked")}
+    optional = {name: getattr(case, name) for name in ("anchor", "ranked", "keys")}
     optional = {name: None if value is None else value.to(device) for name, value in optional.items()}
     return replace(case, task=task, order=case.order.to(device), hyper=case.hyper.to(device), **own, **optional)
 
@@ -37,7 +37,7 @@ def to(case: Case, device: str) -> Case:
 def step_of(case: Case, **options: str) -> launches.Step:
     return launches.allocate(
         case.params, case.layers, case.task, case.order, case.optimizer, case.decoupled, case.anchor, case.ranked,
-        below=convolutions_of(case.layers), **options,
+        below=convolutions_of(case.layers), keys=case.keys, **options,
     )  # fmt: skip
 
 

@@ -1,0 +1,76 @@
+"""Tables of the layers of a network for the kernels of `gpu`, and where a member's values of a minibatch lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS
+from fastplast_kernels.mlp_step.gpu_parts import CODES
+from fastplast_kernels.mlp_step.layers import DenseLayer, widening
+from torch import Tensor
+
+Layer = Any  # a dense layer or a convolution: what both have is read here
+ALIGNMENT = 16  # floats: what a layer has in a row of values starts at multiples
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Of the layers.
+
+    Attributes:
+        table: `[L, 6]` int64, see `gpu_parts`.
+        factors: `[L, 2]` float32, see `gpu_parts`.
+        extras: `[L, 7]` int64, see `gpu_dense`.
+        width: floats of a member's values of a minibatch.
+    """
+
+    table: Tensor
+    factors: Tensor
+    extras: Tensor
+    width: int
+
+
+def tables(layers: Sequence[Layer], batch: int) -> Tables:
+    """The tables of a network, on the CPU.
+
+    Args:
+        layers: input to output.
+        batch: B.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ValueError: if an activation is unknown, or not one of that kind of layer.
+    """
+    table, factors, extras, end = [], [], torch.full((len(layers), EXTRA_COLUMNS), -1), 0
+
+    def place(count: int) -> int:
+        nonlocal end
+        start, end = end, -(-(end + count) // ALIGNMENT) * ALIGNMENT
+        return start
+
+    for number, layer in enumerate(layers):
+        dense = isinstance(layer, DenseLayer)
+        if layer.activation not in CODES or (not dense and widening(layer.activation) > 1):
+            known = [name for name in CODES if dense or widening(name) == 1]
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(known)}.")
+        values = place(batch * layer.outputs * layer.pixels * widening(layer.activation))
+        table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, values, CODES[layer.activation]))
+        rate = layer.dropout if dense else 0.0
+        factors.append((layer.slope, layer.pull))
+        kept = torch.tensor(1.0 / (1.0 - rate), dtype=torch.float32).view(torch.int32)
+        extras[number, 4:] = torch.tensor([int(rate * 2.0**32), layer.number if dense else 0, int(kept)])
+    return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, end)
+
+
+def switches(layers: Sequence[Layer]) -> dict[str, bool]:
+    """Constexprs of kernels: what modifies any layer; what is not there costs nothing."""
+    dense = [layer for layer in layers if isinstance(layer, DenseLayer)]
+    return {
+        "CRELU": any(layer.activation == "crelu" for layer in dense),
+        "DROPOUT": any(layer.dropout > 0 for layer in dense),
+    }
