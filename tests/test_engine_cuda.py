@@ -14,6 +14,7 @@ from fastplast.engines import choose_device, choose_engine
 from fastplast.engines.cuda import _GRAPH, _MOST_MEMBERS, _parts, missing_on_cuda
 
 CUDA = torch.device("cuda")
+CONVOLUTIONS = {"network": "cnn", "benchmark": "cifar_shuffle"}
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def with_triton(monkeypatch):
     ("options", "reason"),
     [
         ({"network": "convnet", "benchmark": "cifar_shuffle"}, "it has no kernel for max pooling"),
-        ({"activation": "crelu"}, "it has no kernel for crelu"),
-        ({"layer_norm": True}, "it has no kernel for layer normalisation"),
-        ({"dropout": 0.1}, "it has no kernel for dropout"),
+        (CONVOLUTIONS | {"activation": "crelu"}, "it has no kernel for crelu in convolutions"),
+        (CONVOLUTIONS | {"layer_norm": True}, "it has no kernel for layer normalisation in convolutions"),
+        (CONVOLUTIONS | {"dropout": 0.1}, "it has no kernel for dropout in convolutions"),
         ({"module": lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5))}, "the module Sequential"),
     ],
 )
@@ -40,7 +41,7 @@ def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(op
 
 
 @pytest.mark.usefixtures("with_triton")
-@pytest.mark.parametrize("options", [{}, {"network": "cnn", "benchmark": "cifar_shuffle"}])
+@pytest.mark.parametrize("options", [{}, {"activation": "crelu", "layer_norm": True, "dropout": 0.1}, CONVOLUTIONS])
 def test_perceptrons_and_convolutional_networks_are_served_on_a_gpu_only(options, make_trial):
     trial = make_trial(**options)
     assert missing_on_cuda(trial.group, CUDA) is None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastplast.config import ELEMENTWISE
-from fastplast.engines.base import Accumulators, Group, GroupState, pull_of
+from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.cpu import kernel_layers
 from fastplast.memory import give_back, halved
 from fastplast.networks import Conv, ModuleNetwork, Network
@@ -35,12 +35,14 @@ def missing_kernels(group: Group) -> str | None:
     network = group.network
     if isinstance(network, ModuleNetwork):
         return f"it has no kernels for the module {network.name.removeprefix('module:')}"
+    if not any(isinstance(layer, Conv) for layer in network.layers):
+        return None
     if network.activation not in ELEMENTWISE:
-        return f"it has no kernel for {network.activation}"
+        return f"it has no kernel for {network.activation} in convolutions"
     if any(layer.norm for layer in network.layers):
-        return "it has no kernel for layer normalisation"
+        return "it has no kernel for layer normalisation in convolutions"
     if network.dropout:
-        return "it has no kernel for dropout"
+        return "it has no kernel for dropout in convolutions"
     if any(isinstance(layer, Conv) and layer.pool > 1 for layer in network.layers):
         return "it has no kernel for max pooling"
     return None
@@ -110,6 +112,7 @@ class CudaEngine:
         self.pull = pull_of(group, state)
         self.layers = kernel_layers(group.network, group.reduction)
         self.hyper = group.hyper._replace(strength=self.pull.strength).to(device)
+        self._keys = dropout_keys(group) if group.network.dropout else None
         self.at_once = len(group.members)
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
@@ -168,7 +171,7 @@ class CudaEngine:
             step = launches.allocate(
                 state.params[room], self.layers, _rows(task, room), order[room], self.group.optimizer,
                 self.group.decoupled, pull and pull.anchor, pull and pull.ranked, self.precision,
-                convolutions_of(self.layers),
+                convolutions_of(self.layers), None if self._keys is None else self._keys[room],
             )  # fmt: skip
             captured = _Captured(step)
             if self._with_graphs:
@@ -183,6 +186,8 @@ class CudaEngine:
                     getattr(step, name)[:count] = getattr(task, name)[members]
             if self.pull.active:
                 launches.aim(step, self.pull.anchor[members], self.pull.ranked[members])
+            if self._keys is not None:
+                launches.draw(step, self._keys[members])
             captured.task, captured.first = task, members.start
         step.order[:count] = order[members].to(step.order.device)
         return captured

@@ -39,7 +39,7 @@ def bytes_per_member(setup: Setup, engine: str | None = None) -> int:
         more = 4 * setup.experiment.batch_size * (2 * pixels + 3 * units)
     elif engine == "cuda":  # tables again; values and gradients of a minibatch; coefficients of an epoch's updates
         batch, updates = setup.experiment.batch_size, setup.experiment.steps_per_epoch()
-        more = tables + 8 * (batch + 2) * units + 200 * updates
+        more = tables + 8 * (batch + 2) * units * _copies(setup) + 200 * updates
         if any(member.method == "wasserstein" for member in setup.group.members):
             copies += _CUDA_RANKS
             more += _CUDA_MAP * sum(slot.is_weight for slot in layout.slots)
@@ -58,6 +58,11 @@ def fitting(setup: Setup, engine: str, memory: int) -> int:
         How many, 0 if not even one.
     """
     return max(int(_SHARE * memory) - setup.problem.images.nbytes, 0) // bytes_per_member(setup, engine)
+
+
+def _copies(setup: Setup) -> int:
+    """Places of a unit's values in the memory of the cuda engine: two with CReLU, another with layer normalisation."""
+    return 1 + (setup.experiment.activation == "crelu") + setup.experiment.layer_norm
 
 
 def _units(layer: object) -> int:

@@ -8,6 +8,7 @@ from math import ceil
 
 from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_TARGET
+from fastplast_kernels.mlp_step.gpu_tables import switches
 from fastplast_kernels.mlp_step.launches import Step
 from fastplast_kernels.wasserstein.buckets import bytes_per_weight
 
@@ -50,7 +51,15 @@ def account(step: Step) -> dict[str, Cost]:
 
     Returns:
         Launch to cost, in order.
+
+    Raises:
+        ValueError: if a layer is normalised or its activation is ``crelu``: what these move is not accounted for.
     """
+    modified = [name for name in ("NORM", "CRELU") if switches(step.layers)[name]]
+    if modified:
+        raise ValueError(
+            f"layers must be plain or have dropout: got {', '.join(modified)}. Account for other networks."
+        )
     layers, batch, first = step.layers, step.batch, step.first
     weights = [layer.inputs * layer.outputs for layer in layers]
     numbers = range(len(layers))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,33 +12,53 @@ from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.layers import DenseLayer
 
 SIZES, BATCH = (784, 128, 64, 32, 10), 16
+MODIFIED = {  # what the networks of the budgets have beside plain layers
+    "dropout": {"dropout": 0.1},
+    "modified": {"activation": "crelu", "norm": True, "dropout": 0.1},
+}
 _TYPES = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8"
 }  # fmt: skip
 
 
-def dense_layers(sizes: tuple[int, ...], activation: str = "relu", end: int = 0) -> tuple[tuple[DenseLayer, ...], int]:
+def dense_layers(
+    sizes: tuple[int, ...], activation: str = "relu", end: int = 0, norm: bool = False, dropout: float = 0.0
+) -> tuple[tuple[DenseLayer, ...], int]:
     """Layers from `end` on in a row of parameters, each part at a multiple of 16, and the length of the row."""
-    layers = []
-    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
-        bias = -(-(end + inputs * outputs) // 16) * 16
-        kind = activation if number < len(sizes) - 2 else "identity"
-        layers.append(DenseLayer(inputs, outputs, end, bias, kind, 0.0, 1.0 / (inputs * outputs)))
-        end = -(-(bias + outputs) // 16) * 16
+    layers, inputs = [], sizes[0]
+
+    def place(count: int) -> int:
+        nonlocal end
+        start, end = end, -(-(end + count) // 16) * 16
+        return start
+
+    for number, outputs in enumerate(sizes[1:]):
+        hidden = number < len(sizes) - 2
+        weight, bias = place(inputs * outputs), place(outputs)
+        norms = (place(outputs), place(outputs)) if norm and hidden else (-1, -1)
+        kind, rate = (activation, dropout) if hidden else ("identity", 0.0)
+        pull = 1.0 / (inputs * outputs)
+        layers.append(DenseLayer(inputs, outputs, weight, bias, kind, 0.0, pull, *norms, rate, number))
+        inputs = layers[-1].width
     return tuple(layers), end
 
 
-def step_of(sizes: tuple[int, ...] = SIZES, **options: Any) -> launches.Step:
+def step_of(
+    sizes: tuple[int, ...] = SIZES, activation: str = "relu", norm: bool = False, dropout: float = 0.0, **options: Any
+) -> launches.Step:
     """A step of a perceptron for inputs of zeros and weights of zeros.
 
     Args:
         sizes: widths, input to output.
+        activation: of the hidden layers. So are the next two.
+        norm: whether they are normalised.
+        dropout: fraction of their activations that is dropped.
         options: of `zero_step`.
 
     Returns:
         The step.
     """
-    return zero_step(*dense_layers(sizes), sizes[0], **options)
+    return zero_step(*dense_layers(sizes, activation, 0, norm, dropout), sizes[0], **options)
 
 
 def zero_step(
@@ -82,7 +101,8 @@ def zero_step(
     anchor = {"none": None, "zero": params}.get(pull, torch.ones(members, size))
     order = torch.zeros(members, 1, BATCH, dtype=torch.int64)
     ranked = torch.full((members,), pull == "ranked")
-    return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision, below)
+    keys = torch.zeros(members, 2, dtype=torch.int64)
+    return launches.allocate(params, layers, data, order, optimizer, False, anchor, ranked, precision, below, keys)
 
 
 def configuration(launch: launches.Launch) -> Configuration:
@@ -112,7 +132,17 @@ def _all() -> dict[str, Configuration]:
             found["mlp_step/tail"] = configuration(tail)
     wide = launches.launches(step_of((784, 512, 512, 10)))
     found |= {"mlp_step/forward_wide": configuration(wide[1]), "mlp_step/backward_wide": configuration(wide[3])}
-    return found
+    for suffix, options in MODIFIED.items():
+        forward, tail, update = launches.launches(step_of(**options))
+        found |= {
+            f"mlp_step/{name}_{suffix}": configuration(launch)
+            for name, launch in (("forward", forward), ("tail", tail))
+        }
+        if "norm" in options:
+            found[f"mlp_step/update_{suffix}"] = configuration(update)
+    wide = launches.launches(step_of((784, 512, 512, 10), **MODIFIED["modified"]))
+    names = {1: "normalise", 4: "backward_modified", 5: "normalise_backward"}
+    return found | {f"mlp_step/{name}": configuration(wide[place]) for place, name in names.items()}
 
 
 CONFIGURATIONS = _all()

@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, backward_tile, forward_tile, narrow
+from fastplast_kernels.mlp_step.gpu_norm import gradients_at, normalise, normalise_backward, update_norm
 from fastplast_kernels.mlp_step.gpu_parts import (
     NUM_COEFFICIENTS,
     inputs_of,
@@ -95,8 +96,9 @@ def confirm_kernel(members_ptr, sums_ptr, partial_ptr, partials, parameters, BLO
 def forward_kernel(
     params_ptr, values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, rows_ptr, order_ptr, members_ptr,
     layers_ptr, factors_ptr, extras_ptr, streams_ptr, layer, params_stride, values_stride, examples, steps,
-    CRELU: tl.constexpr, DROPOUT: tl.constexpr, FIRST: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr,
-    BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    NORM: tl.constexpr, CRELU: tl.constexpr, DROPOUT: tl.constexpr, FIRST: tl.constexpr, PERMUTED: tl.constexpr,
+    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Values h = f(x W' + b) of one layer; program (BN outputs, member).
 
@@ -119,7 +121,8 @@ def forward_kernel(
         values_stride: floats of a member's values.
         examples: N.
         steps: S.
-        CRELU: whether any activation is. The other switches of what modifies layers are alike.
+        NORM: whether any layer is normalised. The other switches of what modifies layers are alike.
+        CRELU: whether any activation is.
         DROPOUT: whether there is any.
         FIRST: whether the layer's inputs are images.
         PERMUTED: whether pixels are.
@@ -147,11 +150,11 @@ def forward_kernel(
         valid = chosen >= 0
         image = tl.load(rows_ptr + member * examples + chosen, mask=valid, other=0)
         forward_tile(
-            params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
+            params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output, values_ptr,
             images_ptr, image, pixels_ptr + member * inputs, scale_ptr, shift_ptr,
             b, valid, b < BATCH, tl.program_id(0) * BN, inputs, outputs, code, slope,
             extras_ptr + _EXTRAS * layer, streams_ptr + _STREAMS * member, at,
-            CRELU, DROPOUT, FIRST, PERMUTED, BM, BN, BK, PRECISION,
+            NORM, CRELU, DROPOUT, FIRST, PERMUTED, BM, BN, BK, PRECISION,
         )  # fmt: skip
 
 
@@ -160,8 +163,9 @@ def tail_kernel(
     params_ptr, values_ptr, deltas_ptr, rows_ptr, labels_ptr, order_ptr, chosen_ptr, members_ptr, sums_ptr,
     partial_ptr, layers_ptr, factors_ptr, extras_ptr, streams_ptr, first, num_layers, params_stride, values_stride,
     examples, steps, partials, parameters,
-    CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr,
-    BN: tl.constexpr, BK: tl.constexpr, CLASSES: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    NORM: tl.constexpr, CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, CLASSES: tl.constexpr, BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Confirms the last update; layers `first` and above forward, loss, and backward; program (member).
 
@@ -190,6 +194,7 @@ def tail_kernel(
         steps: S.
         partials: T.
         parameters: of a member, padding left out.
+        NORM: switch.
         CRELU: switch.
         DROPOUT: switch.
         ALIGNED: of the layers here.
@@ -214,6 +219,12 @@ def tail_kernel(
     labels_ptr += member * examples
     order_ptr += (member * steps + at) * BATCH
     streams_ptr += _STREAMS * member
+    if NORM:
+        for start in range(0, BATCH, BM):
+            normalise(
+                params_ptr, values_ptr, order_ptr, layers_ptr, factors_ptr, extras_ptr, first - 1, start, streams_ptr,
+                at, CRELU, DROPOUT, BATCH, BM, BN,
+            )  # fmt: skip
     for layer in range(first, num_layers):
         inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
         source = inputs_of(layers_ptr, layer)
@@ -223,10 +234,17 @@ def tail_kernel(
             valid = tl.load(order_ptr + b, mask=b < BATCH, other=-1) >= 0
             for n in range(0, outputs, BN):
                 forward_tile(
-                    params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output,
+                    params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output, values_ptr,
                     values_ptr, b, rows_ptr, params_ptr, params_ptr, b, valid, b < BATCH, n, inputs, outputs, code,
                     slope, extras_ptr + _EXTRAS * layer, streams_ptr, at,
-                    CRELU, DROPOUT, False, False, BM, BN, BK, PRECISION,
+                    NORM, CRELU, DROPOUT, False, False, BM, BN, BK, PRECISION,
+                )  # fmt: skip
+        if NORM:
+            tl.debug_barrier()
+            for start in range(0, BATCH, BM):
+                normalise(
+                    params_ptr, values_ptr, order_ptr, layers_ptr, factors_ptr, extras_ptr, layer, start, streams_ptr,
+                    at, CRELU, DROPOUT, BATCH, BM, BN,
                 )  # fmt: skip
     tl.debug_barrier()
     _, classes, _, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, num_layers - 1, False)
@@ -245,13 +263,21 @@ def tail_kernel(
         layer = num_layers - 1 - below
         inputs, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
         _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
+        target = gradients_at(extras_ptr + _EXTRAS * (layer - 1), source, NORM)
         tl.debug_barrier()
         for start in range(0, BATCH, BM):
             for i in range(0, narrow(inputs, code, CRELU), BN):
                 backward_tile(
-                    params_ptr + weight, deltas_ptr + output, values_ptr + source, deltas_ptr + source, start, i,
+                    params_ptr + weight, deltas_ptr + output, values_ptr + source, deltas_ptr + target, start, i,
                     inputs, outputs, code, slope, extras_ptr + _EXTRAS * (layer - 1), streams_ptr, at,
                     CRELU, DROPOUT, BATCH, BM, BN, BK, PRECISION,
+                )  # fmt: skip
+        if NORM:
+            tl.debug_barrier()
+            for start in range(0, BATCH, BM):
+                normalise_backward(
+                    params_ptr, values_ptr, deltas_ptr, layers_ptr, factors_ptr, extras_ptr, layer - 1, start,
+                    BATCH, BM, BN,
                 )  # fmt: skip
 
 
@@ -259,8 +285,8 @@ def tail_kernel(
 def backward_kernel(
     params_ptr, values_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, extras_ptr, streams_ptr, layer,
     params_stride, values_stride,
-    CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr,
-    BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    NORM: tl.constexpr, CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """D of the layer below a large one; program (BN inputs of the layer, member). Arguments as above."""
     member = tl.program_id(1).to(tl.int64)
@@ -272,10 +298,11 @@ def backward_kernel(
     _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
     values_ptr += member * values_stride
     deltas_ptr += member * values_stride
+    target = gradients_at(extras_ptr + _EXTRAS * (layer - 1), source, NORM)
     for start in range(0, BATCH, BM):
         backward_tile(
             params_ptr + member * params_stride + weight, deltas_ptr + output, values_ptr + source,
-            deltas_ptr + source, start, tl.program_id(0) * BN, inputs, outputs, code, slope,
+            deltas_ptr + target, start, tl.program_id(0) * BN, inputs, outputs, code, slope,
             extras_ptr + _EXTRAS * (layer - 1), streams_ptr + _STREAMS * member, at,
             CRELU, DROPOUT, BATCH, BM, BN, BK, PRECISION,
         )  # fmt: skip
@@ -284,11 +311,11 @@ def backward_kernel(
 @triton.jit
 def update_kernel(
     params_ptr, m_ptr, v_ptr, q_ptr, values_ptr, deltas_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, chosen_ptr,
-    coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, tiles_ptr,
+    coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, extras_ptr, tiles_ptr,
     ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
     first_tile, params_stride, values_stride, partials, num_members, num_layers, member_buckets,
-    SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr,
-    BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+    NORM: tl.constexpr, SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr,
+    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
     CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One update of weights and biases, in place; program (tile of a layer, member).
@@ -312,7 +339,8 @@ def update_kernel(
         partial_ptr: `[M, 2, T]` float64, written.
         layers_ptr: table of layers.
         factors_ptr: table of layers.
-        tiles_ptr: `[T, 3]` int32: layer, first output, first input of each tile.
+        extras_ptr: table of modifications.
+        tiles_ptr: `[T, 3]` int32: layer, first output, first input of each tile; -1 of scales and shifts.
         ranked_ptr: `[M]` int32, whether the new weights are inserted into buckets.
         rows_ptr: table of layers of the buckets. The next six are those of ``wasserstein.buckets.Buckets``.
         map_ptr: of the rows.
@@ -328,6 +356,7 @@ def update_kernel(
         num_members: M.
         num_layers: L.
         member_buckets: buckets of a member.
+        NORM: switch.
         SGD: or else Adam.
         PULL: NO_PULL, PULL_TO_ZERO or PULL_TO_TARGET.
         INSERT: whether any member is ranked.
@@ -351,6 +380,15 @@ def update_kernel(
     i = first_input + tl.arange(0, BI)
     inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
     values_ptr += member * values_stride
+    if NORM and tl.load(tiles_ptr + 3 * tile + 2) < 0:
+        start = member * params_stride
+        coefficients_ptr += (tl.load(members_ptr + MEMBER_POSITION) * num_members + member) * _NUM_COEFFICIENTS
+        update_norm(
+            o, outputs, params_ptr + start, m_ptr + start, v_ptr + start, values_ptr,
+            deltas_ptr + member * values_stride, coefficients_ptr, partial_ptr + 2 * member * partials + tile,
+            extras_ptr + _EXTRAS * layer, partials, SGD, BATCH, BO,
+        )  # fmt: skip
+        return
     deltas_ptr += member * values_stride + output
     chosen_ptr += member * BATCH
     if layer == 0:

@@ -101,13 +101,13 @@ def before_activation(g, value_ptr, place, mask, code, slope, extra_ptr, stream_
 
 @triton.jit
 def forward_tile(
-    weight_ptr, bias_ptr, input_ptr, output_ptr, images_ptr, image, pixels_ptr, scale_ptr, shift_ptr,
+    weight_ptr, bias_ptr, input_ptr, output_ptr, values_ptr, images_ptr, image, pixels_ptr, scale_ptr, shift_ptr,
     b, valid, stored, first_output, inputs, outputs, code, slope, extra_ptr, stream_ptr, update,
-    CRELU: tl.constexpr, DROPOUT: tl.constexpr,
+    NORM: tl.constexpr, CRELU: tl.constexpr, DROPOUT: tl.constexpr,
     GATHER: tl.constexpr, PERMUTED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Values h = f(x W' + b) `[BM, BN]` of examples b `[BM]`, see `store_activations`."""
+    """Values h = f(x W' + b) `[BM, BN]` of examples b, see `store_activations`; x W' + b before normalisation."""
     n = first_output + tl.arange(0, BN)
     z = tl.zeros([BM, BN], tl.float32)
     for start in range(0, inputs, BK):
@@ -127,9 +127,13 @@ def forward_tile(
         w = tl.load(weight_ptr + n[:, None] * inputs + k[None, :], mask=within, other=0.0)
         z = tl.dot(x, tl.trans(w), z, input_precision=PRECISION)
     z += tl.load(bias_ptr + n, mask=n < outputs, other=0.0)[None, :]
-    store_activations(
-        output_ptr, z, b, n, valid, stored, outputs, code, slope, extra_ptr, stream_ptr, update, CRELU, DROPOUT
-    )
+    if NORM and tl.load(extra_ptr) >= 0:
+        place = tl.load(extra_ptr) + b[:, None] * outputs + n[None, :]
+        tl.store(values_ptr + place, tl.where(valid[:, None], z, 0.0), mask=stored[:, None] & (n < outputs)[None, :])
+    else:
+        store_activations(
+            output_ptr, z, b, n, valid, stored, outputs, code, slope, extra_ptr, stream_ptr, update, CRELU, DROPOUT
+        )
 
 
 @triton.jit

@@ -169,6 +169,23 @@ def step(w, g, m, v, coefficients_ptr, SGD: tl.constexpr):
 
 
 @triton.jit
+def update_vector(g, there, mask, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD: tl.constexpr):
+    """Updates parameters at `there` from their gradients; sums of |change| and of its squares."""
+    b = tl.load(params_ptr + there, mask=mask, other=0.0)
+    m = tl.load(m_ptr + there, mask=mask, other=0.0)
+    v = m
+    if not SGD:
+        v = tl.load(v_ptr + there, mask=mask, other=0.0)
+    new, m, v = step(b, g, m, v, coefficients_ptr, SGD)
+    tl.store(params_ptr + there, new, mask=mask)
+    tl.store(m_ptr + there, m, mask=mask)
+    if not SGD:
+        tl.store(v_ptr + there, v, mask=mask)
+    change = tl.where(mask, new - b, 0.0).to(tl.float64)
+    return tl.sum(tl.abs(change), 0), tl.sum(change * change, 0)
+
+
+@triton.jit
 def update_tile(
     g, bias_g, o, i, with_bias, inputs, outputs, weight, bias, factor, layer, member,
     params_ptr, m_ptr, v_ptr, q_ptr, coefficients_ptr, partial_ptr,
@@ -243,20 +260,11 @@ def update_tile(
     squares = tl.sum(tl.sum(change * change, 1), 0)
     if with_bias:
         there = member * params_stride + bias + o
-        mask = o < outputs
-        b = tl.load(params_ptr + there, mask=mask, other=0.0)
-        bias_m = tl.load(m_ptr + there, mask=mask, other=0.0)
-        bias_v = bias_m
-        if not SGD:
-            bias_v = tl.load(v_ptr + there, mask=mask, other=0.0)
-        new_b, bias_m, bias_v = step(b, bias_g, bias_m, bias_v, coefficients_ptr, SGD)
-        tl.store(params_ptr + there, new_b, mask=mask)
-        tl.store(m_ptr + there, bias_m, mask=mask)
-        if not SGD:
-            tl.store(v_ptr + there, bias_v, mask=mask)
-        bias_change = tl.where(mask, new_b - b, 0.0).to(tl.float64)
-        ones += tl.sum(tl.abs(bias_change), 0)
-        squares += tl.sum(bias_change * bias_change, 0)
+        bias_ones, bias_squares = update_vector(
+            bias_g, there, o < outputs, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
+        )
+        ones += bias_ones
+        squares += bias_squares
     tl.store(partial_ptr, ones)
     tl.store(partial_ptr + partials, squares)
     if not INSERT:

@@ -62,15 +62,24 @@ def tables(layers: Sequence[Layer], batch: int) -> Tables:
         table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, values, CODES[layer.activation]))
         rate = layer.dropout if dense else 0.0
         factors.append((layer.slope, layer.pull))
+        if is_normed(layer):
+            extras[number, 0], extras[number, 1] = place(batch * layer.outputs), place(2 * batch)
+            extras[number, 2], extras[number, 3] = layer.norm_scale, layer.norm_shift
         kept = torch.tensor(1.0 / (1.0 - rate), dtype=torch.float32).view(torch.int32)
         extras[number, 4:] = torch.tensor([int(rate * 2.0**32), layer.number if dense else 0, int(kept)])
     return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, end)
+
+
+def is_normed(layer: Layer) -> bool:
+    """Whether a layer is."""
+    return isinstance(layer, DenseLayer) and layer.normed
 
 
 def switches(layers: Sequence[Layer]) -> dict[str, bool]:
     """Constexprs of kernels: what modifies any layer; what is not there costs nothing."""
     dense = [layer for layer in layers if isinstance(layer, DenseLayer)]
     return {
+        "NORM": any(is_normed(layer) for layer in layers),
         "CRELU": any(layer.activation == "crelu" for layer in dense),
         "DROPOUT": any(layer.dropout > 0 for layer in dense),
     }

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import triton
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
-from fastplast_kernels.mlp_step import gpu
+from fastplast_kernels.mlp_step import gpu, gpu_large
 from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
-from fastplast_kernels.mlp_step.gpu_tables import Layer, switches, tables
+from fastplast_kernels.mlp_step.gpu_tables import Layer, is_normed, switches, tables
 from fastplast_kernels.mlp_step.layers import widening
 from fastplast_kernels.wasserstein import buckets as ranks
 from fastplast_kernels.wasserstein import gpu as wasserstein
@@ -140,7 +140,7 @@ class Step:
     @property
     def launches(self) -> int:
         """Of an update."""
-        return 2 * self.first + 1 + (self.convolutions > 0) + (0 if self.buckets is None else 2)
+        return len(launches(self)) + (0 if self.buckets is None else 2)
 
 
 def first_small(layers: Sequence[Layer], least: int = 1) -> int:
@@ -199,6 +199,10 @@ def allocate(
         for o in range(0, layer.outputs, bo)
         for i in range(0, layer.inputs, bi)
     ]
+    tiles += [
+        (number, o, -1)
+        for number, layer in enumerate(layers) if is_normed(layer) for o in range(0, layer.outputs, UPDATE_OUTPUTS)
+    ]  # fmt: skip
 
     def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(*shape, dtype=dtype, device=device)
@@ -298,9 +302,16 @@ def launches(step: Step) -> list[Launch]:
     Returns:
         In order: layers below `step.first` forward, the tail, the same layers backward, the update.
     """
-    found = [_forward(step, layer) for layer in range(step.convolutions, step.first)]
+    found = []
+    for layer in range(step.convolutions, step.first):
+        found.append(_forward(step, layer))
+        if is_normed(step.layers[layer]) and layer < step.first - 1:  # or else the tail does it
+            found.append(_normalise(step, layer))
     found.append(_tail(step))
-    found += [_backward(step, layer) for layer in reversed(range(max(1, step.convolutions), step.first))]
+    for layer in reversed(range(max(1, step.convolutions), step.first)):
+        found.append(_backward(step, layer))
+        if is_normed(step.layers[layer - 1]):
+            found.append(_normalise_backward(step, layer - 1))
     before, after = step.below.launches(step) if step.below else ([], [])
     return [*before, *found, *after, _update(step)]
 
@@ -374,9 +385,26 @@ def _backward(step: Step, layer: int) -> Launch:
     return Launch(gpu.backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
 
 
+def _normalise(step: Step, layer: int) -> Launch:
+    shape = products(step)
+    constants = {name: {**switches(step.layers), **shape}[name] for name in ("CRELU", "DROPOUT", "BATCH", "BM", "BN")}
+    grid = (ceil(step.batch / shape["BM"]), len(step.params))
+    arguments = given(step, gpu_large.normalise_kernel, layer=layer)
+    return Launch(gpu_large.normalise_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
+
+
+def _normalise_backward(step: Step, layer: int) -> Launch:
+    shape = products(step)
+    constants = {name: shape[name] for name in ("BATCH", "BM", "BN")}
+    grid = (ceil(step.batch / shape["BM"]), len(step.params))
+    arguments = given(step, gpu_large.normalise_backward_kernel, layer=layer)
+    return Launch(gpu_large.normalise_backward_kernel, grid, arguments, constants, TAIL_WARPS, FUSED)
+
+
 def _update(step: Step) -> Launch:
     constants = {
-        **update_constants(step), "ALIGNED": aligned(step.layers[step.convolutions :]),
+        "NORM": switches(step.layers)["NORM"], **update_constants(step),
+        "ALIGNED": aligned(step.layers[step.convolutions :]),
         "BO": UPDATE_OUTPUTS, "BI": UPDATE_INPUTS,
     }  # fmt: skip
     arguments = given(step, gpu.update_kernel, **bucket_tables(step))

@@ -91,6 +91,22 @@ def test_two_hundred_updates_equal_the_vmap_engine(activation, optimizer, device
     assert fast.state.steps.tolist() == [STEPS] * len(methods)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"dropout": 0.2}, {"activation": "crelu", "optimizer": "sgd"}, {"layer_norm": True, "activation": "tanh"}]
+    + ([] if INTERPRETED else [{"activation": "crelu", "layer_norm": True, "dropout": 0.2, "optimizer": "adamw"}]),
+    ids=str,
+)
+def test_modified_perceptrons_equal_the_vmap_engine(change, device, make_trial):
+    trial = trial_of(make_trial, mixed(change.get("optimizer", "adam"), ("none", "l2")), **change)
+    slow, fast = (on(trial, device, kind) for kind in (VmapEngine, CudaEngine))
+    expected, sums = slow.train(1), fast.train(1)
+    for name in ("loss", "update_l1", "update_l2"):
+        assert_close(name, getattr(sums, name), getattr(expected, name), factor=ROUNDING)
+    moved = float((slow.state.params - slow.state.init).abs().max())
+    assert_close("parameters", fast.state.params, slow.state.params, factor=ROUNDING, scale=moved)
+
+
 def test_a_member_has_the_same_bits_alone_and_among_others(device, make_trial):
     trial = trial_of(make_trial, mixed("adam", PLAIN))
     together = on(trial, device, CudaEngine)
@@ -176,10 +192,13 @@ def test_where_not_even_one_member_fits_the_state_is_as_before_and_the_error_say
         assert_same_bits(name, getattr(trial.state, name), value)
 
 
-@pytest.mark.parametrize("method", ["none", "l2", "wasserstein"])
-def test_the_estimate_of_memory_covers_what_a_member_takes_full_size(method, device, make_trial):
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [("none", {}), ("l2", {"layer_norm": True, "activation": "crelu", "dropout": 0.1}), ("wasserstein", {})],
+)
+def test_the_estimate_of_memory_covers_what_a_member_takes_full_size(method, change, device, make_trial):
     members = mixed("adam", (method,) * 3)
-    trial = on(trial_of(make_trial, members, widths=(128, 64, 32)), device, VmapEngine)
+    trial = on(trial_of(make_trial, members, widths=(128, 64, 32), **change), device, VmapEngine)
 
     def taken(count: int) -> int:
         engine = CudaEngine(trial.group, trial.state, torch.device(device), graphs=False)
