@@ -25,7 +25,6 @@ def with_triton(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"network": "convnet", "benchmark": "cifar_shuffle"}, "it has no kernel for max pooling"),
         (CONVOLUTIONS | {"activation": "crelu"}, "it has no kernel for crelu in convolutions"),
         (CONVOLUTIONS | {"layer_norm": True}, "it has no kernel for layer normalisation in convolutions"),
         (CONVOLUTIONS | {"dropout": 0.1}, "it has no kernel for dropout in convolutions"),
@@ -41,7 +40,13 @@ def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(op
 
 
 @pytest.mark.usefixtures("with_triton")
-@pytest.mark.parametrize("options", [{}, {"activation": "crelu", "layer_norm": True, "dropout": 0.1}, CONVOLUTIONS])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"activation": "crelu", "layer_norm": True, "dropout": 0.1}, CONVOLUTIONS,
+        CONVOLUTIONS | {"network": "convnet"},
+    ],
+)  # fmt: skip
 def test_perceptrons_and_convolutional_networks_are_served_on_a_gpu_only(options, make_trial):
     trial = make_trial(**options)
     assert missing_on_cuda(trial.group, CUDA) is None

@@ -43,8 +43,6 @@ def missing_kernels(group: Group) -> str | None:
         return "it has no kernel for layer normalisation in convolutions"
     if network.dropout:
         return "it has no kernel for dropout in convolutions"
-    if any(isinstance(layer, Conv) and layer.pool > 1 for layer in network.layers):
-        return "it has no kernel for max pooling"
     return None
 
 

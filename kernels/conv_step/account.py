@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 from fastplast_kernels.conv_step import gpu_launches
@@ -29,23 +30,32 @@ def account(step: Step) -> dict[str, Cost]:
 def _forward(step: Step, number: int) -> Cost:
     layer = step.layers[number]
     programs = ceil(layer.outputs / gpu_launches.OUTPUTS) * ceil(step.batch * layer.pixels / gpu_launches.PIXELS)
-    moved = entering(step, number) + leaving(step, number) + 16 * step.batch
-    return Cost(4 * layer.count, moved, flops(step, number), programs, ceil(layer.inputs / gpu_launches.TERMS))
+    moved = entering(step, number) + leaving(step, number) + _winners(step, number) + 16 * step.batch
+    turns = layer.pool**2 * ceil(layer.inputs / gpu_launches.TERMS)
+    return Cost(4 * layer.count, moved, flops(step, number), programs, turns)
 
 
 def _backward(step: Step, number: int) -> Cost:
     layer = step.layers[number]
     phases = layer.stride**2
     pixels = ceil(layer.height / layer.stride) * ceil(layer.width / layer.stride)
-    tiles = ceil(layer.channels / gpu_launches.CHANNELS) * ceil(step.batch * pixels / gpu_launches.BELOW_PIXELS)
+    tiles = ceil(layer.channels / gpu_launches.CHANNELS) * ceil(step.batch * pixels / gpu_launches.below(layer)[0])
     terms = ceil(layer.outputs / gpu_launches.BELOW_TERMS)
     turns, longest = layer.kernel**2 / phases * terms, ceil(layer.kernel / layer.stride) ** 2 * terms
-    moved = leaving(step, number) + 2 * entering(step, number)  # D of the layer; values below, and their D
+    moved = leaving(step, number) + _winners(step, number)  # D of the layer
+    moved += 2 * entering(step, number)  # values below, and their D
     state = 4 * layer.inputs * layer.outputs
     return Cost(state, moved, flops(step, number), phases * tiles, turns, longest)
 
 
 def _update(step: Step) -> Cost:
     numbers, tiles = range(step.convolutions), step.tiles[: step.first_tile, 0].tolist()
-    turns = [1 + ceil(step.batch * step.layers[n].pixels / gpu_launches.UPDATE_PIXELS) for n in numbers]
-    return update_cost(step, numbers, len(tiles), sum(turns[n] for n in tiles) / len(tiles), max(turns))
+    turns = [1 + ceil(step.batch * step.layers[n].positions / gpu_launches.UPDATE_PIXELS) for n in numbers]
+    cost = update_cost(step, numbers, len(tiles), sum(turns[n] for n in tiles) / len(tiles), max(turns))
+    return replace(cost, batch=cost.batch + sum(_winners(step, number) for number in numbers))
+
+
+def _winners(step: Step, number: int) -> int:
+    """Bytes that say where the maxima of a minibatch are."""
+    layer = step.layers[number]
+    return step.batch * layer.outputs * layer.pixels if layer.pool > 1 else 0

@@ -1,4 +1,7 @@
-"""How the kernels of `gpu` are launched for the network of the paper on images 3 x 32 x 32, minibatches of 16."""
+"""How the kernels of `gpu` are launched for images 3 x 32 x 32 and minibatches of 16, for their budgets.
+
+By the network of the paper, and by the ConvNet of Continual ImageNet, which has max pooling.
+"""
 
 from __future__ import annotations
 
@@ -14,44 +17,59 @@ from fastplast_kernels.mlp_step.launches import Step, launches
 from fastplast_kernels.mlp_step.layers import DenseLayer
 
 SHAPE, CHANNELS, WIDTHS = (3, 32, 32), (16, 32, 64), (64, 32, 10)
+POOLED_CHANNELS, POOLED_WIDTHS = (32, 64, 128), (128, 128, 2)
 
 
 def conv_layers(
-    shape: tuple[int, int, int] = SHAPE, channels: tuple[int, ...] = CHANNELS, widths: tuple[int, ...] = WIDTHS
+    shape: tuple[int, int, int] = SHAPE,
+    channels: tuple[int, ...] = CHANNELS,
+    widths: tuple[int, ...] = WIDTHS,
+    pooled: bool = False,
 ) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
-    """Convolutions 3x3 of stride 2, then dense layers, one behind the other in a row of parameters, and its length."""
+    """Convolutions, then dense layers, one behind the other in a row of parameters, and the length of the row.
+
+    Convolutions are of 3x3 with stride 2, or, pooled, of 5x5, then 3x3, with max pooling of 2.
+    """
     layers, end = [], 0
-    for outputs in channels:
-        weights = 9 * shape[0] * outputs
+    for number, outputs in enumerate(channels):
+        kernel, stride, padding, pool = (3 if number else 5, 1, 0, 2) if pooled else (3, 2, 1, 1)
+        weights = kernel**2 * shape[0] * outputs
         bias = -(-(end + weights) // 16) * 16
-        layers.append(ConvLayer(*shape, outputs, 3, 2, 1, end, bias, "relu", 0.0, 1.0 / weights))
+        rule = ("relu", 0.0, 1.0 / weights, pool)
+        layers.append(ConvLayer(*shape, outputs, kernel, stride, padding, end, bias, *rule))
         end = -(-(bias + outputs) // 16) * 16
-        shape = (outputs, layers[-1].out_height, layers[-1].out_width)
-    dense, end = dense_layers((shape[0] * shape[1] * shape[2], *widths), end=end)
+        shape = layers[-1].shape_above
+    dense, end = dense_layers((prod(shape), *widths), end=end)
     return (*layers, *dense), end
 
 
-def step_of(**options: Any) -> Step:
+def step_of(pooled: bool = False, **options: Any) -> Step:
     """A step of the network of the paper for inputs of zeros and weights of zeros.
 
     Args:
+        pooled: of the ConvNet instead.
         options: of ``mlp_step.configurations.zero_step``.
 
     Returns:
         The step.
     """
-    layers, size = conv_layers()
+    layers, size = conv_layers(SHAPE, POOLED_CHANNELS, POOLED_WIDTHS, True) if pooled else conv_layers()
     return zero_step(layers, size, prod(SHAPE), below=convolutions_of(layers), **options)
 
 
 def _all() -> dict[str, Configuration]:
     last, backward, update = len(CHANNELS) - 1, -len(CHANNELS) - 1, -2  # of convolutions, in the order of launches
-    plain, fast = launches(step_of()), launches(step_of(precision="tf32"))
-    found = {"forward_first": plain[0], "forward": plain[last], "backward": plain[backward], "forward_tf32": fast[last]}
+    plain, fast, pooled = (launches(step_of(**options)) for options in ({}, {"precision": "tf32"}, {"pooled": True}))
+    found = {
+        "forward_first": plain[0], "forward": plain[last], "backward": plain[backward], "forward_tf32": fast[last],
+        "forward_first_pooled": pooled[0], "forward_pooled": pooled[last], "backward_pooled": pooled[backward],
+    }  # fmt: skip
     for optimizer, pull in product(("adam", "sgd"), ("none", "zero", "target", "ranked")):
         name = "_".join(["update", *(["sgd"] if optimizer == "sgd" else []), *([pull] if pull != "none" else [])])
         found[name] = launches(step_of(optimizer=optimizer, pull=pull))[update]
-    found["update_permuted_ranked"] = launches(step_of(permuted=True, pull="ranked"))[update]
+    for suffix, options in {"permuted": {"permuted": True}, "pooled": {"pooled": True}}.items():
+        found[f"update_{suffix}_ranked"] = launches(step_of(pull="ranked", **options))[update]
+    found |= {"update_pooled": pooled[update], "update_sgd_pooled": launches(step_of(True, optimizer="sgd"))[update]}
     return {f"conv_step/{name}": configuration(launch) for name, launch in found.items()}
 
 

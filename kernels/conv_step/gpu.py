@@ -3,13 +3,18 @@
 Each is a product of matrices per member whose second factor is never stored (implicit GEMM): the patches of the images
 are gathered as they are multiplied. Images lie in memory as the definition flattens them, channels first.
 
-1. `forward_kernel`, one launch per layer, program (outputs x pixels, member): h = f(W U(h) + b).
+1. `forward_kernel`, one launch per layer, program (outputs x pixels, member): h = f(W U(h) + b), and its maxima.
 2. `backward_kernel`, one launch per layer but the first, program (channels x pixels, member): U'(W' D) f'(h). Pixels
    of the input are taken by phases, their places modulo the stride: only taps of the kernel that see them are read.
 3. `update_kernel`, one launch for all layers, program (tile of a weight matrix, member): sum D U(h)' over examples and
    pixels in registers, then what ``mlp_step.gpu`` does with a gradient.
 
 Gradients of weights never reach memory; every sum has an order that follows from the shapes of one member.
+
+Max pooling: a program holds whole windows, and stores of each the largest value h and a byte that says which of its
+pixels that is. Values before the pooling never reach memory: f' is known from h, and D lies at the maximum alone, so
+that D is stored by windows too and read for a pixel together with the byte. With windows of 2 x 2 that is 5 bytes for
+4 pixels where storing all of them would take 16, and finding the maxima again another forward pass.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ _MEMBER = tl.constexpr(MEMBER_COLUMNS)
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
 
 # Columns of the table of convolutions, int64 [convolutions, 8]: channels, height and width of the input, kernel,
-# stride, padding, height and width of the output.
+# stride, padding, height and width of the output, before any pooling.
 GEOMETRY_COLUMNS = 8
 _COLUMNS = tl.constexpr(GEOMETRY_COLUMNS)
 
@@ -101,19 +106,45 @@ def patches(
 
 
 @triton.jit
+def outputs_of(
+    params_ptr, values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, weight, bias, code, slope, n, image, b, y, x,
+    valid, inputs, outputs, channels, height, width,
+    FIRST: tl.constexpr, PERMUTED: tl.constexpr, KERNEL: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
+    BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """f(W U(h) + b) `[BN, BP]` of outputs n and pixels whose patches begin at y and x; 0 where there is no pixel."""
+    z = tl.zeros([BN, BP], tl.float32)
+    for start in range(0, inputs, BK):
+        k = start + tl.arange(0, BK)
+        inside = k < inputs
+        seen = patches(
+            values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, k, inside, image, b, y, x, valid,
+            channels, height, width, KERNEL, FIRST, PERMUTED,
+        )  # fmt: skip
+        within = (n < outputs)[:, None] & inside[None, :]
+        w = tl.load(params_ptr + weight + n[:, None] * inputs + k[None, :], mask=within, other=0.0)
+        z = tl.dot(w, seen, z, input_precision=PRECISION)
+    z += tl.load(params_ptr + bias + n, mask=n < outputs, other=0.0)[:, None]
+    return tl.where(valid[None, :], activate(z, code, slope), 0.0)
+
+
+@triton.jit
 def forward_kernel(
-    params_ptr, values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, rows_ptr, order_ptr, members_ptr,
+    params_ptr, values_ptr, winners_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, rows_ptr, order_ptr, members_ptr,
     layers_ptr, factors_ptr, geometry_ptr, layer, params_stride, values_stride, examples, steps,
     FIRST: tl.constexpr, PERMUTED: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, KERNEL: tl.constexpr,
-    BN: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+    POOL: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Values h = f(W U(h) + b) of one layer; program (tile of BN outputs and BP pixels of all examples, member).
+
+    With pooling, these are pixels after it, and their values the maxima of windows of POOL x POOL.
 
     Arguments that are not those of ``mlp_step.gpu.forward_kernel``:
 
     Args:
         params_ptr: `[M, P]`.
         values_ptr: `[M, values]`, outputs of all layers, each `[B, O, pixels]`; zero beyond a ragged batch.
+        winners_ptr: `[M, values]` uint8, of pooled layers: which pixel of the window, row by row, the value is of.
         images_ptr: `[R, I]`.
         pixels_ptr: `[M, I]`.
         scale_ptr: `[I]`.
@@ -134,6 +165,7 @@ def forward_kernel(
         ALIGNED: of the layer.
         BATCH: B.
         KERNEL: rows and columns of the layer's kernel.
+        POOL: rows and columns of the layer's windows, 1 for none.
         BN: outputs of a program.
         BP: pixels of a program.
         BK: terms of a sum at a time.
@@ -151,45 +183,75 @@ def forward_kernel(
     source = 0
     if not FIRST:
         source = inputs_of(layers_ptr, layer)
-    area = out_height * out_width
+    columns = out_width // POOL
+    area = out_height // POOL * columns
     tiles = tl.cdiv(outputs, BN)
     n = tl.program_id(0) % tiles * BN + tl.arange(0, BN)
     pixel = tl.program_id(0) // tiles * BP + tl.arange(0, BP)
     b = pixel // area
     p = pixel - b * area
-    y = p // out_width
-    x = p - y * out_width
+    y = p // columns
+    x = p - y * columns
     chosen = tl.load(order_ptr + (member * steps + at) * BATCH + b, mask=b < BATCH, other=-1)
     valid = chosen >= 0
     image = tl.load(rows_ptr + member * examples + chosen, mask=valid, other=0)
-    z = tl.zeros([BN, BP], tl.float32)
-    for start in range(0, inputs, BK):
-        k = start + tl.arange(0, BK)
-        inside = k < inputs
-        seen = patches(
-            values_ptr + source, images_ptr, pixels_ptr + member * channels * height * width, scale_ptr, shift_ptr,
-            k, inside, image, b, y * stride - padding, x * stride - padding, valid, channels, height, width, KERNEL,
-            FIRST, PERMUTED,
+    pixels_ptr += member * channels * height * width
+    if POOL == 1:
+        h = outputs_of(
+            params_ptr, values_ptr + source, images_ptr, pixels_ptr, scale_ptr, shift_ptr, weight, bias, code, slope,
+            n, image, b, y * stride - padding, x * stride - padding, valid, inputs, outputs, channels, height, width,
+            FIRST, PERMUTED, KERNEL, BN, BP, BK, PRECISION,
         )  # fmt: skip
-        within = (n < outputs)[:, None] & inside[None, :]
-        w = tl.load(params_ptr + weight + n[:, None] * inputs + k[None, :], mask=within, other=0.0)
-        z = tl.dot(w, seen, z, input_precision=PRECISION)
-    z += tl.load(params_ptr + bias + n, mask=n < outputs, other=0.0)[:, None]
-    h = tl.where(valid[None, :], activate(z, code, slope), 0.0)
+    else:
+        h = tl.full([BN, BP], -float("inf"), tl.float32)
+        winner = tl.zeros([BN, BP], tl.int32)
+        for number in range(0, POOL * POOL):
+            here = outputs_of(
+                params_ptr, values_ptr + source, images_ptr, pixels_ptr, scale_ptr, shift_ptr, weight, bias, code,
+                slope, n, image, b, (y * POOL + number // POOL) * stride - padding,
+                (x * POOL + number % POOL) * stride - padding, valid, inputs, outputs, channels, height, width,
+                FIRST, PERMUTED, KERNEL, BN, BP, BK, PRECISION,
+            )  # fmt: skip
+            larger = (here > h) | (here != here)  # NaN stays NaN
+            winner = tl.where(larger, number, winner)
+            h = tl.where(larger, here, h)
     place = (b[None, :] * outputs + n[:, None]) * area + p[None, :]
-    tl.store(values_ptr + output + place, h, mask=(n < outputs)[:, None] & (b < BATCH)[None, :])
+    stored = (n < outputs)[:, None] & (b < BATCH)[None, :]
+    tl.store(values_ptr + output + place, h, mask=stored)
+    if POOL > 1:
+        tl.store(winners_ptr + member * values_stride + output + place, winner, mask=stored)
+
+
+@triton.jit
+def before_pooling(
+    deltas_ptr, winners_ptr, o, b, y, x, valid, outputs, out_height, out_width, POOL: tl.constexpr
+):  # fmt: skip
+    """D `[O, P]` of outputs o at pixels (y, x) before the pooling: of a window at its maximum, 0 at its other pixels.
+
+    Pointers are the layer's. Pixels that no window holds have none.
+    """
+    height = out_height // POOL
+    width = out_width // POOL
+    row = y // POOL
+    column = x // POOL
+    place = ((b[None, :] * outputs + o[:, None]) * height + row[None, :]) * width + column[None, :]
+    mask = (o < outputs)[:, None] & (valid & (row < height) & (column < width))[None, :]
+    d = tl.load(deltas_ptr + place, mask=mask, other=0.0)
+    winner = tl.load(winners_ptr + place, mask=mask, other=0).to(tl.int32)
+    number = (y - row * POOL) * POOL + x - column * POOL
+    return tl.where(winner == number[None, :], d, 0.0)
 
 
 @triton.jit
 def backward_kernel(
-    params_ptr, values_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, geometry_ptr, layer,
+    params_ptr, values_ptr, winners_ptr, deltas_ptr, members_ptr, layers_ptr, factors_ptr, geometry_ptr, layer,
     params_stride, values_stride,
-    BATCH: tl.constexpr, KERNEL: tl.constexpr, STRIDE: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
-    BK: tl.constexpr, PRECISION: tl.constexpr,
+    BATCH: tl.constexpr, KERNEL: tl.constexpr, STRIDE: tl.constexpr, POOL: tl.constexpr, BN: tl.constexpr,
+    BP: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """D of the layer below; program (tile of BN channels and BP pixels of one phase of the input, member).
 
-    STRIDE is the layer's. Other arguments are as above.
+    STRIDE and POOL are the layer's. Other arguments are as above.
     """
     member = tl.program_id(1).to(tl.int64)
     if tl.load(members_ptr + _MEMBER * member + MEMBER_OPEN) == 0:
@@ -200,6 +262,7 @@ def backward_kernel(
     params_ptr += member * params_stride + weight
     values_ptr += member * values_stride + source
     deltas_ptr += member * values_stride
+    winners_ptr += member * values_stride + output
     phase = tl.program_id(0) % (STRIDE * STRIDE)
     number = tl.program_id(0) // (STRIDE * STRIDE)
     tiles = tl.cdiv(channels, BN)
@@ -220,9 +283,15 @@ def backward_kernel(
             sees = valid & (above >= 0) & (above < out_height) & (beside >= 0) & (beside < out_width)
             for start in range(0, outputs, BK):
                 o = start + tl.arange(0, BK)
-                mask = (o < outputs)[:, None] & sees[None, :]
-                place = ((b[None, :] * outputs + o[:, None]) * out_height + above[None, :]) * out_width
-                d = tl.load(deltas_ptr + output + place + beside[None, :], mask=mask, other=0.0)
+                if POOL == 1:
+                    mask = (o < outputs)[:, None] & sees[None, :]
+                    place = ((b[None, :] * outputs + o[:, None]) * out_height + above[None, :]) * out_width
+                    d = tl.load(deltas_ptr + output + place + beside[None, :], mask=mask, other=0.0)
+                else:
+                    d = before_pooling(
+                        deltas_ptr + output, winners_ptr, o, b, above, beside, sees, outputs, out_height, out_width,
+                        POOL,
+                    )  # fmt: skip
                 tap = (o[None, :] * channels + c[:, None]) * (KERNEL * KERNEL) + row * KERNEL + column
                 w = tl.load(params_ptr + tap, mask=(c < channels)[:, None] & (o < outputs)[None, :], other=0.0)
                 g = tl.dot(w, d, g, input_precision=PRECISION)
@@ -234,10 +303,10 @@ def backward_kernel(
 
 @triton.jit
 def weight_gradient(
-    values_ptr, deltas_ptr, images_ptr, chosen_ptr, pixels_ptr, scale_ptr, shift_ptr, geometry_ptr, layer,
+    values_ptr, winners_ptr, deltas_ptr, images_ptr, chosen_ptr, pixels_ptr, scale_ptr, shift_ptr, geometry_ptr, layer,
     o, i, inputs, outputs,
-    FIRST: tl.constexpr, PERMUTED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
-    BP: tl.constexpr,
+    FIRST: tl.constexpr, POOL: tl.constexpr, PERMUTED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr,
+    BI: tl.constexpr, BP: tl.constexpr,
 ):  # fmt: skip
     """Sum of D U(h)' `[BO, BI]` and of D `[BO]` over examples and pixels, in registers, BP terms at a time."""
     channels, height, width, kernel, stride, padding, out_height, out_width = geometry_of(geometry_ptr, layer)
@@ -256,8 +325,11 @@ def weight_gradient(
             values_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, i, i < inputs, image, b,
             y * stride - padding, x * stride - padding, valid, channels, height, width, kernel, FIRST, PERMUTED,
         )  # fmt: skip
-        place = (b[None, :] * outputs + o[:, None]) * area + p[None, :]
-        d = tl.load(deltas_ptr + place, mask=(o < outputs)[:, None] & valid[None, :], other=0.0)
+        if POOL == 1:
+            place = (b[None, :] * outputs + o[:, None]) * area + p[None, :]
+            d = tl.load(deltas_ptr + place, mask=(o < outputs)[:, None] & valid[None, :], other=0.0)
+        else:
+            d = before_pooling(deltas_ptr, winners_ptr, o, b, y, x, valid, outputs, out_height, out_width, POOL)
         g = tl.dot(d, tl.trans(seen), g, input_precision="ieee")
         sums += tl.sum(d, 1)
     return g, sums
@@ -265,18 +337,18 @@ def weight_gradient(
 
 @triton.jit
 def update_kernel(
-    params_ptr, m_ptr, v_ptr, q_ptr, values_ptr, deltas_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr, chosen_ptr,
-    coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, geometry_ptr, tiles_ptr,
+    params_ptr, m_ptr, v_ptr, q_ptr, values_ptr, winners_ptr, deltas_ptr, images_ptr, pixels_ptr, scale_ptr, shift_ptr,
+    chosen_ptr, coefficients_ptr, members_ptr, partial_ptr, layers_ptr, factors_ptr, geometry_ptr, tiles_ptr,
     ranked_ptr, rows_ptr, map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr,
     params_stride, values_stride, partials, num_members, num_layers, member_buckets,
     SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr, FIRST_ALIGNED: tl.constexpr,
-    ALIGNED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BP: tl.constexpr,
-    CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
+    ALIGNED: tl.constexpr, FIRST_POOL: tl.constexpr, POOL: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr,
+    BI: tl.constexpr, BP: tl.constexpr, CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One update of weights and biases of all convolutions, in place; program (tile of a layer, member).
 
-    Arguments are those of ``mlp_step.gpu.update_kernel``, the table of convolutions, and FIRST_ALIGNED and ALIGNED of
-    the first layer and of the others.
+    Arguments are those of ``mlp_step.gpu.update_kernel``, the table of convolutions, winners of `forward_kernel`,
+    ALIGNED and POOL of the layers above the first, and the same of the first.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -288,6 +360,7 @@ def update_kernel(
     o = tl.load(tiles_ptr + 3 * tile + 1) + tl.arange(0, BO)
     i = first_input + tl.arange(0, BI)
     values_ptr += member * values_stride
+    winners_ptr += member * values_stride
     deltas_ptr += member * values_stride
     chosen_ptr += member * BATCH
     coefficients_ptr += (tl.load(members_ptr + MEMBER_POSITION) * num_members + member) * _NUM_COEFFICIENTS
@@ -295,8 +368,9 @@ def update_kernel(
     if layer == 0:
         inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, 0, FIRST_ALIGNED)
         g, bias_g = weight_gradient(
-            values_ptr, deltas_ptr + output, images_ptr, chosen_ptr, pixels_ptr + member * image_size(geometry_ptr),
-            scale_ptr, shift_ptr, geometry_ptr, 0, o, i, inputs, outputs, True, PERMUTED, BATCH, BO, BI, BP,
+            values_ptr, winners_ptr + output, deltas_ptr + output, images_ptr, chosen_ptr,
+            pixels_ptr + member * image_size(geometry_ptr), scale_ptr, shift_ptr, geometry_ptr, 0,
+            o, i, inputs, outputs, True, FIRST_POOL, PERMUTED, BATCH, BO, BI, BP,
         )  # fmt: skip
         update_tile(
             g, bias_g, o, i, first_input == 0, inputs, outputs, weight, bias, factor, layer, member,
@@ -308,8 +382,9 @@ def update_kernel(
     else:
         inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
         g, bias_g = weight_gradient(
-            values_ptr + inputs_of(layers_ptr, layer), deltas_ptr + output, values_ptr, chosen_ptr, pixels_ptr,
-            scale_ptr, shift_ptr, geometry_ptr, layer, o, i, inputs, outputs, False, False, BATCH, BO, BI, BP,
+            values_ptr + inputs_of(layers_ptr, layer), winners_ptr + output, deltas_ptr + output, values_ptr,
+            chosen_ptr, pixels_ptr, scale_ptr, shift_ptr, geometry_ptr, layer,
+            o, i, inputs, outputs, False, POOL, False, BATCH, BO, BI, BP,
         )  # fmt: skip
         update_tile(
             g, bias_g, o, i, first_input == 0, inputs, outputs, weight, bias, factor, layer, member,

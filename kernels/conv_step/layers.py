@@ -47,9 +47,14 @@ class ConvLayer:
         return self.channels * self.kernel**2
 
     @property
-    def pixels(self) -> int:
-        """Of an output channel."""
+    def positions(self) -> int:
+        """Of the kernel on the input: pixels of an output channel before the pooling."""
         return self.out_height * self.out_width
+
+    @property
+    def pixels(self) -> int:
+        """Of an output channel, as the layer above sees it."""
+        return self.shape_above[1] * self.shape_above[2]
 
     @property
     def count(self) -> int:

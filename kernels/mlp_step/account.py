@@ -101,7 +101,7 @@ def leaving(step: Step, number: int) -> int:
 def flops(step: Step, number: int) -> int:
     """Of one product with a layer's weights."""
     layer = step.layers[number]
-    return 2 * step.batch * layer.pixels * layer.inputs * layer.outputs
+    return 2 * step.batch * layer.positions * layer.inputs * layer.outputs
 
 
 def update_cost(step: Step, numbers: Sequence[int], tiles: int, turns: float, longest: int = 0) -> Cost:

@@ -35,11 +35,13 @@ class Convolutions:
     Attributes:
         geometry: of each, a row of the table in ``conv_step.gpu``.
         tile: outputs and inputs of a program that updates one of them.
+        pooled: whether any of them is.
         launches: from a step to what it launches before all others, and before the update of the dense layers.
     """
 
     geometry: tuple[tuple[int, ...], ...]
     tile: tuple[int, int]
+    pooled: bool
     launches: Callable[[Step], tuple[list[Launch], list[Launch]]]
 
 
@@ -76,6 +78,7 @@ class Step:
         labels: `[M, N]` int64.
         order: `[M, S, B]` int64.
         values: `[M, values]` float32, outputs of all layers.
+        winners: `[M, values]` uint8, see ``conv_step.gpu``; of no size (1 x 1) where nothing is pooled.
         deltas: `[M, values]` float32.
         chosen: `[M, B]` int64, images of the current minibatch.
         coefficients: `[S, M, 10]` float32.
@@ -115,6 +118,7 @@ class Step:
     labels: Tensor
     order: Tensor
     values: Tensor
+    winners: Tensor
     deltas: Tensor
     chosen: Tensor
     coefficients: Tensor
@@ -226,6 +230,7 @@ def allocate(
         pixels=None if data.pixels is None else data.pixels.clone(),
         order=order.to(device, copy=True).contiguous(),
         values=new(members, known.width), deltas=new(members, known.width),
+        winners=new(*((members, known.width) if below and below.pooled else (1, 1)), dtype=torch.uint8),
         chosen=new(members, batch, dtype=torch.int64), coefficients=new(steps, members, NUM_COEFFICIENTS),
         members=new(members, gpu.MEMBER_COLUMNS, dtype=torch.int64),
         sums=new(members, gpu.SUM_COLUMNS, dtype=torch.float64),

@@ -58,6 +58,11 @@ class DenseLayer:
         return 1
 
     @property
+    def positions(self) -> int:
+        """Of the weights on the input: 1, as kernels of convolutions have more."""
+        return 1
+
+    @property
     def count(self) -> int:
         """Number of parameters."""
         return (self.inputs + 1 + 2 * self.normed) * self.outputs

@@ -46,7 +46,7 @@ def make_conv_layers(
     convolutions: list[tuple[int, int, int, int]],
     sizes: list[int],
     activation: str,
-    pool: int = 1,
+    pool: int | tuple[int, ...] = 1,
 ) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
     """Layers in an arena row, each part at a multiple of the alignment, and the length of the row.
 
@@ -55,7 +55,7 @@ def make_conv_layers(
         convolutions: (outputs, kernel, stride, padding) of each.
         sizes: outputs of each dense layer.
         activation: of all but the last.
-        pool: after each convolution.
+        pool: after each convolution; of each, or one for all.
     """
     layers: list[ConvLayer | DenseLayer] = []
     end = 0
@@ -66,10 +66,11 @@ def make_conv_layers(
         end = -(-(bias + outputs) // ALIGNMENT) * ALIGNMENT
         return weight, bias
 
-    for outputs, kernel, stride, padding in convolutions:
+    pools = (pool,) * len(convolutions) if isinstance(pool, int) else pool
+    for (outputs, kernel, stride, padding), own in zip(convolutions, pools, strict=True):
         inputs = shape[0] * kernel**2
         at = places(inputs * outputs, outputs)
-        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs), pool)
+        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs), own)
         shape = layer.shape_above
         layers.append(layer)
     inputs = shape[0] * shape[1] * shape[2]
@@ -86,7 +87,7 @@ def make_conv_case(
     sizes: tuple[int, ...] = (11, 5),
     activation: str = "relu",
     pull: str = "none",
-    pool: int = 1,
+    pool: int | tuple[int, ...] = 1,
     **fields: object,
 ) -> ConvCase:
     """Members with different hyperparameters, as `make_case`."""

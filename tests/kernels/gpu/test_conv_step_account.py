@@ -1,5 +1,6 @@
 """What the account of a convolutional network says is what its kernels load and store, and what its table says."""
 
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -28,18 +29,25 @@ if INTERPRETED:  # bytes are counted there
         layers, size = conv_layers(shape, (6, 17), (12, 5))
         check_traffic(zero_step(layers, size, prod(shape), below=convolutions_of(layers), **options), account.account)
 
+    def test_bytes_accounted_for_are_those_loaded_and_stored_with_pooling():
+        shape = (1, 16, 16)
+        layers, size = conv_layers(shape, (2, 3), (4, 2), pooled=True)
+        check_traffic(zero_step(layers, size, prod(shape), below=convolutions_of(layers)), account.account)
 
-def test_an_update_of_the_paper_has_ten_launches_each_accounted_for():
-    step = step_of()
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_an_update_of_three_convolutions_has_ten_launches_each_accounted_for(pooled):
+    step = step_of(pooled)
     assert step.launches == len(launches.launches(step)) == len(account.account(step)) == 10
 
 
 def test_products_are_those_of_three_passes():
     step = step_of()
-    products = [layer.inputs * layer.outputs * layer.pixels for layer in step.layers]
+    products = [layer.inputs * layer.outputs * layer.positions for layer in step.layers]
     flops = sum(cost.flops for cost in account.account(step).values())
     assert flops == 2 * 16 * (3 * sum(products) - products[0])  # the first layer has no gradient of its inputs
 
 
-def test_the_table_is_what_the_account_says():
-    assert dense.table(step_of, account.account) in README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_table_is_what_the_account_says(pooled):
+    assert dense.table(partial(step_of, pooled), account.account) in README.read_text(encoding="utf-8")

@@ -16,16 +16,17 @@ from fastplast.engines import CudaEngine, VmapEngine
 EXAMPLES = 6 if INTERPRETED else 40
 
 
-def trial_of(make_trial):
+def trial_of(make_trial, network: str = "cnn", batch: int = 4):
     members = (Member(30, 1e-3, "none", 0.0), Member(31, 1e-3, "regenerative", 0.1))
     return make_trial(
-        members, network="cnn", benchmark="cifar_shuffle", activation="tanh", optimizer="sgd", examples=EXAMPLES,
-        batch_size=4, widths=(4,), channels=(2, 3),
+        members, network=network, benchmark="cifar_shuffle", activation="tanh", optimizer="sgd",
+        examples=EXAMPLES * batch // 4, batch_size=batch, widths=(4,), channels=(2, 3),
     )  # fmt: skip
 
 
-def test_a_convolutional_network_trains_as_by_the_vmap_engine(device, make_trial):
-    trial = trial_of(make_trial)
+@pytest.mark.parametrize(("network", "batch"), [("cnn", 4), ("convnet", 2)])
+def test_a_convolutional_network_trains_as_by_the_vmap_engine(network, batch, device, make_trial):
+    trial = trial_of(make_trial, network, batch)
     slow, fast = (on(trial, device, kind) for kind in (VmapEngine, CudaEngine))
     expected, sums = slow.train(1), fast.train(1)
     updates = int(fast.state.steps[0])

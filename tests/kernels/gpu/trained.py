@@ -46,6 +46,7 @@ def train(case: Case, poisoned: bool = False, seed: int | None = None) -> tuple[
     step = step_of(case)
     if poisoned:
         poison(step.values, step.deltas, step.chosen, step.coefficients, step.sums, step.partial)
+        step.winners.fill_(255)
         poison(step.params, step.m, step.v, *([] if step.buckets is None else [step.q]))
     with permuted_programs(seed):
         sums = training.train(step, *(getattr(case, name) for name in STATE), case.hyper)
