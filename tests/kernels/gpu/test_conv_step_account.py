@@ -30,7 +30,7 @@ if INTERPRETED:  # bytes are counted there
         check_traffic(zero_step(layers, size, prod(shape), below=convolutions_of(layers), **options), account.account)
 
     def test_bytes_accounted_for_are_those_loaded_and_stored_with_pooling():
-        shape = (1, 16, 16)
+        shape = (1, 12, 12)
         layers, size = conv_layers(shape, (2, 3), (4, 2), pooled=True)
         check_traffic(zero_step(layers, size, prod(shape), below=convolutions_of(layers)), account.account)
 
