@@ -24,13 +24,13 @@ AMPLIFIED = 10.0  # times the effect of one disturbed bit: errors of 200 updates
 SUMS = [f.name for f in fields(Accumulators) if f.name != "steps"]
 
 
-def mixed(optimizer: str, strength: float = 0.1) -> tuple[Member, ...]:
+def mixed(optimizer: str, strength: float = 0.1, seed: int = 30) -> tuple[Member, ...]:
     """A member of every method in one batch, each with a rate of its own.
 
     With seeds of which no pre-activation comes within rounding of a kink, where engines may take different sides.
     """
     return tuple(
-        Member(30 + i, RATES[optimizer] * (1 + 0.3 * i), method, 0.0 if method == "none" else strength)
+        Member(seed + i, RATES[optimizer] * (1 + 0.3 * i), method, 0.0 if method == "none" else strength)
         for i, method in enumerate(METHOD_NAMES)
     )
 
@@ -43,7 +43,7 @@ def with_cpu(trial, threads: int = 1):
     return own
 
 
-def mixed_trial(make_trial, network: str, activation: str, optimizer: str, **changes):
+def mixed_trial(make_trial, network: str, activation: str, optimizer: str, seed: int = 30, **changes):
     options = {
         "benchmark": "cifar_permute" if network in CONVOLUTIONAL else "mnist_permute",
         "momentum": 0.5 if optimizer == "sgd" else 0.0,
@@ -51,7 +51,7 @@ def mixed_trial(make_trial, network: str, activation: str, optimizer: str, **cha
         "batch_size": 9,
     }
     return make_trial(
-        mixed(optimizer), network=network, activation=activation, optimizer=optimizer, **options | changes
+        mixed(optimizer, seed=seed), network=network, activation=activation, optimizer=optimizer, **options | changes
     )
 
 

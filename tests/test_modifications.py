@@ -126,18 +126,12 @@ def test_a_run_is_a_prefix_of_a_longer_one_and_resumes_to_the_same_bits(change, 
     assert fp.resume(tmp_path / "killed").metrics().equals(whole)
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [({"activation": "crelu"}, "crelu in convolutions"), ({"layer_norm": True}, "layer normalisation in convolutions"),
-     ({"dropout": 0.1}, "dropout in convolutions"),
-     ({"network": "convnet", "activation": "crelu"}, "crelu in convolutions")],
-)  # fmt: skip
-def test_the_cpu_engine_says_what_it_lacks_and_auto_falls_back_with_a_line(change, reason):
-    fields = {"benchmark": "cifar_shuffle", "srank": "off", "network": "cnn"} | SMALL | {"widths": None} | change
-    with pytest.raises(ConfigError, match=f"--engine cpu cannot serve this experiment: it has no kernel for {reason}"):
-        prepare(fp.Experiment(**fields, engine="cpu"))
-    engine = prepare(fp.Experiment(**fields, device="cpu")).engine
-    assert engine.notice == f"Engine vmap, not the faster cpu: it has no kernel for {reason}."
+@pytest.mark.parametrize("change", CHANGES, ids=NAMES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_auto_takes_the_cpu_engine_without_a_line(network, change):
+    fields = {"srank": "off", "network": network} | SMALL | {"widths": None} | change
+    engine = prepare(fp.Experiment(benchmark="cifar_shuffle", **fields, device="cpu")).engine
+    assert isinstance(engine, CpuEngine)
 
 
 @pytest.mark.parametrize("change", [{"activation": "crelu"}, {"layer_norm": True}])

@@ -11,7 +11,6 @@ from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from torch import Tensor
 
-from fastplast.config import ELEMENTWISE
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.networks import Conv, ModuleNetwork, Network
 from fastplast.problems import Task
@@ -31,14 +30,6 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it trains on the CPU, not on {device.type}"
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
-    if not any(isinstance(layer, Conv) for layer in group.network.layers):
-        return None
-    if group.network.activation not in ELEMENTWISE:
-        return f"it has no kernel for {group.network.activation} in convolutions"
-    if any(layer.norm for layer in group.network.layers):
-        return "it has no kernel for layer normalisation in convolutions"
-    if group.network.dropout:
-        return "it has no kernel for dropout in convolutions"
     return None
 
 
@@ -62,9 +53,7 @@ class CpuEngine:
         self.group, self.threads = group, threads
         self.pull = pull_of(group, state)
         self.layers = kernel_layers(group.network, group.reduction)
-        self._keys = None
-        if group.network.dropout:
-            self._keys = dropout_keys(group)
+        self._keys = dropout_keys(group) if group.network.dropout else None
 
     @property
     def notice(self) -> str | None:
@@ -93,8 +82,8 @@ class CpuEngine:
             self.group.decoupled,
             self.pull.anchor if self.pull.active else None,
             self.pull.ranked,
-            **({} if self._keys is None else {"keys": self._keys}),
-            threads=self.threads,
+            self._keys,
+            self.threads,
         )
         return Accumulators(*sums)
 

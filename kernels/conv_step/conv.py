@@ -27,7 +27,7 @@ from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, maximum, spl
 
 STRIP = 16384  # floats of output gradients that pass through the caches together: 64 KiB
 _SPREAD = 16  # floats between pixels of 1 KiB or a multiple, so that neighbours do not fall on the same cache sets
-_RELU, _LEAKY_RELU, _TANH = CODES["relu"], CODES["leaky_relu"], CODES["tanh"]
+_RELU, _LEAKY_RELU, _TANH, CRELU = (CODES[name] for name in ("relu", "leaky_relu", "tanh", "crelu"))
 
 
 class Layer(NamedTuple):
@@ -54,7 +54,20 @@ class Layer(NamedTuple):
     backward_i: int  # of `backward_taps` along the height
     backward_j: int  # along the width
     pool: int
-    pooled: int  # where the pooled output lies; y without pooling
+    seen: int  # what the layer above sees, after pooling and dropout; y without
+    above: int  # channels of the activations
+    scale: int  # of the normalisation, in the parameters, as is the shift
+    shift: int
+    standard: int  # what is normalised, -1 for nothing
+    factor: int  # by what, one number for each example
+    mask: int  # of dropout, -1 for none
+    number: int  # in the masks' stream
+
+
+@called
+def area_above(layer):
+    """Pixels of what the layer above sees."""
+    return (layer.out_height // layer.pool) * (layer.out_width // layer.pool)
 
 
 def pixel_stride(channels: int) -> int:
@@ -103,7 +116,7 @@ def backward_taps(size: int, out_size: int, kernel: int, stride: int, padding: i
 
 
 @merged
-def conv_forward_row(layer, i, taps, params, images, group, row):
+def conv_forward_row(layer, i, taps, params, images, group, row, start):
     """One row of output pixels, before the activation.
 
     Args:
@@ -113,9 +126,10 @@ def conv_forward_row(layer, i, taps, params, images, group, row):
         params: the parameters.
         images: all images, of which the layer's input is read.
         group: index of the group of examples in them.
-        row: the result, pixel by pixel.
+        row: where the result goes, pixel by pixel.
+        start: index of its first pixel.
     """
-    area, line, zero = layer.kernel * layer.kernel, layer.width * layer.x_pixel, np.int64(0)
+    area, line = layer.kernel * layer.kernel, layer.width * layer.x_pixel
     strides = Strides(
         n_k=layer.channels,
         w_row=layer.channels * area,
@@ -131,7 +145,7 @@ def conv_forward_row(layer, i, taps, params, images, group, row):
     n_i, tap, position = taps[at], taps[at + 1], taps[at + 2]
     multiply(
         layer.outputs, strides, taps, layer.forward_j, layer.out_width, n_i, params, layer.weight + tap * layer.kernel,
-        images, group + layer.x + position * line, params, layer.bias, row, zero,
+        images, group + layer.x + position * line, params, layer.bias, row, start,
     )  # fmt: skip
 
 
@@ -187,22 +201,22 @@ def activate_row(code, slope, row, images, at, length):
 
 
 @called
-def times_derivative_row(code, slope, row, images, at, length):
+def times_derivative_row(code, slope, row, start, images, at, length):
     """Puts a row of gradients, times the derivative of the activation, in place of the activations in the images."""
     if code == _RELU:
         for k in range(0, length, LANES):
-            store(images, at + k, where_positive(load(images, at + k), load(row, k), splat(0.0)))
+            store(images, at + k, where_positive(load(images, at + k), load(row, start + k), splat(0.0)))
     elif code == _LEAKY_RELU:
         for k in range(0, length, LANES):
-            d = load(row, k)
+            d = load(row, start + k)
             store(images, at + k, where_positive(load(images, at + k), d, splat(slope) * d))
     elif code == _TANH:
         for k in range(0, length, LANES):
             h = load(images, at + k)
-            store(images, at + k, (splat(1.0) - h * h) * load(row, k))
+            store(images, at + k, (splat(1.0) - h * h) * load(row, start + k))
     else:
         for k in range(0, length, LANES):
-            store(images, at + k, load(row, k))
+            store(images, at + k, load(row, start + k))
 
 
 @called
@@ -218,7 +232,7 @@ def _largest(images, at, line, pixel, pool):
 @called
 def max_pool(layer, images, group):
     """Pools the layer's output; rows and columns that fill no window are left out."""
-    line, length, to = layer.out_width * layer.y_pixel, layer.outputs * GROUP, group + layer.pooled
+    line, length, to = layer.out_width * layer.y_pixel, layer.above * GROUP, group + layer.seen
     for i in range(layer.out_height // layer.pool):
         for j in range(layer.out_width // layer.pool):
             at = group + layer.y + layer.pool * (i * line + j * layer.y_pixel)
@@ -240,7 +254,7 @@ def unpool_row(layer, i, gradients, at, images, group, lines):
         group: index of the group of examples in them.
         lines: the result, as many rows of the output as a window has.
     """
-    line, length, zero = layer.out_width * layer.y_pixel, layer.outputs * GROUP, splat(0.0)
+    line, length, zero = layer.out_width * layer.y_pixel, layer.above * GROUP, splat(0.0)
     for k in range(0, layer.pool * line, LANES):
         store(lines, k, zero)
     for j in range(layer.out_width // layer.pool):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import torch
-from fastplast_kernels.conv_step import evaluation, step
+from fastplast_kernels.conv_step import evaluation, passes, step
 from fastplast_kernels.conv_step.conv import backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.conv_step.tiles import GROUP
 from fastplast_kernels.mlp_step import calls
 from fastplast_kernels.mlp_step import cpu as dense
 from fastplast_kernels.mlp_step.activations import CODES
-from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers
+from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers, check_modifications
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.step import STRIDE
 from fastplast_kernels.update import Hyperparameters
@@ -23,7 +24,6 @@ from torch import Tensor
 
 _TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
 _HUGE_PAGE = 2 << 20
-_ACTIVATIONS = tuple(name for name in CODES if name != "crelu")
 
 
 def train(
@@ -40,6 +40,7 @@ def train(
     decoupled: bool = False,
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
+    keys: Tensor | None = None,
     threads: int | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
@@ -64,6 +65,7 @@ def train(
         decoupled: whether weight decay shrinks the weights directly or enters the gradient.
         anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
         ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
+        keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
         threads: cores to use; None for all that this process may use.
 
     Returns:
@@ -79,7 +81,7 @@ def train(
         convolutions, tail = _check_layers(layers, params.shape[1], data)
         return _plan(convolutions, tail, batch)
 
-    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, None, threads, _TRAINERS)
+    return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
 
 
 def evaluate(
@@ -89,7 +91,7 @@ def evaluate(
     features: bool = True,
     threads: int | None = None,
 ) -> Evaluation:
-    """Loss, error and features of members over all `N` examples of their task.
+    """Loss, error and features of members over all `N` examples of their task; nothing is dropped.
 
     Args:
         params: `[M, P]` float32, contiguous.
@@ -107,6 +109,7 @@ def evaluate(
         TypeError: if a tensor has the wrong dtype or is not contiguous.
     """
     check("params", params, tuple(params.shape), torch.float32)
+    layers = [replace(layer, dropout=0.0) for layer in layers]
     convolutions, tail = _check_layers(layers, params.shape[1], data)
     plan = _plan(convolutions, tail, evaluation.BLOCK)
     return calls.evaluate(params, plan, data, features, threads, evaluation.evaluate_members)
@@ -117,8 +120,8 @@ def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> 
     layers = [*convolutions, *tail]
     return calls.Plan(
         network,
-        tail,
-        widths=[layer.outputs for layer in layers],
+        layers,
+        widths=[layer.shape_above[0] for layer in layers],
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: _scratch(convolutions, network, width, batch, size, largest),
@@ -129,31 +132,40 @@ def _padded(batch: int) -> int:
     return -(-batch // GROUP) * GROUP
 
 
-def _places(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> tuple[step.Network, int]:
+def _places(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> tuple[passes.Network, int]:
     """Tables of a network, and how many floats the dense part needs for `batch` examples."""
     rows, factors, taps, x = [], [], [], 0
     first = convolutions[0]
     end = first.height * first.width * pixel_stride(first.channels)
+
+    def place(floats: int) -> int:
+        nonlocal end
+        start, end = end, end + floats
+        return start
+
     for layer in convolutions:
-        y, y_pixel, tables = end, pixel_stride(layer.outputs), []
-        end += layer.out_height * layer.out_width * y_pixel
-        pooled = end if layer.pool > 1 else y
+        y_pixel, tables = pixel_stride(layer.channels_above), []
+        image, above = layer.positions * y_pixel, prod(layer.shape_above[1:]) * y_pixel
+        y = place(image)
+        seen = place(above) if layer.pool > 1 or layer.dropout else y
+        standard, factor = (place(image), place(GROUP)) if layer.normed else (-1, -1)
+        mask = place(above) if layer.dropout else -1
         for make in (forward_taps, backward_taps):
             for length, out in ((layer.height, layer.out_height), (layer.width, layer.out_width)):
                 tables.append(sum(len(table) for table in taps))
                 taps.append(make(length, out, layer.kernel, layer.stride, layer.padding))
         shape = (layer.channels, layer.height, layer.width, layer.outputs, layer.kernel, layer.stride, layer.padding)
         places = (layer.weight, layer.bias, x, pixel_stride(layer.channels), y, y_pixel)
-        code = CODES[layer.activation]
-        rows.append((*shape, layer.out_height, layer.out_width, code, *places, *tables, layer.pool, pooled))
-        factors.append((layer.slope, layer.pull))
-        x = pooled
-        if layer.pool > 1:
-            end += layer.shape_above[1] * layer.shape_above[2] * y_pixel
+        norm = (layer.norm_scale, layer.norm_shift, standard, factor)
+        pool, code = (layer.pool, seen, layer.channels_above), CODES[layer.activation]
+        size = (layer.out_height, layer.out_width, code)
+        rows.append((*shape, *size, *places, *tables, *pool, *norm, mask, layer.number))
+        factors.append((layer.slope, layer.pull, layer.dropout))
+        x = seen
     network, gradient = dense.places(tail, _padded(batch))
     width = gradient + -(-tail[0].inputs // STRIDE) * STRIDE * _padded(batch)
     table, taps = np.array(rows, np.int64), np.concatenate(taps)
-    return step.Network(table, np.array(factors, np.float64), taps, end, network, gradient), width
+    return passes.Network(table, np.array(factors, np.float64), taps, end, network, gradient), width
 
 
 def _memory(floats: int) -> np.ndarray:
@@ -167,28 +179,32 @@ def _memory(floats: int) -> np.ndarray:
 
 
 def _scratch(
-    convolutions: list[ConvLayer], network: step.Network, width: int, batch: int, size: int, largest: int
-) -> step.Scratch:
+    convolutions: list[ConvLayer], network: passes.Network, width: int, batch: int, size: int, largest: int
+) -> passes.Scratch:
     first = convolutions[0]
     inputs = first.channels * first.height * first.width
     below = dense.new_memory(width, inputs, batch, size, largest)
     channels = max(max(layer.channels, layer.outputs) for layer in convolutions)
+    masked = [prod(layer.shape_above) * GROUP for layer in convolutions if layer.dropout]
     lengths = (
         -(-inputs // STRIDE) * STRIDE * _padded(batch),
         network.group * (_padded(batch) // GROUP),
         max(
-            max(layer.width * pixel_stride(layer.channels), layer.out_width * pixel_stride(layer.outputs))
+            max(layer.width * pixel_stride(layer.channels), layer.out_width * pixel_stride(layer.channels_above))
             for layer in convolutions
         ),
-        max(layer.pool * layer.out_width * pixel_stride(layer.outputs) for layer in convolutions),
+        max(layer.pool * layer.out_width * pixel_stride(layer.channels_above) for layer in convolutions),
         channels,
-        channels * GROUP,
+        2 * channels * GROUP,
         max(layer.inputs * layer.outputs for layer in convolutions),
         channels,
+        channels,
+        channels,
+        max(masked, default=0),
     )
     ends = np.cumsum([-(-length // STRIDE) * STRIDE for length in lengths])
     parts = np.split(_memory(int(ends[-1])), ends[:-1])
-    return step.Scratch(*below, *(part[:length] for part, length in zip(parts, lengths)))
+    return passes.Scratch(*below, *(part[:length] for part, length in zip(parts, lengths)))
 
 
 def _check_layers(
@@ -207,15 +223,15 @@ def _check_layers(
         if min(layer.kernel, layer.stride, layer.out_height, layer.out_width) < 1 or layer.padding < 0:
             got = f"kernel {layer.kernel}, stride {layer.stride}, padding {layer.padding}"
             raise ValueError(f"layer {i} must have an output: got {got}. Pass a smaller kernel or a larger padding.")
-        if layer.activation not in _ACTIVATIONS:
-            names = ", ".join(_ACTIVATIONS)
-            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {names}.")
+        if layer.activation not in CODES:
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
         if (
             min(layer.weight, layer.bias) < 0
             or max(layer.weight + layer.inputs * layer.outputs, layer.bias + layer.outputs) > size
         ):
             places = f"weight at {layer.weight}, bias at {layer.bias}"
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got {places}. Check P.")
+        check_modifications(i, layer, size)
         if layer.pool < 1 or min(layer.shape_above) < 1:
             raise ValueError(f"layer {i} must leave a pixel: got pool {layer.pool}. Pass a smaller one, 1 for none.")
         shape = layer.shape_above
@@ -224,8 +240,4 @@ def _check_layers(
         got = (first.channels, first.height, first.width)
         raise ValueError(f"layer 0 must have {inputs} inputs: got {got}. Match the task's images.")
     check_layers(tail, size, prod(convolutions[-1].shape_above))
-    if any(layer.normed or layer.dropout or layer.width != layer.outputs for layer in tail):
-        raise ValueError(
-            "layers above convolutions must have neither norm, dropout nor crelu: got some. Leave them out."
-        )
     return convolutions, tail

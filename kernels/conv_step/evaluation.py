@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.conv_step.conv import GROUP
-from fastplast_kernels.conv_step.step import layer_of, see
+from fastplast_kernels.conv_step.passes import layer_of, see
+from fastplast_kernels.mlp_step.evaluation import WHOLE
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.step import INPUTS, OUTPUTS, D, Y, stride
 from fastplast_kernels.workers import flush_denormals, restore_denormals, take
@@ -20,8 +21,8 @@ def _keep_means(network, images, features, starts, member, first, examples, batc
         layer = layer_of(network, i, np.int64(0))
         area = layer.out_height * layer.out_width
         for b in range(batch):
-            to = starts[i] + (member * examples + first + b) * layer.outputs
-            for o in range(layer.outputs):
+            to = starts[i] + (member * examples + first + b) * layer.above
+            for o in range(layer.above):
                 total = np.float32(0.0)
                 for p in range(area):
                     total += images[layer.y + p * layer.y_pixel + o * GROUP + b]
@@ -53,7 +54,7 @@ def evaluate_members(network, arena, examples, loss, error, features, starts, co
             positions[:] = -1
             for b in range(min(BLOCK, count - first)):
                 positions[b] = first + b
-            batch = see(network, arena, examples, member, positions, scratch)
+            batch = see(network, arena, examples, member, positions, WHOLE, scratch)
             values = scratch.values
             lost, errors = softmax_cross_entropy(
                 values, top[Y], stride(top[OUTPUTS]), scratch.labels, values, top[D], batch, top[OUTPUTS], 1.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastplast_kernels.mlp_step.layers import widening
+
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """A convolution, its activation and max pooling.
+    """A convolution, its normalisation, its activation and max pooling.
 
     As ``nn.Conv2d`` with square kernel, equal strides and zero padding.
 
@@ -21,10 +23,15 @@ class ConvLayer:
         padding: zeros around the input.
         weight: index of the weights `[O, channels, kernel, kernel]` in a member's row.
         bias: index of the bias `[O]`.
-        activation: ``relu``, ``leaky_relu``, ``tanh`` or ``identity``.
+        activation: ``relu``, ``leaky_relu``, ``tanh``, ``identity``, or ``crelu``, which gives 2 O channels.
         slope: of ``leaky_relu`` where the input is negative.
         pull: the factor c of the pull-to-target rule, for the weights.
         pool: side and stride of the max pooling of the activations; 1 for none.
+        norm_scale: index of the factors `[O]` of the layer normalisation before the activation, over channels and
+            pixels; -1 for none.
+        norm_shift: index of what it adds, `[O]`; -1 for none.
+        dropout: fraction of what the layer above sees that is dropped in training.
+        number: among the hidden layers, for the masks of dropout.
     """
 
     channels: int
@@ -40,11 +47,25 @@ class ConvLayer:
     slope: float = 0.0
     pull: float = 0.0
     pool: int = 1
+    norm_scale: int = -1
+    norm_shift: int = -1
+    dropout: float = 0.0
+    number: int = 0
 
     @property
     def inputs(self) -> int:
         """Values that an output pixel sees: as a matrix, the weights are `[outputs, inputs]`."""
         return self.channels * self.kernel**2
+
+    @property
+    def normed(self) -> bool:
+        """Whether the outputs are normalised."""
+        return self.norm_scale >= 0
+
+    @property
+    def channels_above(self) -> int:
+        """Number of channels of the activations."""
+        return widening(self.activation) * self.outputs
 
     @property
     def positions(self) -> int:
@@ -59,7 +80,7 @@ class ConvLayer:
     @property
     def count(self) -> int:
         """Number of parameters."""
-        return (self.inputs + 1) * self.outputs
+        return (self.inputs + 1 + 2 * self.normed) * self.outputs
 
     @property
     def out_height(self) -> int:
@@ -74,4 +95,4 @@ class ConvLayer:
     @property
     def shape_above(self) -> tuple[int, int, int]:
         """Channels, height and width of what the layer above sees."""
-        return (self.outputs, self.out_height // self.pool, self.out_width // self.pool)
+        return (self.channels_above, self.out_height // self.pool, self.out_width // self.pool)

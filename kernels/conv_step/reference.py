@@ -3,19 +3,28 @@
 A convolution is a dense layer that sees the patches of its input: with U the linear map from an image to its patches
 `[C k k, pixels]` (``unfold``), z = W U(h) + b for every pixel, and with D the gradient of the mean cross-entropy with
 respect to z, dW = sum over examples of D U(h)', db = sum of D over examples and pixels, dh = U'(W' D) (``fold``). Max
-pooling hands the gradient of a window to its largest pixel, the first among equals. Dense layers, pull and optimiser
-are those of `mlp_step.reference`. All of it for `M` members at once.
+pooling hands the gradient of a window to its largest pixel, the first among equals. Normalisation is over channels and
+pixels, CReLU doubles channels, dropout is of what the layer above sees. All else is that of `mlp_step.reference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step import DenseLayer
-from fastplast_kernels.mlp_step.reference import ACTIVATIONS, bias_of, pull, weight_of
-from fastplast_kernels.update import Hyperparameters, update
+from fastplast_kernels.mlp_step import reference as dense
+from fastplast_kernels.mlp_step.reference import (
+    Masks,
+    Values,
+    bias_of,
+    gradient_before,
+    times_mask,
+    values_of,
+    weight_of,
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,32 +61,39 @@ def _unpool(h: Tensor, indices: Tensor | None, d: Tensor) -> Tensor:
     return flat.scatter_(3, indices.flatten(3), d.reshape(indices.shape).flatten(3)).view(h.shape)
 
 
-def activations(params: Tensor, layers: Sequence[Layer], x: Tensor) -> list[Tensor]:
-    """The input and the outputs of all layers.
-
-    Args:
-        params: `[M, P]`.
-        layers: convolutions, then dense layers.
-        x: `[M, B, I]`, channels first and flattened.
-
-    Returns:
-        L + 1 tensors, `[M, B, O, height, width]` of convolutions, before the pooling, and `[M, B, O]` of dense layers,
-        the last one the logits.
-    """
-    values = [x]
-    for layer in layers:
+def _forward(params: Tensor, layers: Sequence[Layer], x: Tensor, masks: Masks | None) -> list[Values]:
+    kept: list[Values] = []
+    for layer, mask in zip(layers, masks or [None] * len(layers)):
         w, b = weight_of(params, layer), bias_of(params, layer)
         if isinstance(layer, ConvLayer):
             z = w[:, None] @ _patches(layer, x) + b[:, None, :, None]
             z = z.unflatten(3, (layer.out_height, layer.out_width))
         else:
             z = torch.baddbmm(b[:, None], x.flatten(2), w.transpose(1, 2))
-        values.append(ACTIVATIONS[layer.activation][0](z, layer.slope))
-        x, _ = _pool(layer, values[-1])
-    return values
+        kept.append(values_of(params, layer, x, z))
+        x = times_mask(_pool(layer, kept[-1].activations)[0], mask)
+    return kept
 
 
-def gradients(params: Tensor, layers: Sequence[Layer], x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def activations(params: Tensor, layers: Sequence[Layer], x: Tensor, masks: Masks | None = None) -> list[Tensor]:
+    """The input and the outputs of all layers.
+
+    Args:
+        params: `[M, P]`.
+        layers: convolutions, then dense layers.
+        x: `[M, B, I]`, channels first and flattened.
+        masks: of dropout, one per layer, `[M, B, ...]` of what the layer above sees or None; None for none.
+
+    Returns:
+        L + 1 tensors, `[M, B, channels, height, width]` of convolutions, before pooling and dropout, and
+        `[M, B, width]` of dense layers, before dropout, the last one the logits.
+    """
+    return [x, *(values.activations for values in _forward(params, layers, x, masks))]
+
+
+def gradients(
+    params: Tensor, layers: Sequence[Layer], x: Tensor, labels: Tensor, masks: Masks | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the mean cross-entropy of a minibatch.
 
     Args:
@@ -85,86 +101,31 @@ def gradients(params: Tensor, layers: Sequence[Layer], x: Tensor, labels: Tensor
         layers: convolutions, then dense layers.
         x: `[M, B, I]`.
         labels: `[M, B]` int64.
+        masks: of dropout, one per layer, `[M, B, ...]` of what the layer above sees or None; None for none.
 
     Returns:
         The gradient `[M, P]`, zero on padding; the loss `[M]`; the misclassified fraction `[M]` float64.
     """
-    values, grads = activations(params, layers, x), torch.zeros_like(params)
-    logits = values[-1]
+    kept, grads = _forward(params, layers, x, masks), torch.zeros_like(params)
+    logits = kept[-1].activations
     loss = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
     error = (logits.argmax(2) != labels).double().mean(1)
     d = (logits.softmax(2) - functional.one_hot(labels, logits.shape[2])) / labels.shape[1]
-    pooled = [(x, None), *(_pool(layer, value) for layer, value in zip(layers, values[1:]))]
     for i in reversed(range(len(layers))):
-        layer, w, (seen, indices) = layers[i], weight_of(params, layers[i]), pooled[i]
+        layer, values, w = layers[i], kept[i], weight_of(params, layers[i])
+        d = times_mask(d, masks[i] if masks else None)
+        d = _unpool(values.activations, _pool(layer, values.activations)[1], d)
+        d = gradient_before(params, layer, values, d, grads)
         if isinstance(layer, ConvLayer):
             d = d.flatten(3)
-            weight_of(grads, layer).copy_((d @ _patches(layer, seen).transpose(2, 3)).sum(1))
+            weight_of(grads, layer).copy_((d @ _patches(layer, values.inputs).transpose(2, 3)).sum(1))
             bias_of(grads, layer).copy_(d.sum((1, 3)))
             d = _fold(layer, w.transpose(1, 2)[:, None] @ d)
         else:
-            weight_of(grads, layer).copy_(d.transpose(1, 2) @ seen.flatten(2))
+            weight_of(grads, layer).copy_(d.transpose(1, 2) @ values.inputs.flatten(2))
             bias_of(grads, layer).copy_(d.sum(1))
             d = d @ w
-        if i > 0:
-            below = layers[i - 1]
-            d = ACTIVATIONS[below.activation][1](_unpool(values[i], indices, d), values[i], below.slope)
     return grads, loss, error
 
 
-def train(
-    params: Tensor,
-    m: Tensor,
-    v: Tensor,
-    steps: Tensor,
-    diverged: Tensor,
-    layers: Sequence[Layer],
-    inputs: Callable[[Tensor], Tensor],
-    labels: Tensor,
-    order: Tensor,
-    hyper: Hyperparameters,
-    optimizer: str = "adam",
-    decoupled: bool = False,
-    anchor: Tensor | None = None,
-    ranked: Tensor | None = None,
-) -> Tensor:
-    """Trains members on minibatches in order, as `mlp_step.reference.train` does, changing the first five arguments.
-
-    Args:
-        params: `[M, P]` float32.
-        m: `[M, P]` float32, first moments or momentum buffers.
-        v: `[M, P]` float32, second moments.
-        steps: `[M]` int64, updates made so far.
-        diverged: `[M]` int64, the update before which a member was frozen, or -1.
-        layers: convolutions, then dense layers.
-        inputs: from positions `[M, B]` to inputs `[M, B, I]`, whose dtype is that of the passes forward and backward.
-        labels: `[M, N]` int64.
-        order: `[M, S, B]` int64; -1 ends a ragged batch, of all members at the same place.
-        hyper: per member.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        decoupled: whether weight decay shrinks the weights directly.
-        anchor: `[M, P]`, see `mlp_step.reference.pull`.
-        ranked: `[M]` bool, see `mlp_step.reference.pull`.
-
-    Returns:
-        `[4, M]` float64: sums of loss, error, mean |change| and Euclidean length of the change.
-    """
-    sums = torch.zeros(4, len(params), dtype=torch.float64)
-    count = sum(layer.count for layer in layers)
-    for s in range(order.shape[1]):
-        positions = order[:, s, : int((order[0, s] >= 0).sum())]
-        x = inputs(positions)
-        grads, loss, error = gradients(params.to(x.dtype), layers, x, labels.gather(1, positions))
-        grads = grads.to(params.dtype)
-        if anchor is not None:
-            grads = grads + pull(params, layers, hyper.strength, anchor, ranked)
-        new = update(params, grads, m, v, steps + 1, hyper, optimizer, decoupled)
-        change = (new[0] - params).double()
-        l1, l2 = change.abs().sum(1) / count, change.square().sum(1).sqrt()
-        healthy = (diverged < 0) & loss.isfinite() & l1.isfinite()
-        diverged.copy_(torch.where((diverged < 0) & ~healthy, steps, diverged))
-        for old, value in zip((params, m, v), new):
-            old[healthy] = value[healthy]
-        steps += healthy
-        sums += torch.where(healthy, torch.stack((loss.double(), error, l1, l2)), 0.0)
-    return sums
+train = partial(dense.train, gradients_of=gradients)  # of convolutions, then dense layers

@@ -22,22 +22,23 @@ class Stream(NamedTuple):
 
 
 @called
-def fill_mask(stream, layer, rate, mask, at, count):
-    """Writes the mask of one layer, row-major.
+def fill_mask(stream, layer, rate, mask, at, first, count):
+    """Writes a part of the mask of one layer, row-major.
 
     Args:
         stream: the member's.
         layer: number of the hidden layer.
         rate: of dropout, in [0, 1).
         mask: flat array of the result.
-        at: index of the first factor.
+        at: index in it of the first factor.
+        first: which factor of the layer's mask that is, a multiple of `WORDS`.
         count: of the factors; whole blocks of `WORDS` are written.
     """
     threshold, factor = np.int64(rate * 4294967296.0), np.float32(1.0 / (1.0 - rate))
     low, high = stream.update & _LOW, (stream.update >> 32) & _LOW
     for block in range((count + WORDS - 1) // WORDS):
         # Products of two words of 32 bits wrap around in int64, and have the right bits.
-        c0, c1, c2, c3, k0, k1 = block, layer, low, high, stream.low, stream.high
+        c0, c1, c2, c3, k0, k1 = first // WORDS + block, layer, low, high, stream.low, stream.high
         for _ in range(ROUNDS):
             a, b = c0 * _FIRST, c2 * _SECOND
             c0, c1, c2, c3 = ((b >> 32) & _LOW) ^ c1 ^ k0, b & _LOW, ((a >> 32) & _LOW) ^ c3 ^ k1, a & _LOW

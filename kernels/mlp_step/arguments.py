@@ -126,19 +126,29 @@ def check_layers(layers: Sequence[DenseLayer], size: int, width: int) -> None:
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got weight at {layer.weight}. Check P.")
         if layer.bias + layer.outputs > size:
             raise ValueError(f"layer {i} must lie in a row of {size} floats: got bias at {layer.bias}. Check P.")
-        _check_modifications(i, layer, size, last=i == len(layers) - 1)
+        check_modifications(i, layer, size)
         width = layer.width
+    if layers[-1].dropout or layers[-1].width != layers[-1].outputs:
+        got = f"dropout {layers[-1].dropout}, activation {layers[-1].activation!r}"
+        raise ValueError(f"the last layer must give logits: got {got}. Pass neither dropout nor crelu there.")
 
 
-def _check_modifications(i: int, layer: DenseLayer, size: int, last: bool) -> None:
+def check_modifications(i: int, layer: DenseLayer, size: int) -> None:
+    """Checks what a layer does beside its product and its activation.
+
+    Args:
+        i: its number.
+        layer: dense, or a convolution.
+        size: P.
+
+    Raises:
+        ValueError: if its normalisation lies outside or its rate of dropout is none.
+    """
     norm = (layer.norm_scale, layer.norm_shift)
     if norm != (-1, -1) and (min(norm) < 0 or max(norm) + layer.outputs > size):
         raise ValueError(f"layer {i} must lie in a row of {size} floats: got norm at {norm}. Pass both, or -1 twice.")
     if not 0 <= layer.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1: got {layer.dropout}. Pass 0 for none.")
-    if last and (layer.dropout or layer.width != layer.outputs):
-        got = f"dropout {layer.dropout}, activation {layer.activation!r}"
-        raise ValueError(f"the last layer must give logits: got {got}. Pass neither dropout nor crelu there.")
 
 
 def check_keys(keys: Tensor | None, layers: Sequence[DenseLayer], members: int) -> Tensor:

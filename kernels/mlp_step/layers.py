@@ -53,6 +53,11 @@ class DenseLayer:
         return widening(self.activation) * self.outputs
 
     @property
+    def shape_above(self) -> tuple[int]:
+        """Of what the layer above sees."""
+        return (self.width,)
+
+    @property
     def pixels(self) -> int:
         """Of an output: 1, as convolutions have more."""
         return 1

@@ -62,6 +62,11 @@ def _row(params: Tensor, at: int, layer: DenseLayer) -> Tensor:
     return params[:, at : at + layer.outputs]
 
 
+def _over_units(params: Tensor, at: int, layer: DenseLayer, z: Tensor) -> Tensor:
+    """One number per output, to multiply or add to outputs `[M, B, O, ...]`."""
+    return _row(params, at, layer)[:, None].unflatten(2, (layer.outputs, *(1,) * (z.ndim - 3)))
+
+
 class Values(NamedTuple):
     """What a layer computes: its inputs, the normalised outputs u and factors r where it is normalised, activations."""
 
@@ -71,19 +76,34 @@ class Values(NamedTuple):
     activations: Tensor
 
 
+def values_of(params: Tensor, layer: DenseLayer, x: Tensor, z: Tensor) -> Values:
+    """What a layer computes from its product: normalisation over all but the first two axes, then the activation.
+
+    Args:
+        params: `[M, P]`.
+        layer: dense, or a convolution.
+        x: `[M, B, ...]`, the layer's inputs.
+        z: `[M, B, O, ...]`.
+
+    Returns:
+        The values.
+    """
+    standard = factor = None
+    if layer.normed:
+        axes = tuple(range(2, z.ndim))
+        factor = (z.var(axes, correction=0, keepdim=True) + NORM_EPSILON).rsqrt()
+        standard = (z - z.mean(axes, keepdim=True)) * factor
+        scale, shift = (_over_units(params, at, layer, z) for at in (layer.norm_scale, layer.norm_shift))
+        z = scale * standard + shift
+    return Values(x, standard, factor, ACTIVATIONS[layer.activation][0](z, layer.slope))
+
+
 def _forward(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, masks: Masks | None) -> list[Values]:
     kept: list[Values] = []
     for layer, mask in zip(layers, masks or [None] * len(layers)):
         z = torch.baddbmm(bias_of(params, layer)[:, None], x, weight_of(params, layer).transpose(1, 2))
-        standard = factor = None
-        if layer.normed:
-            factor = (z.var(2, correction=0, keepdim=True) + NORM_EPSILON).rsqrt()
-            standard = (z - z.mean(2, keepdim=True)) * factor
-            scale, shift = (_row(params, at, layer)[:, None] for at in (layer.norm_scale, layer.norm_shift))
-            z = scale * standard + shift
-        h = ACTIVATIONS[layer.activation][0](z, layer.slope)
-        kept.append(Values(x, standard, factor, h))
-        x = h if mask is None else h * mask.to(h.dtype)
+        kept.append(values_of(params, layer, x, z))
+        x = times_mask(kept[-1].activations, mask)
     return kept
 
 
@@ -102,15 +122,34 @@ def activations(params: Tensor, layers: Sequence[DenseLayer], x: Tensor, masks: 
     return [x, *(values.activations for values in _forward(params, layers, x, masks))]
 
 
-def _norm_gradients(params: Tensor, layer: DenseLayer, values: Values, d: Tensor, grads: Tensor) -> Tensor:
-    """Fills the gradients of scale and shift, and takes the gradient through the normalisation."""
+def times_mask(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Dropout of values, or of their gradients."""
+    return values if mask is None else values.reshape(mask.shape) * mask.to(values.dtype)
+
+
+def gradient_before(params: Tensor, layer: DenseLayer, values: Values, d: Tensor, grads: Tensor) -> Tensor:
+    """Takes a gradient back through `values_of`, and fills those of scale and shift.
+
+    Args:
+        params: `[M, P]`.
+        layer: dense, or a convolution.
+        values: of the layer.
+        d: gradient with respect to its activations.
+        grads: `[M, P]`, filled in place.
+
+    Returns:
+        That with respect to z.
+    """
+    d = ACTIVATIONS[layer.activation][1](d, values.activations, layer.slope)
     u, r = values.standard, values.factor
-    assert u is not None  # the layer is normalised
-    assert r is not None
-    _row(grads, layer.norm_scale, layer).copy_((d * u).sum(1))
-    _row(grads, layer.norm_shift, layer).copy_(d.sum(1))
-    g = d * _row(params, layer.norm_scale, layer)[:, None]
-    return r * (g - g.mean(2, keepdim=True) - u * (g * u).mean(2, keepdim=True))
+    if u is None or r is None:  # not normalised
+        return d
+    axes = tuple(range(2, u.ndim))
+    others = (1, *axes[1:])
+    _row(grads, layer.norm_scale, layer).copy_((d * u).sum(others))
+    _row(grads, layer.norm_shift, layer).copy_(d.sum(others))
+    g = d * _over_units(params, layer.norm_scale, layer, d)
+    return r * (g - g.mean(axes, keepdim=True) - u * (g * u).mean(axes, keepdim=True))
 
 
 def gradients(
@@ -136,10 +175,7 @@ def gradients(
     d = (logits.softmax(2) - onehot) / labels.shape[1]
     for i in reversed(range(len(layers))):
         layer, values, mask = layers[i], kept[i], masks[i] if masks else None
-        d = d if mask is None else d * mask.to(d.dtype)
-        d = ACTIVATIONS[layer.activation][1](d, values.activations, layer.slope)
-        if layer.normed:
-            d = _norm_gradients(params, layer, values, d, grads)
+        d = gradient_before(params, layer, values, times_mask(d, mask), grads)
         weight_of(grads, layer).copy_(d.transpose(1, 2) @ values.inputs)
         bias_of(grads, layer).copy_(d.sum(1))
         d = d @ weight_of(params, layer)
@@ -156,10 +192,10 @@ def dropout_masks(layers: Sequence[DenseLayer], keys: Tensor, steps: Tensor, bat
         batch: B.
 
     Returns:
-        `[M, B, width]` for each layer with dropout, None for the others.
+        `[M, B, ...]` for each layer with dropout, of what the layer above sees; None for the others.
     """
     return [
-        dropout_mask(keys, steps, layer.number, (batch, layer.width), layer.dropout) if layer.dropout else None
+        dropout_mask(keys, steps, layer.number, (batch, *layer.shape_above), layer.dropout) if layer.dropout else None
         for layer in layers
     ]
 
@@ -204,6 +240,7 @@ def train(
     anchor: Tensor | None = None,
     ranked: Tensor | None = None,
     keys: Tensor | None = None,
+    gradients_of: Callable[..., tuple[Tensor, Tensor, Tensor]] = gradients,
 ) -> Tensor:
     """Trains members on minibatches in order, changing the first five arguments in place.
 
@@ -225,6 +262,7 @@ def train(
         anchor: `[M, P]`, see `pull`.
         ranked: `[M]` bool, see `pull`.
         keys: `[M, 2]` int64, of the masks of dropout; None where no layer has any.
+        gradients_of: the network's `gradients`.
 
     Returns:
         `[4, M]` float64: sums of loss, error, mean |change| and Euclidean length of the change.
@@ -235,7 +273,7 @@ def train(
         positions = order[:, s, : int((order[0, s] >= 0).sum())]
         x = inputs(positions)
         masks = None if keys is None else dropout_masks(layers, keys, steps, positions.shape[1])
-        grads, loss, error = gradients(params.to(x.dtype), layers, x, labels.gather(1, positions), masks)
+        grads, loss, error = gradients_of(params.to(x.dtype), layers, x, labels.gather(1, positions), masks)
         grads = grads.to(params.dtype)
         if anchor is not None:
             grads = grads + pull(params, layers, hyper.strength, anchor, ranked)

@@ -157,8 +157,8 @@ def forward(network, params, row, values, batch, stream):
             activate(layer[ACTIVATION], network.factors[i, SLOPE], values, z, batch * stride(outputs))
         if network.factors[i, DROPOUT] > 0.0:
             above = network.layers[i + 1]
-            width = above[INPUTS]
-            fill_mask(stream, layer[NUMBER], network.factors[i, DROPOUT], values, layer[MASK], batch * width)
+            width, rate, zero = above[INPUTS], network.factors[i, DROPOUT], np.int64(0)
+            fill_mask(stream, layer[NUMBER], rate, values, layer[MASK], zero, batch * width)
             times_mask(values, layer[Y], layer[MASK], above[X], stride(width), batch, width)
 
 

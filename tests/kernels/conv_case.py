@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastplast_kernels.conv_step import ConvLayer, reference
@@ -37,7 +37,7 @@ class ConvCase(Case):
     def arguments(self, order: Tensor | None) -> tuple:
         """The arguments of `train` but the threads."""
         state = (self.params, self.m, self.v, self.steps, self.diverged)
-        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked)
+        rule = (self.hyper, self.optimizer, self.decoupled, self.anchor, self.ranked, self.keys)
         return (*state, self.layers, self.task, self.order if order is None else order, *rule)
 
 
@@ -47,6 +47,8 @@ def make_conv_layers(
     sizes: list[int],
     activation: str,
     pool: int | tuple[int, ...] = 1,
+    norm: bool = False,
+    dropout: float = 0.0,
 ) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
     """Layers in an arena row, each part at a multiple of the alignment, and the length of the row.
 
@@ -56,28 +58,35 @@ def make_conv_layers(
         sizes: outputs of each dense layer.
         activation: of all but the last.
         pool: after each convolution; of each, or one for all.
+        norm: whether all but the last are normalised.
+        dropout: fraction of their activations that is dropped.
     """
     layers: list[ConvLayer | DenseLayer] = []
     end = 0
 
-    def places(weights: int, outputs: int) -> tuple[int, int]:
+    def place(count: int) -> int:
         nonlocal end
-        weight, bias = end, -(-(end + weights) // ALIGNMENT) * ALIGNMENT
-        end = -(-(bias + outputs) // ALIGNMENT) * ALIGNMENT
-        return weight, bias
+        start, end = end, -(-(end + count) // ALIGNMENT) * ALIGNMENT
+        return start
+
+    def places(inputs: int, outputs: int, hidden: bool = True) -> dict[str, Any]:
+        own = {"weight": place(inputs * outputs), "bias": place(outputs), "slope": 0.01, "pull": 1 / (inputs * outputs)}
+        if hidden:
+            own |= {"activation": activation, "dropout": dropout, "number": len(layers)}
+        if norm and hidden:
+            own |= {"norm_scale": place(outputs), "norm_shift": place(outputs)}
+        return own
 
     pools = (pool,) * len(convolutions) if isinstance(pool, int) else pool
-    for (outputs, kernel, stride, padding), own in zip(convolutions, pools, strict=True):
-        inputs = shape[0] * kernel**2
-        at = places(inputs * outputs, outputs)
-        layer = ConvLayer(*shape, outputs, kernel, stride, padding, *at, activation, 0.01, 1 / (inputs * outputs), own)
+    for (outputs, kernel, stride, padding), window in zip(convolutions, pools, strict=True):
+        own = places(shape[0] * kernel**2, outputs)
+        layer = ConvLayer(*shape, outputs, kernel, stride, padding, pool=window, **own)
         shape = layer.shape_above
         layers.append(layer)
     inputs = shape[0] * shape[1] * shape[2]
     for i, outputs in enumerate(sizes):
-        at, kind = places(inputs * outputs, outputs), activation if i < len(sizes) - 1 else "identity"
-        layers.append(DenseLayer(inputs, outputs, *at, kind, 0.01, 1 / (inputs * outputs)))
-        inputs = outputs
+        layers.append(DenseLayer(inputs, outputs, **places(inputs, outputs, hidden=i < len(sizes) - 1)))
+        inputs = layers[-1].width
     return tuple(layers), end
 
 
@@ -88,17 +97,22 @@ def make_conv_case(
     activation: str = "relu",
     pull: str = "none",
     pool: int | tuple[int, ...] = 1,
+    norm: bool = False,
+    dropout: float = 0.0,
     **fields: object,
 ) -> ConvCase:
     """Members with different hyperparameters, as `make_case`."""
-    layers, size = make_conv_layers(shape, list(convolutions), list(sizes), activation, pool)
-    case = make_case((shape[0] * shape[1] * shape[2], sizes[-1]), pull=pull, **fields)
+    layers, size = make_conv_layers(shape, list(convolutions), list(sizes), activation, pool, norm, dropout)
+    case = make_case((shape[0] * shape[1] * shape[2], sizes[-1]), pull=pull, dropout=dropout, **fields)
     members = len(case.params)
     params = torch.zeros(members, size)
     for layer in layers:
         limit = (6 / (layer.inputs + layer.outputs)) ** 0.5
         weight_of(params, layer).uniform_(-limit, limit)
         bias_of(params, layer).uniform_(-0.1, 0.1)
+        if layer.normed:
+            params[:, layer.norm_scale : layer.norm_scale + layer.outputs].uniform_(0.5, 1.5)
+            params[:, layer.norm_shift : layer.norm_shift + layer.outputs].uniform_(-0.1, 0.1)
     names = [PULLS[i % 4] if pull == "mixed" else pull for i in range(members)]
     anchor = None if pull == "none" else torch.stack([make_anchor(p, layers, n) for p, n in zip(params, names)])
     task = replace(case.task, shape=shape)

@@ -48,7 +48,7 @@ class Case:
         for layer in self.layers:
             reference.weight_of(row, layer).fill_(1)
             reference.bias_of(row, layer).fill_(1)
-            if getattr(layer, "normed", False):  # convolutions are not
+            if layer.normed:
                 for at in (layer.norm_scale, layer.norm_shift):
                     row[:, at : at + layer.outputs] = 1
         return row[0] > 0

@@ -111,14 +111,21 @@ def test_the_network_of_the_paper_equals_the_definition(shape, activation: str, 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_evaluation_is_the_forward_pass_over_all_examples(activation: str, pool: int) -> None:
     shape = (3, 24, 24) if pool > 1 else (3, 7, 9)
-    case = make_conv_case(shape, sizes=(8, 7, 5), activation=activation, pool=pool, examples=70, permuted=True)
+    check_evaluation(make_conv_case(shape, sizes=(8, 7, 5), activation=activation, pool=pool, **EVALUATED))
+
+
+EVALUATED = {"examples": 70, "permuted": True}
+
+
+def check_evaluation(case: ConvCase) -> None:
+    """Evaluates a case of 70 examples both ways."""
     found = cpu.evaluate(case.params, case.layers, case.task)
     x, labels = case.task.inputs(torch.arange(70).expand(3, -1)).double(), case.task.labels
     values = reference.activations(case.params.double(), case.layers, x)
     losses = functional.cross_entropy(values[-1].transpose(1, 2), labels, reduction="none")
     torch.testing.assert_close(found.loss, losses.mean(1), rtol=1e-6, atol=0)
     assert torch.equal(found.error, (values[-1].argmax(2) != labels).double().mean(1))
-    assert len(found.features) == 4
+    assert len(found.features) == len(case.layers) - 1
     for layer, feature, value in zip(case.layers, found.features, values[1:]):
         expected = value.mean((3, 4)) if isinstance(layer, ConvLayer) else value
         assert_close("features", feature, expected, length=100)

@@ -185,10 +185,14 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         refused(case, layers=(first, replace(second, kernel=9), *tail))
     with pytest.raises(ValueError, match=r"layer 1 must leave a pixel: got pool 5\. Pass a smaller one, 1 for none"):
         refused(case, layers=(first, replace(second, pool=5), *tail))
-    with pytest.raises(ValueError, match=r"activation is unknown: got 'crelu'\. Choose one of identity, relu"):
+    with pytest.raises(ValueError, match=r"layer 1 must have inputs \(10, 4, 5\): got \(5, 4, 5\)"):
         refused(case, layers=(replace(first, activation="crelu"), second, *tail))
-    with pytest.raises(ValueError, match="above convolutions must have neither norm, dropout nor crelu: got some"):
-        refused(case, layers=(first, second, replace(tail[0], dropout=0.5), *tail[1:]))
+    with pytest.raises(ValueError, match=r"keys must be given where a layer has dropout: got None"):
+        refused(case, layers=(replace(first, dropout=0.5), second, *tail))
+    with pytest.raises(ValueError, match=r"dropout must be at least 0 and less than 1: got 1\.0"):
+        refused(case, layers=(first, replace(second, dropout=1.0), *tail))
+    with pytest.raises(ValueError, match=r"layer 0 must lie in a row of \d+ floats: got norm at \(3, -1\)"):
+        refused(case, layers=(replace(first, norm_scale=3), second, *tail))
     with pytest.raises(ValueError, match=r"activation is unknown: got 'swish'\. Choose one of identity, relu"):
         refused(case, layers=(first, replace(second, activation="swish"), *tail))
     with pytest.raises(ValueError, match=r"layer 0 must lie in a row of \d+ floats: got weight at -16"):

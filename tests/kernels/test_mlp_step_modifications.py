@@ -27,8 +27,8 @@ SHAPES = [((37, 21, 18, 5), 16), ((130, 34, 3, 2), 1), ((5, 1, 7, 6, 9), 3), ((9
 
 
 @numba.njit
-def masks_of(stream, layer, rate, mask, count):
-    fill_mask(stream, layer, rate, mask, 3, count)
+def masks_of(stream, layer, rate, mask, first, count):
+    fill_mask(stream, layer, rate, mask, 3, first, count)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 0.999])
@@ -40,7 +40,7 @@ def test_masks_are_those_of_the_definition_to_the_bit(rate: float, shape: tuple[
         expected = dropout_mask(keys, updates, layer, shape, rate)
         for member in range(3):
             mask = np.full(count + 7, -1, np.float32)
-            masks_of(Stream(*keys[member].tolist(), int(updates[member])), layer, rate, mask, count)
+            masks_of(Stream(*keys[member].tolist(), int(updates[member])), layer, rate, mask, 0, count)
             assert_same_bits("mask", torch.from_numpy(mask[3 : count + 3]), expected[member].flatten())
             assert (mask[:3] == -1).all()
 
