@@ -110,7 +110,10 @@ def test_no_dropout_is_no_mask_to_the_bit(make_trial):
     assert_same_bits("parameters", plain.state.params, zero.state.params)
 
 
-@pytest.mark.parametrize("change", [*CHANGES, {"head_reset": "zero"}, {"head_reset": "reinit"}])
+CONVOLUTIONAL = CHANGES[-1] | {"network": "cnn", "widths": (6, 5), "channels": (3, 4)}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, CONVOLUTIONAL, {"head_reset": "zero"}, {"head_reset": "reinit"}])
 def test_a_run_is_a_prefix_of_a_longer_one_and_resumes_to_the_same_bits(change, tmp_path):
     def run(name, **more):
         return fp.Experiment(benchmark="mnist_shuffle", out=str(tmp_path / name), **SMALL | change | more)
