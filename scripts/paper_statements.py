@@ -244,7 +244,7 @@ def regularisers_help(table: pd.DataFrame) -> Iterator[Finding]:
 
 def curvature_goes_with_plasticity(table: pd.DataFrame) -> Iterator[Finding]:
     """Section 6.1: over methods and seeds, on each problem."""
-    for benchmark, rows in table.groupby("benchmark", sort=False):
+    for benchmark, rows in table[table["activation"] == "relu"].groupby("benchmark", sort=False):
         later = rows[rows["task"] > 0].groupby(["when", "member"])[["error", "hessian_srank"]].mean()
         rank, error = later.loc["start", "hessian_srank"], later.loc["end", "error"]
         found = associate(rank.to_numpy(), error[rank.index].to_numpy())
