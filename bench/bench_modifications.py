@@ -38,11 +38,17 @@ def provider(network: str, engine: str, change: dict):
 
 
 def check(network: str, change: dict) -> None:
-    """An engine whose first losses are not those of the vmap engine gets no time."""
+    """An engine whose first losses are not those of the vmap engine gets no time.
+
+    A pixel within rounding of a kink of its activation, or of the largest of its window, may fall to either side: that
+    moves one filter of one member, which loses less than what a wrong kernel does to all.
+    """
     order = orders(NETWORKS[network][1], 0)[:, :CHECKED].contiguous()
     found, truth = (provider(network, engine, change) for engine in ENGINES)
     if found and truth:
-        np.testing.assert_allclose(found(order), truth(order), rtol=2e-4, err_msg=f"{network} {change} is wrong")
+        away = np.abs(np.asarray(found(order)) / np.asarray(truth(order)) - 1)
+        assert np.median(away) < 1e-5, f"{network} {change} is wrong: losses differ by {away}"
+        assert away.max() < 2e-3, f"{network} {change} is wrong: losses differ by {away}"
 
 
 @pytest.mark.parametrize("network", list(NETWORKS))

@@ -172,6 +172,21 @@ def speed() -> str:
     return "\n".join(text)
 
 
+def modifications() -> str:
+    """Time of updates with every modification on either engine, of the machines in ``bench/results``."""
+    rows = []
+    for path in sorted((ROOT / "bench/results").glob("*/modifications.json")):
+        for bench in json.loads(path.read_text())["benchmarks"]:
+            us = bench["extra_info"]["us"]
+            kinds = dict.fromkeys(name.rsplit(", engine ", 1)[0] for name in us)
+            of = bench["group"].split(", batch")[0]
+            cells = {
+                kind: [f"{us.get(f'{kind}, engine {e}', float('nan')):,.0f}" for e in ("cpu", "vmap")] for kind in kinds
+            }
+            rows += [(of if kind == "plain" else f"with {kind}", *cells[kind]) for kind in kinds]
+    return table(("", "`cpu`", "`vmap`"), rows)
+
+
 def certificates() -> str:
     """Every file of ``docs/results/srank``: certified stable ranks beside exact ones, and other estimates."""
     header = ("network", "states", "dimension", "stable rank", "`auto` certifies", "by", "Gauss–Newton part", "Fisher")
@@ -213,5 +228,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "benchmarks": benchmarks,
     "grids": grids,
     "speed": speed,
+    "modifications": modifications,
     "certificates": certificates,
 }

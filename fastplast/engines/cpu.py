@@ -64,7 +64,8 @@ class CpuEngine:
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"
         if any(Path(cache_directory() or os.devnull).glob(f"{kind}_*/step.train_{rule}-*.nbi")):
             return None
-        return "Compiling the kernels of the cpu engine: once on this machine, half a minute."
+        time = "a minute or two" if self._has_convolutions else "half a minute"
+        return f"Compiling the kernels of the cpu engine: once on this machine, {time}."
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""

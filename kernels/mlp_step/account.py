@@ -57,9 +57,7 @@ def account(step: Step) -> dict[str, Cost]:
     """
     modified = [name for name in ("NORM", "CRELU") if switches(step.layers)[name]]
     if modified:
-        raise ValueError(
-            f"layers must be plain or have dropout: got {', '.join(modified)}. Account for other networks."
-        )
+        raise ValueError(f"layers must be plain or have dropout: got {', '.join(modified)}. Take a network without.")
     layers, batch, first = step.layers, step.batch, step.first
     weights = [layer.inputs * layer.outputs for layer in layers]
     numbers = range(len(layers))

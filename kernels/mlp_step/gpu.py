@@ -219,20 +219,20 @@ def tail_kernel(
     labels_ptr += member * examples
     order_ptr += (member * steps + at) * BATCH
     streams_ptr += _STREAMS * member
+    lowest = first
     if NORM:
-        for start in range(0, BATCH, BM):
-            normalise(
-                params_ptr, values_ptr, order_ptr, layers_ptr, factors_ptr, extras_ptr, first - 1, start, streams_ptr,
-                at, CRELU, DROPOUT, BATCH, BM, BN,
-            )  # fmt: skip
-    for layer in range(first, num_layers):
+        lowest = first - 1  # whose outputs are there, but not normalised
+    for layer in range(lowest, num_layers):
         inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
-        source = inputs_of(layers_ptr, layer)
+        made, above = outputs, layer
+        if NORM:
+            made, above = tl.where(layer >= first, outputs, 0), tl.maximum(layer, 1)
+        source = inputs_of(layers_ptr, above)
         tl.debug_barrier()  # what the layer below stored is read by other threads
         for start in range(0, BATCH, BM):
             b = start + tl.arange(0, BM)
             valid = tl.load(order_ptr + b, mask=b < BATCH, other=-1) >= 0
-            for n in range(0, outputs, BN):
+            for n in range(0, made, BN):
                 forward_tile(
                     params_ptr + weight, params_ptr + bias, values_ptr + source, values_ptr + output, values_ptr,
                     values_ptr, b, rows_ptr, params_ptr, params_ptr, b, valid, b < BATCH, n, inputs, outputs, code,

@@ -80,7 +80,7 @@ def store_activations(
     if DROPOUT:
         h *= factors_of(extra_ptr, stream_ptr, update, place)
     h = tl.where(valid[:, None], h, 0.0)
-    tl.store(output_ptr + place, h, mask=stored[:, None] & (n < outputs)[None, :])
+    tl.store(output_ptr + b[:, None] * width + n[None, :], h, mask=stored[:, None] & (n < outputs)[None, :])
     if CRELU and code == _CRELU:
         place += outputs
         h = activate(-z, one, slope)

@@ -26,6 +26,7 @@ UPDATE_OUTPUTS, UPDATE_INPUTS, UPDATE_WARPS = 32, 64, 8  # of a program of `upda
 SMALL = 1 << 16  # weights that one program per member may read: more are spread over many programs
 PARTIALS = 64  # partial sums at a time
 FUSED = {"enable_fp_fusion": True}  # in passes forward and backward, whatever the default of the version of Triton
+NORMED_TAIL = {**FUSED, "maxnreg": 248}  # registers of a thread: left to itself, the assembler keeps to 128 and spills
 
 
 @dataclass(frozen=True)
@@ -377,7 +378,8 @@ def _tail(step: Step) -> Launch:
         "CLASSES": max(2, triton.next_power_of_2(step.layers[-1].outputs)),
     }  # fmt: skip
     arguments = given(step, gpu.tail_kernel, first=step.first)
-    return Launch(gpu.tail_kernel, (len(step.params),), arguments, constants, TAIL_WARPS, FUSED)
+    options = NORMED_TAIL if constants["NORM"] else FUSED
+    return Launch(gpu.tail_kernel, (len(step.params),), arguments, constants, TAIL_WARPS, options)
 
 
 def _backward(step: Step, layer: int) -> Launch:

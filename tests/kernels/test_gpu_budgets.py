@@ -70,7 +70,7 @@ def test_budgets_allow_no_spills_and_demand_vector_loads_of_updates(version):
                 assert (budget["load"], budget["store"]) == (128, 128)
             if kernel.startswith("conv_step/update"):  # two weights a thread: with four, registers spill
                 assert (budget["load"], budget["store"]) == (64, 64)
-            if kernel.startswith("mlp_step/"):
+            if kernel.startswith("mlp_step/") and "normalise" not in kernel:  # rows of any length
                 assert budget["load"] == 128
 
 

@@ -26,6 +26,10 @@ PLAIN = METHODS[:3] if INTERPRETED else METHODS  # sorting is slow there
 SIZES = {"widths": (5, 4), "examples": 20} if INTERPRETED else {"examples": 40}
 EPOCHS, UPDATES = (1, 3) if INTERPRETED else (40, 5)
 STEPS = UPDATES * EPOCHS
+CHANGES = [
+    {"activation": "crelu", "layer_norm": True, "dropout": 0.2, "optimizer": "adamw"}, {"dropout": 0.2},
+    {"activation": "crelu", "optimizer": "sgd"}, {"activation": "tanh", "layer_norm": True},
+]  # fmt: skip
 CASES = list(zip(ELEMENTWISE, ("adam", "adamw", "sgd", "adam"))) if INTERPRETED else list(product(ELEMENTWISE, RATES))
 ROUNDING = 4 * STEPS * math.sqrt(36)  # in eps: the updates, each through sums of some 36 terms, none forgotten
 AMPLIFIED = 10.0  # times the effect of one disturbed bit: errors of 200 updates, not of one
@@ -91,20 +95,17 @@ def test_two_hundred_updates_equal_the_vmap_engine(activation, optimizer, device
     assert fast.state.steps.tolist() == [STEPS] * len(methods)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"dropout": 0.2}, {"activation": "crelu", "optimizer": "sgd"}, {"layer_norm": True, "activation": "tanh"}]
-    + ([] if INTERPRETED else [{"activation": "crelu", "layer_norm": True, "dropout": 0.2, "optimizer": "adamw"}]),
-    ids=str,
-)
+@pytest.mark.parametrize("change", CHANGES[:1] if INTERPRETED else CHANGES, ids=str)
 def test_modified_perceptrons_equal_the_vmap_engine(change, device, make_trial):
-    trial = trial_of(make_trial, mixed(change.get("optimizer", "adam"), ("none", "l2")), **change)
+    trial = trial_of(make_trial, mixed(change.get("optimizer", "adam"), ("l2",)), **change)
     slow, fast = (on(trial, device, kind) for kind in (VmapEngine, CudaEngine))
     expected, sums = slow.train(1), fast.train(1)
     for name in ("loss", "update_l1", "update_l2"):
         assert_close(name, getattr(sums, name), getattr(expected, name), factor=ROUNDING)
     moved = float((slow.state.params - slow.state.init).abs().max())
-    assert_close("parameters", fast.state.params, slow.state.params, factor=ROUNDING, scale=moved)
+    last_bits = UPDATES * 2.0**-24 * float(slow.state.init.abs().max())  # a weight is rounded at every update
+    scale = moved + last_bits / tolerance(torch.float32, factor=ROUNDING)
+    assert_close("parameters", fast.state.params, slow.state.params, factor=ROUNDING, scale=scale)
 
 
 def test_a_member_has_the_same_bits_alone_and_among_others(device, make_trial):

@@ -25,6 +25,7 @@ if INTERPRETED:  # bytes are counted there
             ((96, 32, 16, 10), 1 << 16, {"optimizer": "sgd", "pull": "zero"}),
             ((48, 33, 20, 16, 7), 400, {}),
             ((48, 33, 20, 16, 7), 0, {}),
+            ((96, 32, 16, 10), 1 << 16, {"dropout": 0.5}),
         ],
     )
     def test_bytes_accounted_for_are_those_loaded_and_stored(sizes, small, options, monkeypatch):
@@ -57,6 +58,13 @@ def test_the_state_takes_28_bytes_per_parameter_and_4_more_with_a_target():
     assert per_parameter(pull="zero") == 28
     assert per_parameter(pull="target") <= 32
     assert per_parameter(pull="ranked") <= 60
+
+
+def test_dropout_moves_no_more_bytes_and_what_is_not_accounted_for_is_refused():
+    plain, dropping = (account.account(step_of(dropout=rate)) for rate in (0.0, 0.5))
+    assert plain == dropping
+    with pytest.raises(ValueError, match="layers must be plain or have dropout: got NORM, CRELU"):
+        account.account(step_of(activation="crelu", norm=True))
 
 
 def test_large_ensembles_are_bound_by_memory():
