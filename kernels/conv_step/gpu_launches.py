@@ -12,7 +12,8 @@ from typing import Any
 from fastplast_kernels.conv_step import gpu
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step import launches
-from fastplast_kernels.mlp_step.launches import FUSED, Convolutions, Launch, Step, aligned, given
+from fastplast_kernels.mlp_step.gpu_tables import Convolutions, bucket_tables
+from fastplast_kernels.mlp_step.launches import FUSED, Launch, Step, aligned, given
 from fastplast_kernels.wasserstein import gpu as wasserstein
 
 OUTPUTS, PIXELS, TERMS, WARPS = 16, 32, 16, 4  # of a program forward, and terms of a sum at a time
@@ -104,6 +105,6 @@ def _update(step: Step) -> Launch:
         "FIRST_POOL": first.pool, "POOL": others[0].pool if others else 1,
         "BO": UPDATE_OUTPUTS, "BI": UPDATE_INPUTS, "BP": UPDATE_PIXELS,
     }  # fmt: skip
-    arguments = given(step, gpu.update_kernel, **launches.bucket_tables(step))
+    arguments = given(step, gpu.update_kernel, **bucket_tables(step))
     grid = (step.first_tile, len(step.params))
     return Launch(gpu.update_kernel, grid, arguments, constants, UPDATE_WARPS, UPDATE_OPTIONS)

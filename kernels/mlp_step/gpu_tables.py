@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,23 @@ from torch import Tensor
 
 Layer = Any  # a dense layer or a convolution: what both have is read here
 ALIGNMENT = 16  # floats: what a layer has in a row of values starts at multiples
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """The first layers of a network that are no dense layers.
+
+    Attributes:
+        geometry: of each, a row of the table in ``conv_step.gpu``.
+        tile: outputs and inputs of a program that updates one of them.
+        pooled: whether any of them is.
+        launches: from a step to what it launches before all others, and before the update of the dense layers.
+    """
+
+    geometry: tuple[tuple[int, ...], ...]
+    tile: tuple[int, int]
+    pooled: bool
+    launches: Callable[[Any], tuple[list[Any], list[Any]]]
 
 
 @dataclass(frozen=True)
@@ -83,3 +100,12 @@ def switches(layers: Sequence[Layer]) -> dict[str, bool]:
         "CRELU": any(layer.activation == "crelu" for layer in dense),
         "DROPOUT": any(layer.dropout > 0 for layer in dense),
     }
+
+
+def bucket_tables(step: Any) -> dict[str, Any]:
+    """Arguments of kernels that update, for ranked weights; of any tensor where there are none."""
+    names = ("map", "count", "slab", "spill", "spill_bucket", "spill_count")
+    buckets = step.buckets
+    tables = {f"{name}_ptr": step.ranked if buckets is None else getattr(buckets, name) for name in names}
+    rows = step.table if buckets is None else buckets.layers
+    return {**tables, "rows_ptr": rows, "member_buckets": 0 if buckets is None else buckets.count.shape[1]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -12,7 +12,7 @@ import triton
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step import gpu, gpu_large
 from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
-from fastplast_kernels.mlp_step.gpu_tables import Layer, is_normed, switches, tables
+from fastplast_kernels.mlp_step.gpu_tables import Convolutions, Layer, bucket_tables, is_normed, switches, tables
 from fastplast_kernels.mlp_step.layers import widening
 from fastplast_kernels.wasserstein import buckets as ranks
 from fastplast_kernels.wasserstein import gpu as wasserstein
@@ -27,23 +27,6 @@ SMALL = 1 << 16  # weights that one program per member may read: more are spread
 PARTIALS = 64  # partial sums at a time
 FUSED = {"enable_fp_fusion": True}  # in passes forward and backward, whatever the default of the version of Triton
 NORMED_TAIL = {**FUSED, "maxnreg": 248}  # registers of a thread: left to itself, the assembler keeps to 128 and spills
-
-
-@dataclass(frozen=True)
-class Convolutions:
-    """The first layers of a network that are no dense layers.
-
-    Attributes:
-        geometry: of each, a row of the table in ``conv_step.gpu``.
-        tile: outputs and inputs of a program that updates one of them.
-        pooled: whether any of them is.
-        launches: from a step to what it launches before all others, and before the update of the dense layers.
-    """
-
-    geometry: tuple[tuple[int, ...], ...]
-    tile: tuple[int, int]
-    pooled: bool
-    launches: Callable[[Step], tuple[list[Launch], list[Launch]]]
 
 
 @dataclass(frozen=True)
@@ -426,12 +409,3 @@ def update_constants(step: Step) -> dict[str, Any]:
         "PERMUTED": step.pixels is not None, "BATCH": step.batch,
         **{name: getattr(wasserstein, name) for name in ("CAPACITY", "NUM_CELLS", "SHIFT")},
     }  # fmt: skip
-
-
-def bucket_tables(step: Step) -> dict[str, Any]:
-    """Arguments of kernels that update, for ranked weights; of any tensor where there are none."""
-    names = ("map", "count", "slab", "spill", "spill_bucket", "spill_count")
-    buckets = step.buckets
-    tables = {f"{name}_ptr": step.ranked if buckets is None else getattr(buckets, name) for name in names}
-    rows = step.table if buckets is None else buckets.layers
-    return {**tables, "rows_ptr": rows, "member_buckets": 0 if buckets is None else buckets.count.shape[1]}
