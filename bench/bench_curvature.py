@@ -19,8 +19,8 @@ from fastplast import probes, seeding
 from fastplast.config import Experiment
 from fastplast.curvature import Curvature, Tail, measure
 from fastplast.measure import tail_of
+from fastplast.preparation import prepare
 from fastplast.problems import make_task
-from fastplast.trainer import prepare
 
 MEMBERS = 30
 PAPER_UPDATES = 16_000

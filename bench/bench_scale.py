@@ -24,9 +24,9 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import measure
 from fastplast.measure import tail_of
 from fastplast.networks import Conv
+from fastplast.preparation import Setup, prepare
 from fastplast.problems import Task, make_task
 from fastplast.ranges import annotated
-from fastplast.trainer import Setup, prepare
 
 DEVICE = torch.device(os.environ.get("FASTPLAST_BENCH_DEVICE", "cpu"))
 MEMBERS = [int(m) for m in os.environ.get("FASTPLAST_BENCH_MEMBERS", "1,30").split(",")]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
+from fastplast.preparation import Setup, prepare
 from fastplast.store import Run, RunWriter
-from fastplast.trainer import Event, Setup, prepare, training
+from fastplast.trainer import Event, training
 
 if TYPE_CHECKING:
     from fastplast.sweeps.directory import Results

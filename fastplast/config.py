@@ -187,6 +187,7 @@ class Experiment:
     engine: str = _option("auto", "who trains", "machine", ENGINES)
     device: str = _option("auto", "where", "machine", DEVICES)
     threads: int | None = _option(None, "CPU threads (default: the cores this process may use)", "machine")
+    overlap: bool = _option(False, "measure a task's start while the task is trained; results are the same", "machine")
     checkpoint_minutes: float = _option(5.0, "at most this long between two checkpoints", "machine")
     out: str | None = _option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from fastplast.trainer import EpochDone, Event, Setup, Stopped, TaskDone, TaskStarted
+from fastplast.preparation import Setup
+from fastplast.trainer import EpochDone, Event, Stopped, TaskDone, TaskStarted
 from fastplast.units import duration
 
 
@@ -77,11 +78,15 @@ class _Tally:
         e = self.setup.experiment
         per_task = e.epochs * e.steps_per_epoch()
         if isinstance(event, TaskStarted):
-            self.task, self.epoch, self.start = event.task, 0, event.columns
-            self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, math.nan
+            self.start = event.columns
+            if event.task * per_task >= self.updates:  # none of its epochs was done meanwhile
+                self.task, self.epoch = event.task, 0
+                self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, math.nan
         elif isinstance(event, EpochDone):
             if self.first_updates is None:
                 self.first_updates = event.updates - e.steps_per_epoch()
+            if event.task != self.task:
+                self.start, self.tasks_ended = {}, event.task
             self.task, self.epoch, self.diverged = event.task, event.epoch + 1, event.diverged
             self.updates, self.error, self.task_seconds = event.updates, event.error, event.seconds
         elif isinstance(event, TaskDone):

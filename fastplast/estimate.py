@@ -12,8 +12,8 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset, load
 from fastplast.engines import missing_kernels, pull_of
 from fastplast.measure import measure_group
+from fastplast.preparation import Setup, prepare
 from fastplast.problems import make_task
-from fastplast.trainer import Setup, prepare
 from fastplast.units import duration
 
 _MIN_SECONDS = 1.0  # of training that a rate is measured over

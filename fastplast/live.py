@@ -21,10 +21,11 @@ from typing import Any, Protocol
 from fastplast.checkpoint import config_digest
 from fastplast.config import ConfigError
 from fastplast.plots.settings import Setting, settings_of
+from fastplast.preparation import Setup, describe
 from fastplast.shards import SHARDS
 from fastplast.store import Run
 from fastplast.tables import read_part
-from fastplast.trainer import EpochDone, Event, Setup, TaskDone, TaskStarted, describe
+from fastplast.trainer import EpochDone, Event, TaskDone, TaskStarted
 
 MOST_MEMBERS = 32  # whose own values are written beside the means
 ONLINE = "online"
@@ -153,8 +154,10 @@ def _tell_parts(run: Run, settings: Sequence[Setting], sinks: list[Sink], told: 
     for number in range(told, until):
         task, when = number // 2, ("start", "end")[number % 2]
         path = run.path / "metrics" / f"part-{task:05d}-{when}.parquet"
+        if not path.exists():
+            return number  # it is measured beside training, and told when it is there
         wanting = [sink for sink in sinks if number >= sink.parts]
-        if not wanting or not path.exists():
+        if not wanting:
             continue
         series = _series(read_part(path), settings)
         for sink in wanting:

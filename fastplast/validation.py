@@ -19,9 +19,9 @@ from fastplast.curvature.estimates import empirical_fisher_rank, gauss_newton_ra
 from fastplast.curvature.lanczos import Known, block_lanczos
 from fastplast.curvature.synthetic import conjugate, spectra
 from fastplast.measure import tail_of
+from fastplast.preparation import Setup, prepare
 from fastplast.problems import Task, make_task
 from fastplast.store import Run
-from fastplast.trainer import Setup, prepare
 
 METHODS = ("lanczos", "truncated", "auto")
 _HEADER = ("", "method", "n", "srank", "exact", "width", "depth", "of", "seconds", "speed-up", "wrong")

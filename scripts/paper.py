@@ -100,9 +100,9 @@ EXPERIMENTS = (
         "10 seeds, 50 tasks, 4 or 5 strengths", (s.regularisers_help,),
     ),
     Experiment(
-        "6.1", "Regularisers, three of the four problems", (8,), "regularisers", "10 seeds, 50 or 100 tasks",
+        "6.1", "Regularisers, the four problems", (8,), "regularisers", "10 seeds, 50 or 100 tasks",
         (s.curvature_goes_with_plasticity,),
-        tuple(f"regularisers_{name}" for name in ("mnist_shuffle", "mnist_permute", "cifar_shuffle")),
+        tuple(f"regularisers_{name}" for name in ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")),
     ),
     Experiment(
         "6.2", "Gradient and Hessian at task end", (7,), "activations_mnist_shuffle", _MNIST, (s.gradients_align,)

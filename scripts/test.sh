@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up and runs everything that must hold: lint, types, tests. Arguments go to pytest.
+# Sets up and runs everything that must hold: lint, types, tests. Arguments go to pytest; -n sets how many processes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup_env.sh
@@ -9,4 +9,5 @@ setup_triton
 ruff check .
 ruff format --check .
 pyright
-python -m pytest "$@"
+workers="$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" # of up to 2 GiB each
+python -m pytest -n "$workers" --dist loadgroup "$@"

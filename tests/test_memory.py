@@ -9,7 +9,7 @@ from assertions import assert_close
 from test_trainer import small, table
 
 import fastplast as fp
-from fastplast import trainer
+from fastplast import preparation, trainer
 from fastplast.config import ConfigError
 
 NO_MEMORY = torch.OutOfMemoryError("injected")
@@ -35,7 +35,7 @@ def failing(original, times):
 
 @pytest.mark.usefixtures("of_two_gib")
 def test_members_that_do_not_fit_are_told_how_many_would(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "choose_engine", failing(None, 1))
+    monkeypatch.setattr(preparation, "choose_engine", failing(None, 1))
     with pytest.raises(ConfigError, match=r"must fit in GPU memory: got 2 members, of which it holds about [\d,]+"):
         fp.train(small(tmp_path / "a"))
 
@@ -43,7 +43,7 @@ def test_members_that_do_not_fit_are_told_how_many_would(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("of_two_gib")
 def test_data_that_does_not_fit_is_told_and_the_run_resumes(tmp_path, monkeypatch):
     expected = table(fp.train(small(tmp_path / "a")).path)
-    original, moved = trainer._to, []
+    original, moved = preparation.moved, []
 
     def to(holder, device):
         moved.append(type(holder).__name__)
@@ -51,13 +51,13 @@ def test_data_that_does_not_fit_is_told_and_the_run_resumes(tmp_path, monkeypatc
             raise NO_MEMORY
         return original(holder, device)
 
-    monkeypatch.setattr(trainer, "_to", to)
+    monkeypatch.setattr(preparation, "moved", to)
     with (
         pytest.warns(UserWarning, match="GPU memory does not suffice for a task's data"),
         pytest.raises(ConfigError, match="members and their data must fit in GPU memory: got 2 members"),
     ):
         fp.train(small(tmp_path / "b"))
-    monkeypatch.setattr(trainer, "_to", original)
+    monkeypatch.setattr(preparation, "moved", original)
     fp.resume(tmp_path / "b")
     pd.testing.assert_frame_equal(table(tmp_path / "b"), expected, check_exact=True)
 

@@ -15,7 +15,7 @@ from fastplast.config import ConfigError, Member
 from fastplast.engines import CpuEngine, VmapEngine
 from fastplast.measure import block_names
 from fastplast.methods.head_reset import reset_head
-from fastplast.trainer import prepare
+from fastplast.preparation import prepare
 
 CHANGES = [
     {"activation": "crelu"},

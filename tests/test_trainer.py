@@ -16,8 +16,9 @@ import fastplast as fp
 from fastplast.api import proceed, start
 from fastplast.engines import pull_of
 from fastplast.measure import measure_group
+from fastplast.preparation import prepare
 from fastplast.problems import make_task
-from fastplast.trainer import EpochDone, Stopped, TaskDone, TaskStarted, prepare
+from fastplast.trainer import EpochDone, Stopped, TaskDone, TaskStarted
 
 SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1}
 

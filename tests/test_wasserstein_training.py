@@ -9,8 +9,8 @@ from fastplast import seeding
 from fastplast.config import Experiment
 from fastplast.engines import Accumulators
 from fastplast.methods import pull
+from fastplast.preparation import prepare
 from fastplast.problems import make_task
-from fastplast.trainer import prepare
 
 TASKS, EPOCHS = 2, 3
 AMPLIFIED = 10.0  # times the effect of one disturbed bit: training multiplies rounding errors

@@ -15,7 +15,7 @@ from fastplast.estimate import seconds_of_measuring, seconds_per_update
 from fastplast.figures.make import uses_of
 from fastplast.figures.registry import FIGURES
 from fastplast.figures.studies import SCALES, Use
-from fastplast.trainer import prepare
+from fastplast.preparation import prepare
 from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate of training is measured with

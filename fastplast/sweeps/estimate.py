@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from fastplast.config import Experiment
 from fastplast.estimate import seconds_of_measuring, seconds_per_update
+from fastplast.preparation import prepare
 from fastplast.sweeps.plan import GroupPlan, Plan
-from fastplast.trainer import prepare
 from fastplast.units import duration
 
 _SAMPLE = 8  # members that a rate is measured with

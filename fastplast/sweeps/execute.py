@@ -10,12 +10,13 @@ from typing import Any
 
 from fastplast.api import proceed, start
 from fastplast.checkpoint import take_lock
+from fastplast.preparation import Setup
 from fastplast.shards import SHARDS
 from fastplast.sweeps.asked import remember
 from fastplast.sweeps.directory import Sweep
 from fastplast.sweeps.grid import grid_of
 from fastplast.sweeps.plan import Plan, Shard, make_plan
-from fastplast.trainer import Event, Setup, Stopped
+from fastplast.trainer import Event, Stopped
 
 
 def sweep(

@@ -7,7 +7,7 @@ from math import prod
 import torch
 
 from fastplast.networks import Conv
-from fastplast.trainer import Setup
+from fastplast.preparation import Setup
 
 _SHARE = 0.8  # of the free memory that a shard may take
 # Copies of a member's parameters: parameters, two moments, initial values, targets, the task's start, and while a

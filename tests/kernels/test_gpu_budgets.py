@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from fastplast_kernels.budgets import exceeded
@@ -14,45 +15,33 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 BUDGETS = {version: json.loads(path.read_text()) for version, path in TABLES.items()}
 
 
+def in_one_process(version: str, *more: str):
+    """A case that runs in one process with all others of the version, which wait for the same compilations."""
+    return pytest.param(version, *more, marks=pytest.mark.xdist_group(version))
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory) -> Callable[[str], dict]:
-    """``measured(version)``: what every kernel uses; the versions are measured side by side."""
-    running = {}
-    for version in BUDGETS:
-        try:
-            variables = environment(version, False, tmp_path_factory.mktemp("cache"))
-        except pytest.skip.Exception as reason:
-            running[version] = str(reason)
-            continue
-        command = [sys.executable, "scripts/kernel_budgets.py"]
-        running[version] = subprocess.Popen(
-            command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-    results: dict[str, dict] = {}
+    """``measured(version)``: what every kernel uses."""
 
+    @cache
     def result(version: str) -> dict:
-        process = running[version]
-        if isinstance(process, str):
-            pytest.skip(process)
-        if version not in results:
-            out, err = process.communicate()
-            assert process.returncode == 0, err
-            results[version] = json.loads(out)
-        return results[version]
+        variables = environment(version, False, tmp_path_factory.mktemp("cache"))
+        command = [sys.executable, "scripts/kernel_budgets.py"]
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
-    yield result
-    for process in running.values():
-        if not isinstance(process, str):
-            process.communicate()
+    return result
 
 
-@pytest.mark.parametrize("version", BUDGETS)
+@pytest.mark.parametrize("version", [in_one_process(version) for version in BUDGETS])
 def test_every_kernel_has_a_budget(version, measured):
     assert set(measured(version)) == set(BUDGETS[version]), f"run scripts/kernel_budgets.py --write on Triton {version}"
 
 
 @pytest.mark.parametrize(
-    ("version", "kernel"), [(version, kernel) for version in BUDGETS for kernel in BUDGETS[version]]
+    ("version", "kernel"), [in_one_process(version, kernel) for version in BUDGETS for kernel in BUDGETS[version]]
 )
 def test_kernel_stays_within_its_budget(version, kernel, measured):
     for target, budget in BUDGETS[version][kernel].items():

@@ -11,21 +11,14 @@ STEP = [name for name in FILES if "mlp_step" in name or "wasserstein" in name]  
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # all tests of two processes, on cores that others may use
-def test_gpu_kernels_are_right_in_the_interpreter(tmp_path):
-    running = []
-    for number, files in enumerate((STEP, [name for name in FILES if name not in STEP])):
-        command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
-        variables = environment(NEWEST, True, tmp_path / str(number))
-        running.append(
-            subprocess.Popen(
-                command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    printed = [process.communicate()[0] for process in running]
-    for process, text in zip(running, printed):
-        assert process.returncode == 0, text
-        assert "skipped" not in text
+@pytest.mark.timeout(1800)  # all tests of half of the files, on cores that others may use
+@pytest.mark.parametrize("files", [STEP, [name for name in FILES if name not in STEP]], ids=["step", "others"])
+def test_gpu_kernels_are_right_in_the_interpreter(files, tmp_path):
+    command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
+    variables = environment(NEWEST, True, tmp_path)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
 
 
 @pytest.mark.slow

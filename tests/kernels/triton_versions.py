@@ -22,6 +22,7 @@ def environment(version: str, interpret: bool, cache: Path) -> dict[str, str]:
     place = Path(sys.prefix, "triton", version)
     if not (place / "triton").is_dir():
         pytest.skip(f"needs Triton {version} in {place}: bash scripts/test.sh installs it")
-    variables = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    kept = (name for name in os.environ if name != "TRITON_INTERPRET" and not name.startswith("PYTEST_"))
+    variables = {name: os.environ[name] for name in kept}
     variables |= {"PYTHONPATH": str(place), "TRITON_CACHE_DIR": str(cache)}
     return variables | ({"TRITON_INTERPRET": "1"} if interpret else {})
