@@ -2,8 +2,9 @@
 # Proves the GPU kernels on a GPU and times them: bash scripts/gpu_acceptance.sh [--dry-run] [DIRECTORY]
 # Needs Python with torch 2.11 or newer for CUDA, Triton 3.6 or newer, numpy and pytest; no network, nothing is installed.
 # Writes DIRECTORY (bench/results/<gpu>): environment.json, tests.txt, wasserstein.json, with compute-sanitizer on the PATH
-# sanitizer.txt and, with pytest-benchmark, scale.json and scale.txt. PYTHON: another interpreter. --dry-run: the same
-# steps on a CPU, small, kernels in Triton's interpreter, throughput by the engines of a CPU.
+# sanitizer.txt, with fastplast's dependencies experiment.json and experiment.md and, with pytest-benchmark, scale.json,
+# scale.txt and README.md. PYTHON: another interpreter. --dry-run: the same steps on a CPU, small, kernels in Triton's
+# interpreter, throughput and experiment by the engines of a CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -68,5 +69,13 @@ elif [ -n "$dry" ]; then
     FASTPLAST_BENCH_MEMBERS=1 throughput -k "[cpu or [vmap- or stable"
 else
     FASTPLAST_BENCH_DEVICE=cuda FASTPLAST_BENCH_MEMBERS=1,30,120,1000 throughput
+fi
+[ ! -f "$results/scale.json" ] || "$python" scripts/bench_table.py "$results/scale.json" >"$results/README.md"
+
+say "an experiment, measured in turn and beside training"
+if "$python" -c 'import pandas, pyarrow, safetensors, scipy' 2>/dev/null; then
+    "$python" bench/gpu_experiment.py $dry "$results/experiment.json" | tee "$results/experiment.md"
+else
+    echo "needs pandas, pyarrow, safetensors and scipy: left out"
 fi
 say "written to $results"

@@ -33,6 +33,6 @@ def capture(work: Callable[[], None], changed: Sequence[Tensor]) -> Callable[[],
     for tensor, before in zip(changed, kept):
         tensor.copy_(before)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be measuring
         work()
     return graph.replay

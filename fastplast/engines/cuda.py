@@ -202,7 +202,7 @@ class CudaEngine:
         torch.cuda.current_stream(self.device).wait_stream(stream)
         for updates in set(_parts(step.steps)):
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may be measuring
                 for _ in range(updates):
                     launches.update(step)
             captured.graphs[updates] = graph

@@ -24,7 +24,8 @@ def test_a_dry_run_tests_times_and_writes(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     written = {path.name: path.read_text() for path in (tmp_path / "results").iterdir()}
     assert set(written) == {
-        "environment.json", "tests.txt", "wasserstein.json", "scale.json", "scale.txt"
+        "environment.json", "tests.txt", "wasserstein.json", "scale.json", "scale.txt", "README.md",
+        "experiment.json", "experiment.md",
     }  # fmt: skip
     assert json.loads(written["environment.json"])["triton"] == NEWEST
     assert " passed" in written["tests.txt"]
@@ -38,6 +39,10 @@ def test_a_dry_run_tests_times_and_writes(tmp_path):
     assert {b["params"]["network"] for b in timed if "network" in b["params"]} == {"mlp", "cnn"}
     assert {b["params"]["method"] for b in timed} == {"none", "wasserstein", "exact", "auto"}
     assert "skipped" not in written["scale.txt"]
+    experiment = json.loads(written["experiment.json"])
+    assert experiment["same"]
+    assert len(experiment["tasks"]) == 2
+    assert "| task |" in written["experiment.md"]
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="needs a torch without CUDA")
