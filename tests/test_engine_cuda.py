@@ -14,6 +14,7 @@ from fastplast.engines import choose_device, choose_engine
 from fastplast.engines.cuda import _GRAPH, _MOST_MEMBERS, _parts, missing_on_cuda
 
 CUDA = torch.device("cuda")
+MODIFIED = {"activation": "crelu", "layer_norm": True, "dropout": 0.1}
 CONVOLUTIONS = {"network": "cnn", "benchmark": "cifar_shuffle"}
 
 
@@ -22,18 +23,10 @@ def with_triton(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (CONVOLUTIONS | {"activation": "crelu"}, "it has no kernel for crelu in convolutions"),
-        (CONVOLUTIONS | {"layer_norm": True}, "it has no kernel for layer normalisation in convolutions"),
-        (CONVOLUTIONS | {"dropout": 0.1}, "it has no kernel for dropout in convolutions"),
-        ({"module": lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5))}, "the module Sequential"),
-    ],
-)
 @pytest.mark.usefixtures("with_triton")
-def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(options, reason, make_trial):
-    trial = make_trial(**options)
+def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(make_trial):
+    trial = make_trial(module=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5)))
+    reason = "it has no kernels for the module Sequential"
     with pytest.raises(ConfigError, match=f"--engine cuda cannot serve this experiment: .*{reason}. Use --engine vmap"):
         choose_engine(Experiment(engine="cuda"), trial.group, trial.state, CUDA)
     assert reason in (missing_on_cuda(trial.group, CUDA) or "")
@@ -43,11 +36,11 @@ def test_what_it_cannot_serve_is_named_when_forced_and_left_to_vmap_otherwise(op
 @pytest.mark.parametrize(
     "options",
     [
-        {}, {"activation": "crelu", "layer_norm": True, "dropout": 0.1}, CONVOLUTIONS,
-        CONVOLUTIONS | {"network": "convnet"},
+        {}, MODIFIED, CONVOLUTIONS, CONVOLUTIONS | MODIFIED, CONVOLUTIONS | {"network": "convnet"},
+        CONVOLUTIONS | {"network": "convnet"} | MODIFIED,
     ],
 )  # fmt: skip
-def test_perceptrons_and_convolutional_networks_are_served_on_a_gpu_only(options, make_trial):
+def test_built_in_networks_are_served_on_a_gpu_only(options, make_trial):
     trial = make_trial(**options)
     assert missing_on_cuda(trial.group, CUDA) is None
     assert missing_on_cuda(trial.group, torch.device("cpu")) == "it trains on an NVIDIA GPU, not on cpu"

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastplast.config import ELEMENTWISE
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.cpu import kernel_layers
 from fastplast.memory import give_back, halved
-from fastplast.networks import Conv, ModuleNetwork, Network
+from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
 from fastplast.ranges import annotated
 
@@ -32,17 +31,8 @@ def missing_kernels(group: Group) -> str | None:
     Returns:
         The reason why it can't be trained, or None.
     """
-    network = group.network
-    if isinstance(network, ModuleNetwork):
-        return f"it has no kernels for the module {network.name.removeprefix('module:')}"
-    if not any(isinstance(layer, Conv) for layer in network.layers):
-        return None
-    if network.activation not in ELEMENTWISE:
-        return f"it has no kernel for {network.activation} in convolutions"
-    if any(layer.norm for layer in network.layers):
-        return "it has no kernel for layer normalisation in convolutions"
-    if network.dropout:
-        return "it has no kernel for dropout in convolutions"
+    if isinstance(group.network, ModuleNetwork):
+        return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
     return None
 
 

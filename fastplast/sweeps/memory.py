@@ -61,8 +61,13 @@ def fitting(setup: Setup, engine: str, memory: int) -> int:
 
 
 def _copies(setup: Setup) -> int:
-    """Places of a unit's values in the memory of the cuda engine: two with CReLU, another with layer normalisation."""
-    return 1 + (setup.experiment.activation == "crelu") + setup.experiment.layer_norm
+    """Places of a unit's values in the memory of the cuda engine.
+
+    Two with CReLU; another with layer normalisation, and in convolutions with whatever modifies them.
+    """
+    e, crelu = setup.experiment, setup.experiment.activation == "crelu"
+    convolutions = any(isinstance(layer, Conv) for layer in getattr(setup.group.network, "layers", ()))
+    return 1 + crelu + (e.layer_norm or (convolutions and (crelu or e.dropout > 0)))
 
 
 def _units(layer: object) -> int:

@@ -19,7 +19,12 @@ def account(step: Step) -> dict[str, Cost]:
 
     Returns:
         Launch to cost, in order.
+
+    Raises:
+        ValueError: if a convolution is normalised, its activation is ``crelu`` or it has dropout.
     """
+    if any(layer.modified for layer in step.layers[: step.convolutions]):
+        raise ValueError("convolutions must be plain: got normalisation, crelu or dropout. Take a network without.")
     numbers, rest = range(step.convolutions), dense.account(step)
     update = rest.pop("update")
     forward = {f"convolution {n} forward": _forward(step, n) for n in numbers}
@@ -31,7 +36,7 @@ def _forward(step: Step, number: int) -> Cost:
     layer = step.layers[number]
     programs = ceil(layer.outputs / gpu_launches.OUTPUTS) * ceil(step.batch * layer.pixels / gpu_launches.PIXELS)
     moved = entering(step, number) + leaving(step, number) + _winners(step, number) + 16 * step.batch
-    turns = layer.pool**2 * ceil(layer.inputs / gpu_launches.TERMS)
+    turns = layer.pool**2 * ceil(layer.inputs / gpu_launches.terms_at_once(number))
     return Cost(4 * layer.count, moved, flops(step, number), programs, turns)
 
 
@@ -50,7 +55,8 @@ def _backward(step: Step, number: int) -> Cost:
 
 def _update(step: Step) -> Cost:
     numbers, tiles = range(step.convolutions), step.tiles[: step.first_tile, 0].tolist()
-    turns = [1 + ceil(step.batch * step.layers[n].positions / gpu_launches.UPDATE_PIXELS) for n in numbers]
+    at_once = gpu_launches.update_pixels(step)
+    turns = [1 + ceil(step.batch * step.layers[n].positions / at_once[n > 0]) for n in numbers]
     cost = update_cost(step, numbers, len(tiles), sum(turns[n] for n in tiles) / len(tiles), max(turns))
     return replace(cost, batch=cost.batch + sum(_winners(step, number) for number in numbers))
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastplast_kernels.budgets import Configuration
 from fastplast_kernels.conv_step.gpu_launches import convolutions_of
 from fastplast_kernels.conv_step.layers import ConvLayer
-from fastplast_kernels.mlp_step.configurations import configuration, dense_layers, zero_step
+from fastplast_kernels.mlp_step.configurations import MODIFIED, configuration, dense_layers, zero_step
 from fastplast_kernels.mlp_step.launches import Step, launches
 from fastplast_kernels.mlp_step.layers import DenseLayer
 
@@ -25,35 +25,46 @@ def conv_layers(
     channels: tuple[int, ...] = CHANNELS,
     widths: tuple[int, ...] = WIDTHS,
     pooled: bool = False,
+    modified: bool = False,
 ) -> tuple[tuple[ConvLayer | DenseLayer, ...], int]:
     """Convolutions, then dense layers, one behind the other in a row of parameters, and the length of the row.
 
-    Convolutions are of 3x3 with stride 2, or, pooled, of 5x5, then 3x3, with max pooling of 2.
+    Convolutions are of 3x3 with stride 2, or, pooled, of 5x5, then 3x3, with max pooling of 2. Modified layers are
+    those of ``mlp_step.configurations.MODIFIED``.
     """
+    change = MODIFIED["modified"] if modified else {"activation": "relu", "norm": False, "dropout": 0.0}
     layers, end = [], 0
+
+    def place(count: int) -> int:
+        nonlocal end
+        start, end = end, -(-(end + count) // 16) * 16
+        return start
+
     for number, outputs in enumerate(channels):
         kernel, stride, padding, pool = (3 if number else 5, 1, 0, 2) if pooled else (3, 2, 1, 1)
         weights = kernel**2 * shape[0] * outputs
-        bias = -(-(end + weights) // 16) * 16
-        rule = ("relu", 0.0, 1.0 / weights, pool)
-        layers.append(ConvLayer(*shape, outputs, kernel, stride, padding, end, bias, *rule))
-        end = -(-(bias + outputs) // 16) * 16
+        places, pull = (place(weights), place(outputs)), 1.0 / weights
+        norms = (place(outputs), place(outputs)) if change["norm"] else (-1, -1)
+        rule = (change["activation"], 0.0, pull, pool, *norms, change["dropout"], number)
+        layers.append(ConvLayer(*shape, outputs, kernel, stride, padding, *places, *rule))
         shape = layers[-1].shape_above
-    dense, end = dense_layers((prod(shape), *widths), end=end)
+    dense, end = dense_layers((prod(shape), *widths), end=end, **change)
     return (*layers, *dense), end
 
 
-def step_of(pooled: bool = False, **options: Any) -> Step:
+def step_of(pooled: bool = False, modified: bool = False, **options: Any) -> Step:
     """A step of the network of the paper for inputs of zeros and weights of zeros.
 
     Args:
         pooled: of the ConvNet instead.
+        modified: with all that modifies layers.
         options: of ``mlp_step.configurations.zero_step``.
 
     Returns:
         The step.
     """
-    layers, size = conv_layers(SHAPE, POOLED_CHANNELS, POOLED_WIDTHS, True) if pooled else conv_layers()
+    shape = (POOLED_CHANNELS, POOLED_WIDTHS) if pooled else (CHANNELS, WIDTHS)
+    layers, size = conv_layers(SHAPE, *shape, pooled, modified)
     return zero_step(layers, size, prod(SHAPE), below=convolutions_of(layers), **options)
 
 
@@ -70,6 +81,12 @@ def _all() -> dict[str, Configuration]:
     for suffix, options in {"permuted": {"permuted": True}, "pooled": {"pooled": True}}.items():
         found[f"update_{suffix}_ranked"] = launches(step_of(pull="ranked", **options))[update]
     found |= {"update_pooled": pooled[update], "update_sgd_pooled": launches(step_of(True, optimizer="sgd"))[update]}
+    for suffix, modified in {"": launches(step_of(modified=True)), "_pooled": launches(step_of(True, True))}.items():
+        found |= {
+            f"modify{suffix}": modified[1], f"modify_backward{suffix}": modified[-4],
+            f"backward_modified{suffix}": modified[-5],
+        }  # fmt: skip
+        found["update_norms"] = modified[-2]
     return {f"conv_step/{name}": configuration(launch) for name, launch in found.items()}
 
 

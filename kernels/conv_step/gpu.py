@@ -35,9 +35,10 @@ from fastplast_kernels.mlp_step.gpu_parts import (
 _MEMBER = tl.constexpr(MEMBER_COLUMNS)
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
 
-# Columns of the table of convolutions, int64 [convolutions, 8]: channels, height and width of the input, kernel,
-# stride, padding, height and width of the output, before any pooling.
-GEOMETRY_COLUMNS = 8
+# Columns of the table of convolutions, int64 [convolutions, 9]: channels, height and width of the input, kernel,
+# stride, padding, height and width of the output, before any pooling; index in a row of values of what the kernels here
+# make of it, which is what the layer above sees but for layers that `gpu_modifications` has to do with.
+GEOMETRY_COLUMNS = 9
 _COLUMNS = tl.constexpr(GEOMETRY_COLUMNS)
 
 
@@ -52,6 +53,12 @@ def geometry_of(geometry_ptr, layer):
         channels.to(tl.int32), height.to(tl.int32), width.to(tl.int32), kernel.to(tl.int32), stride.to(tl.int32),
         padding.to(tl.int32), out_height.to(tl.int32), out_width.to(tl.int32),
     )  # fmt: skip
+
+
+@triton.jit
+def outputs_at(geometry_ptr, layer):
+    """Where a convolution's outputs lie, and the gradients with respect to them."""
+    return tl.load(geometry_ptr + _COLUMNS * layer + 8)
 
 
 @triton.jit
@@ -96,7 +103,7 @@ def patches(
     size = channels * height * width
     if FIRST:
         if PERMUTED:
-            place = tl.load(pixels_ptr + place, mask=mask, other=0)
+            place = tl.load(pixels_ptr + place, mask=mask, other=0).to(tl.int32)
         scale = tl.load(scale_ptr + place, mask=mask, other=0.0)
         shift = tl.load(shift_ptr + place, mask=mask, other=0.0)
         seen = gathered(images_ptr, image[None, :], size, place, mask, scale, shift)
@@ -176,7 +183,8 @@ def forward_kernel(
     at = tl.load(members_ptr + MEMBER_POSITION) + tl.load(members_ptr + MEMBER_OPEN)
     if at >= tl.load(members_ptr + MEMBER_LIMIT):
         return
-    inputs, outputs, weight, bias, output, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+    inputs, outputs, weight, bias, _, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+    output = outputs_at(geometry_ptr, layer)
     channels, height, width, _, stride, padding, out_height, out_width = geometry_of(geometry_ptr, layer)
     params_ptr += member * params_stride
     values_ptr += member * values_stride
@@ -256,7 +264,8 @@ def backward_kernel(
     member = tl.program_id(1).to(tl.int64)
     if tl.load(members_ptr + _MEMBER * member + MEMBER_OPEN) == 0:
         return
-    _, outputs, weight, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, False)
+    _, outputs, weight, _, _, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, False)
+    output = outputs_at(geometry_ptr, layer)
     _, _, _, _, source, code, slope, _ = layer_of(layers_ptr, factors_ptr, layer - 1, False)
     channels, height, width, _, _, padding, out_height, out_width = geometry_of(geometry_ptr, layer)
     params_ptr += member * params_stride + weight
@@ -343,12 +352,13 @@ def update_kernel(
     params_stride, values_stride, partials, num_members, num_layers, member_buckets,
     SGD: tl.constexpr, PULL: tl.constexpr, INSERT: tl.constexpr, PERMUTED: tl.constexpr, FIRST_ALIGNED: tl.constexpr,
     ALIGNED: tl.constexpr, FIRST_POOL: tl.constexpr, POOL: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr,
-    BI: tl.constexpr, BP: tl.constexpr, CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
+    BI: tl.constexpr, FIRST_BP: tl.constexpr, BP: tl.constexpr, CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr,
+    SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One update of weights and biases of all convolutions, in place; program (tile of a layer, member).
 
     Arguments are those of ``mlp_step.gpu.update_kernel``, the table of convolutions, winners of `forward_kernel`,
-    ALIGNED and POOL of the layers above the first, and the same of the first.
+    ALIGNED, POOL and BP, pixels at a time, of the layers above the first, and the same of the first.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -365,12 +375,13 @@ def update_kernel(
     chosen_ptr += member * BATCH
     coefficients_ptr += (tl.load(members_ptr + MEMBER_POSITION) * num_members + member) * _NUM_COEFFICIENTS
     partial_ptr += 2 * member * partials + tile
+    output = outputs_at(geometry_ptr, layer)
     if layer == 0:
-        inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, 0, FIRST_ALIGNED)
+        inputs, outputs, weight, bias, _, _, _, factor = layer_of(layers_ptr, factors_ptr, 0, FIRST_ALIGNED)
         g, bias_g = weight_gradient(
             values_ptr, winners_ptr + output, deltas_ptr + output, images_ptr, chosen_ptr,
             pixels_ptr + member * image_size(geometry_ptr), scale_ptr, shift_ptr, geometry_ptr, 0,
-            o, i, inputs, outputs, True, FIRST_POOL, PERMUTED, BATCH, BO, BI, BP,
+            o, i, inputs, outputs, True, FIRST_POOL, PERMUTED, BATCH, BO, BI, FIRST_BP,
         )  # fmt: skip
         update_tile(
             g, bias_g, o, i, first_input == 0, inputs, outputs, weight, bias, factor, layer, member,
@@ -380,7 +391,7 @@ def update_kernel(
             SGD, PULL, INSERT, BO, BI, CAPACITY, NUM_CELLS, SHIFT,
         )  # fmt: skip
     else:
-        inputs, outputs, weight, bias, output, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
+        inputs, outputs, weight, bias, _, _, _, factor = layer_of(layers_ptr, factors_ptr, layer, ALIGNED)
         g, bias_g = weight_gradient(
             values_ptr + inputs_of(layers_ptr, layer), winners_ptr + output, deltas_ptr + output, values_ptr,
             chosen_ptr, pixels_ptr, scale_ptr, shift_ptr, geometry_ptr, layer,

@@ -58,6 +58,11 @@ class ConvLayer:
         return self.channels * self.kernel**2
 
     @property
+    def modified(self) -> bool:
+        """Whether there is more between a product and what the layer above sees than an activation and pooling."""
+        return self.normed or self.dropout > 0 or widening(self.activation) > 1
+
+    @property
     def normed(self) -> bool:
         """Whether the outputs are normalised."""
         return self.norm_scale >= 0

@@ -21,7 +21,7 @@ class Convolutions:
     """The first layers of a network that are no dense layers.
 
     Attributes:
-        geometry: of each, a row of the table in ``conv_step.gpu``.
+        geometry: of each, a row of the table in ``conv_step.gpu`` but for its last column.
         tile: outputs and inputs of a program that updates one of them.
         pooled: whether any of them is.
         launches: from a step to what it launches before all others, and before the update of the dense layers.
@@ -40,13 +40,15 @@ class Tables:
     Attributes:
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32, see `gpu_parts`.
-        extras: `[L, 7]` int64, see `gpu_dense`.
+        extras: `[L + convolutions, 7]` int64, see `gpu_dense`: first what dense layers have to do with.
+        outputs: of each convolution, where its outputs lie in a row of values.
         width: floats of a member's values of a minibatch.
     """
 
     table: Tensor
     factors: Tensor
     extras: Tensor
+    outputs: tuple[int, ...]
     width: int
 
 
@@ -61,9 +63,10 @@ def tables(layers: Sequence[Layer], batch: int) -> Tables:
         The tables.
 
     Raises:
-        ValueError: if an activation is unknown, or not one of that kind of layer.
+        ValueError: if an activation is unknown.
     """
-    table, factors, extras, end = [], [], torch.full((len(layers), EXTRA_COLUMNS), -1), 0
+    table, factors, outputs, end = [], [], [], 0
+    extras, modified = torch.full((len(layers), EXTRA_COLUMNS), -1), []
 
     def place(count: int) -> int:
         nonlocal end
@@ -71,20 +74,31 @@ def tables(layers: Sequence[Layer], batch: int) -> Tables:
         return start
 
     for number, layer in enumerate(layers):
-        dense = isinstance(layer, DenseLayer)
-        if layer.activation not in CODES or (not dense and widening(layer.activation) > 1):
-            known = [name for name in CODES if dense or widening(name) == 1]
-            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(known)}.")
+        if layer.activation not in CODES:
+            raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
+        dense, code = isinstance(layer, DenseLayer), CODES[layer.activation]
         values = place(batch * layer.outputs * layer.pixels * widening(layer.activation))
-        table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, values, CODES[layer.activation]))
-        rate = layer.dropout if dense else 0.0
-        factors.append((layer.slope, layer.pull))
-        if is_normed(layer):
+        extras[number, 4:] = _dropout(layer if dense else None)
+        if dense and layer.normed:
             extras[number, 0], extras[number, 1] = place(batch * layer.outputs), place(2 * batch)
             extras[number, 2], extras[number, 3] = layer.norm_scale, layer.norm_shift
-        kept = torch.tensor(1.0 / (1.0 - rate), dtype=torch.float32).view(torch.int32)
-        extras[number, 4:] = torch.tensor([int(rate * 2.0**32), layer.number if dense else 0, int(kept)])
-    return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, end)
+        if not dense:
+            outputs.append(place(batch * layer.outputs * layer.positions) if layer.modified else values)
+            moments = place(2 * batch * (1 + layer.outputs)) if layer.normed else -1
+            modified.append(torch.tensor([outputs[-1], moments, layer.norm_scale, layer.norm_shift, 0, 0, 0]))
+            modified[-1][4:] = _dropout(layer)
+            code = CODES["identity"] if layer.modified else code  # of what the layer above and the product deal with
+        table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, values, code))
+        factors.append((layer.slope, layer.pull))
+    extras = torch.cat([extras, *(row[None] for row in modified)])
+    return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, tuple(outputs), end)
+
+
+def _dropout(layer: Layer | None) -> Tensor:
+    """The last columns of the table of modifications; None for none."""
+    rate, number = (0.0, 0) if layer is None else (layer.dropout, layer.number)
+    kept = torch.tensor(1.0 / (1.0 - rate), dtype=torch.float32).view(torch.int32)
+    return torch.tensor([int(rate * 2.0**32), number, int(kept)])
 
 
 def is_normed(layer: Layer) -> bool:

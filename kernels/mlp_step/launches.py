@@ -49,9 +49,9 @@ class Step:
         v: second moments; not touched by ``sgd``.
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32.
-        extras: `[L, 7]` int64, of what modifies layers, see `gpu_dense`.
+        extras: `[L + convolutions, 7]` int64, of what modifies layers, see `gpu_dense`.
         streams: `[M, 3]` int64, of the masks of dropout, see ``dropout.gpu``.
-        geometry: `[convolutions, 8]` int64, see ``conv_step.gpu``; of perceptrons `[0, 8]`.
+        geometry: `[convolutions, 9]` int64, see ``conv_step.gpu``; of perceptrons `[0, 9]`.
         tiles: `[T, 3]` int32, of the kernels that update; those of convolutions come first.
         first_tile: the first one of a dense layer.
         images: `[R, I]` uint8 or float32.
@@ -176,7 +176,7 @@ def allocate(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is unknown: got {precision!r}. Choose one of {', '.join(PRECISIONS)}.")
-    if keys is None and switches(layers)["DROPOUT"]:
+    if keys is None and any(layer.dropout for layer in layers):
         raise ValueError("keys must be given where a layer has dropout: got None. Pass one [M, 2] for each member.")
     (members, size), (_, steps, batch), device = params.shape, order.shape, params.device
     known, geometry = tables(layers, batch), below.geometry if below else ()
@@ -189,8 +189,9 @@ def allocate(
     ]
     tiles += [
         (number, o, -1)
-        for number, layer in enumerate(layers) if is_normed(layer) for o in range(0, layer.outputs, UPDATE_OUTPUTS)
+        for number, layer in enumerate(layers) if layer.normed for o in range(0, layer.outputs, UPDATE_OUTPUTS)
     ]  # fmt: skip
+    tiles.sort(key=lambda tile: tile[0] >= len(geometry))
 
     def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(*shape, dtype=dtype, device=device)
@@ -207,7 +208,8 @@ def allocate(
         params=new(members, size), m=new(members, size), v=new(*((1, 1) if optimizer == "sgd" else (members, size))),
         table=known.table.to(device), factors=known.factors.to(device), extras=known.extras.to(device),
         streams=new(members, STREAM_COLUMNS, dtype=torch.int64),
-        geometry=torch.tensor(geometry, dtype=torch.int64).reshape(-1, 8).to(device),
+        geometry=torch.tensor([(*row, at) for row, at in zip(geometry, known.outputs)], dtype=torch.int64)
+        .reshape(-1, 9).to(device),
         tiles=torch.tensor(tiles, dtype=torch.int32).to(device),
         first_tile=sum(number < len(geometry) for number, _, _ in tiles),
         **{name: getattr(data, name).clone() for name in ("images", "scale", "shift", "rows", "labels")},

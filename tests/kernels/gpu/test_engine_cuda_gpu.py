@@ -23,6 +23,7 @@ RATES = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.01}  # calm: a chaotic training m
 METHODS = ("none", "l2", "regenerative", "wasserstein")
 PLAIN = METHODS[:3] if INTERPRETED else METHODS  # sorting is slow there
 # Small and short in the interpreter; the last minibatch of an epoch is ragged in both.
+NETWORK = {"network": "mlp", "benchmark": "mnist_permute"}
 SIZES = {"widths": (5, 4), "examples": 20} if INTERPRETED else {"examples": 40}
 EPOCHS, UPDATES = (1, 3) if INTERPRETED else (40, 5)
 STEPS = UPDATES * EPOCHS
@@ -64,10 +65,13 @@ def on(trial, device: str, kind: type):
 
 
 def trial_of(make_trial, members: tuple[Member, ...], activation: str = "relu", optimizer: str = "adam", **changes):
-    options = SIZES | {"momentum": 0.5 if optimizer == "sgd" else 0.0, "weight_decay": 0.01, "batch_size": 9} | changes
-    return make_trial(
-        members, network="mlp", benchmark="mnist_permute", activation=activation, optimizer=optimizer, **options
+    options = (
+        NETWORK
+        | SIZES
+        | {"momentum": 0.5 if optimizer == "sgd" else 0.0, "weight_decay": 0.01, "batch_size": 9}
+        | changes
     )
+    return make_trial(members, activation=activation, optimizer=optimizer, **options)
 
 
 @pytest.mark.parametrize(("activation", "optimizer"), CASES)
@@ -193,10 +197,16 @@ def test_where_not_even_one_member_fits_the_state_is_as_before_and_the_error_say
         assert_same_bits(name, getattr(trial.state, name), value)
 
 
+CNN = {"network": "cnn", "benchmark": "cifar_shuffle", "channels": (8, 8)}
+
+
 @pytest.mark.parametrize(
     ("method", "change"),
-    [("none", {}), ("l2", {"layer_norm": True, "activation": "crelu", "dropout": 0.1}), ("wasserstein", {})],
-)
+    [
+        ("none", {}), ("l2", {"layer_norm": True, "activation": "crelu", "dropout": 0.1}), ("wasserstein", {}),
+        ("none", CNN), ("none", CNN | {"activation": "crelu"}), ("none", CNN | {"layer_norm": True}),
+    ],
+)  # fmt: skip
 def test_the_estimate_of_memory_covers_what_a_member_takes_full_size(method, change, device, make_trial):
     members = mixed("adam", (method,) * 3)
     trial = on(trial_of(make_trial, members, widths=(128, 64, 32), **change), device, VmapEngine)
