@@ -10,4 +10,4 @@ ruff check .
 ruff format --check .
 pyright
 workers="$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" # of up to 2 GiB each
-python -m pytest -n "$workers" --dist loadgroup "$@"
+python -m pytest -n "$workers" --dist worksteal "$@"
