@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from fastplast import probes, seeding
+from fastplast import seeding
 from fastplast.config import Experiment
 from fastplast.curvature import Curvature, Tail, measure
-from fastplast.measure import tail_of
-from fastplast.preparation import prepare
+from fastplast.measuring import probes
+from fastplast.measuring.group import tail_of
 from fastplast.problems import make_task
+from fastplast.training.setup import prepare
 
 MEMBERS = 30
 PAPER_UPDATES = 16_000

@@ -11,7 +11,7 @@ import torch
 CHILD = """
 import sys, tempfile, time
 from fastplast.config import Experiment
-from fastplast.preparation import prepare
+from fastplast.training.setup import prepare
 from fastplast.api import start
 members, epochs = int(sys.argv[1]), int(sys.argv[2])
 def peak():  # of this program; rusage would count the one that started it as well

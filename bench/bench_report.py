@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from fastplast.config import ACTIVATIONS
-from fastplast.probes import DEFINITIONS
-from fastplast.store import RunWriter
+from fastplast.measuring.probes import DEFINITIONS
+from fastplast.runs.run import RunWriter
 
 TASKS, SEEDS, LAYERS = 100, 20, ("fc1", "fc2", "fc3", "fc4")
 METHODS = [("none", 0.0), *((m, s) for m in ("l2", "regenerative", "wasserstein") for s in (1.0, 0.1, 0.01))]

@@ -19,14 +19,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastplast import probes, seeding
+from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import measure
-from fastplast.measure import tail_of
+from fastplast.machine.profiling import annotated
+from fastplast.measuring import probes
+from fastplast.measuring.group import tail_of
 from fastplast.networks import Conv
-from fastplast.preparation import Setup, prepare
 from fastplast.problems import Task, make_task
-from fastplast.ranges import annotated
+from fastplast.training.setup import Setup, prepare
 
 DEVICE = torch.device(os.environ.get("FASTPLAST_BENCH_DEVICE", "cpu"))
 MEMBERS = [int(m) for m in os.environ.get("FASTPLAST_BENCH_MEMBERS", "1,30").split(",")]

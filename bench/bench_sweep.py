@@ -9,9 +9,9 @@ from tempfile import mkdtemp
 import numpy as np
 from bench_training import orders
 
-from fastplast.preparation import Setup, prepare
 from fastplast.problems import make_task
 from fastplast.sweeps import grid_of, make_plan
+from fastplast.training.setup import Setup, prepare
 
 STEPS, ROUNDS = 20, 5
 STRENGTHS, RATES, SEEDS = [1, 0.1, 0.01, 0.001, 0.0001], [1e-2, 1e-3, 1e-4], 4

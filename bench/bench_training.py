@@ -11,8 +11,8 @@ import torch
 
 from fastplast import seeding
 from fastplast.config import Experiment
-from fastplast.preparation import Setup, prepare
 from fastplast.problems import make_task
+from fastplast.training.setup import Setup, prepare
 
 STEPS = {"mnist_shuffle": 20, "cifar_shuffle": 4}
 ROUNDS = 9

@@ -16,8 +16,8 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional
 
 from fastplast.networks import Conv
-from fastplast.preparation import Setup
 from fastplast.problems import Task
+from fastplast.training.setup import Setup
 
 Run = Callable[[Tensor], Any]
 

@@ -17,7 +17,7 @@ from fastplast.version import __version__
 if TYPE_CHECKING:
     from fastplast.api import load, resume, train
     from fastplast.reports import report
-    from fastplast.store import Run
+    from fastplast.runs.run import Run
     from fastplast.sweeps import Sweep, sweep
 
 _HOMES = {
@@ -25,7 +25,7 @@ _HOMES = {
     "resume": "fastplast.api",
     "load": "fastplast.api",
     "report": "fastplast.reports",
-    "Run": "fastplast.store",
+    "Run": "fastplast.runs.run",
     "Sweep": "fastplast.sweeps",
     "sweep": "fastplast.sweeps",
 }

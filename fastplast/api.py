@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
-from fastplast.preparation import Setup, prepare
-from fastplast.store import Run, RunWriter
-from fastplast.trainer import Event, training
+from fastplast.runs.run import Run, RunWriter
+from fastplast.training.loop import Event, training
+from fastplast.training.setup import Setup, prepare
 
 if TYPE_CHECKING:
-    from fastplast.sweeps.directory import Results
+    from fastplast.sweeps.reader import Results
 
 
 def train(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
@@ -78,7 +78,7 @@ def load(path: str | Path, *more: str | Path) -> Results:
     Returns:
         The run, the sweep, or the contents of the file.
     """
-    from fastplast.sweeps.directory import open_results
+    from fastplast.sweeps.reader import open_results
 
     return open_results(path, *more)
 

@@ -45,7 +45,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def cli() -> str:
     """Every command with its options."""
-    from fastplast.cli import build_parser
+    from fastplast.cli.parser import build_parser
 
     parser = build_parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
@@ -97,8 +97,8 @@ def _sentence(text: str) -> str:
 
 def experiment() -> str:
     """Every field of ``Experiment``."""
+    from fastplast.cli.flags import _GROUPS
     from fastplast.config import Experiment
-    from fastplast.flags import _GROUPS
 
     text = []
     for group, title in _GROUPS.items():
@@ -115,7 +115,7 @@ def experiment() -> str:
 
 def metrics() -> str:
     """The definition of every column."""
-    from fastplast.probes import DEFINITIONS
+    from fastplast.measuring.probes import DEFINITIONS
 
     return table(("column", "definition"), ((f"`{name}`", text) for name, text in DEFINITIONS.items()))
 

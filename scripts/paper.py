@@ -227,8 +227,8 @@ def _linked(number: int, experiment: Experiment) -> str:
 
 def draw() -> None:
     """Draws every figure whose results are stored."""
-    from fastplast.figures import draw as draw_figure
-    from fastplast.figures import figure_of
+    from fastplast.paper import draw as draw_figure
+    from fastplast.paper import figure_of
 
     for experiment in EXPERIMENTS:
         if ran(experiment):

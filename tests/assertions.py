@@ -1,5 +1,6 @@
 """One way to compare numbers, with a tolerance from the dtype and the length of the sums behind them."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -70,3 +71,9 @@ def assert_same_bits(name: str, actual: Tensor, expected: Tensor) -> None:
             f"{name}: {int(bad.sum())} of {bad.size} differ in bits, first at {where}: {a[where]!r}, "
             f"expected {e[where]!r}"
         )
+
+
+def assert_same_state(a: object, b: object) -> None:
+    """Two states of a group are the same bits."""
+    for field in dataclasses.fields(a):  # type: ignore[arg-type]
+        assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name

@@ -12,9 +12,9 @@ import pytest
 
 import fastplast
 from fastplast import methods
-from fastplast.cli import build_parser, run
+from fastplast.cli.parser import build_parser, run
 from fastplast.config import OWN_METHODS, Experiment
-from fastplast.probes import DEFINITIONS
+from fastplast.measuring.probes import DEFINITIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -145,6 +145,6 @@ def test_a_method_of_the_package_is_not_replaced():
 
 
 def test_an_unknown_method_is_told_with_ones_own_among_the_known(monkeypatch):
-    monkeypatch.setattr("fastplast.rules.OWN_METHODS", ["halfway"])
+    monkeypatch.setattr("fastplast.config.rules.OWN_METHODS", ["halfway"])
     with pytest.raises(fastplast.ConfigError, match="Did you mean 'halfway'"):
         Experiment(method="halfwya", strength=(0.1,))

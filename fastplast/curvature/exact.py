@@ -22,7 +22,7 @@ from fastplast.curvature.routes import Plan, check_method, residual_row
 from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_steps, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
-from fastplast.memory import give_back
+from fastplast.machine.out_of_memory import give_back
 
 MEMORY_LIMIT = 2**32
 

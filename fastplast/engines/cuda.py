@@ -12,10 +12,10 @@ from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.cpu import kernel_layers
-from fastplast.memory import give_back, halved
+from fastplast.machine.out_of_memory import give_back, halved
+from fastplast.machine.profiling import annotated
 from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
-from fastplast.ranges import annotated
 
 _SHARED, _OWN = ("images", "scale", "shift"), ("rows", "labels", "pixels")  # tables of a task: of all, of each member
 _MOST_MEMBERS = 65_535  # of a launch: the second axis of a CUDA grid

@@ -18,7 +18,7 @@ from fastplast import seeding
 from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
-from fastplast.memory import give_back, halved
+from fastplast.machine.out_of_memory import give_back, halved
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastplast.config import ACTIVATIONS
-from fastplast.plots.columns import axis_of
+from fastplast.drawing.columns import axis_of
 from fastplast.reports.reading import Results
 from fastplast.stats import least_squares
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.plots.columns import axis_of
+from fastplast.drawing.columns import axis_of
 from fastplast.reports.packing import pack
 from fastplast.reports.reading import Results
+from fastplast.runs.run import WHENS
 from fastplast.stats import mean_interval
-from fastplast.store import WHENS
 
 MOST_VALUES = 2_600_000  # of all curves: 7 MB in base64
 MOST_TASKS = 500  # more than a chart has pixels for

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.plots.settings import phrase
+from fastplast.drawing.settings import phrase
 from fastplast.reports.reading import Results
 
 

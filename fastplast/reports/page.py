@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.checkpoint import write_file
 from fastplast.config import ACTIVATIONS, METHOD_NAMES
-from fastplast.plots.settings import palette
+from fastplast.drawing.settings import palette
 from fastplast.reports import sections
 from fastplast.reports.correlations import correlations
 from fastplast.reports.curves import curves, describe
 from fastplast.reports.members import labels, members
 from fastplast.reports.reading import Readable, Results, opened, read
 from fastplast.reports.spectra import spectra
+from fastplast.runs.checkpoint import write_file
 from fastplast.version import __version__
 
 _ASSETS = Path(__file__).parent / "assets"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastplast.archive import Archive
-from fastplast.checkpoint import StoreError
-from fastplast.plots.settings import NOT_SETTINGS, Setting, settings_of
-from fastplast.store import WHENS, Run
-from fastplast.sweeps.directory import Results as Opened
-from fastplast.sweeps.directory import Sweep, ids_of, open_each, open_results
+from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
+from fastplast.runs.archive import Archive
+from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.run import WHENS, Run
+from fastplast.sweeps.reader import Results as Opened
+from fastplast.sweeps.reader import Sweep, ids_of, open_each, open_results
 
 if TYPE_CHECKING:
     import pandas

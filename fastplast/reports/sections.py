@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastplast.plots.settings import phrase
+from fastplast.drawing.settings import phrase
 from fastplast.reports.curves import describe
 from fastplast.reports.members import plain, who
 from fastplast.reports.reading import Part, Results
@@ -207,7 +207,7 @@ def definitions(results: Results) -> str:
     texts = dict(results.definitions)
     names = list(dict.fromkeys(name for name, _ in results.curves))
     if any(definition_of(name, texts) is None for name in names):
-        from fastplast.probes import DEFINITIONS  # a run of an older version, or one written by hand
+        from fastplast.measuring.probes import DEFINITIONS  # a run of an older version, or one written by hand
 
         texts = DEFINITIONS | texts
     rows = []

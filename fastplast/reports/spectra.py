@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.checkpoint import StoreError
 from fastplast.reports.curves import evenly
 from fastplast.reports.packing import pack
 from fastplast.reports.reading import Results
-from fastplast.store import WHENS, Run
+from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.run import WHENS, Run
 
 MOST_TASKS = 12
 MOST_MEMBERS = 48

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.api import proceed, start
-from fastplast.checkpoint import take_lock
-from fastplast.preparation import Setup
-from fastplast.shards import SHARDS
-from fastplast.sweeps.asked import remember
-from fastplast.sweeps.directory import Sweep
+from fastplast.runs.checkpoint import take_lock
+from fastplast.runs.paths import SHARDS
 from fastplast.sweeps.grid import grid_of
 from fastplast.sweeps.plan import Plan, Shard, make_plan
-from fastplast.trainer import Event, Stopped
+from fastplast.sweeps.reader import Sweep
+from fastplast.sweeps.request import remember
+from fastplast.training.loop import Event, Stopped
+from fastplast.training.setup import Setup
 
 
 def sweep(

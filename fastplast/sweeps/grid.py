@@ -26,7 +26,7 @@ from fastplast.config import (
     closest,
     flag,
 )
-from fastplast.sweeps.gridfile import Section, read_grid_file
+from fastplast.sweeps.grid_file import Section, read_grid_file
 
 MOST_MEMBERS = 1_000_000
 # Of the whole sweep, not of its members: these move no curve, and have one value.

@@ -12,12 +12,12 @@ from typing import Any
 
 from fastplast.config import ConfigError, Experiment, Member
 from fastplast.data import Dataset, load
-from fastplast.preparation import Setup, prepare
-from fastplast.shards import SHARDS, shard_paths
-from fastplast.store import Run
-from fastplast.sweeps.directory import keys_of
+from fastplast.runs.paths import SHARDS, shard_paths
+from fastplast.runs.run import Run
 from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
-from fastplast.sweeps.memory import bytes_per_member, free_bytes
+from fastplast.sweeps.reader import keys_of
+from fastplast.training.capacity import bytes_per_member, free_bytes
+from fastplast.training.setup import Setup, prepare
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch.nn import functional
 from fastplast.config import Experiment
 from fastplast.curvature import Tail
 from fastplast.curvature.coordinates import coordinates
-from fastplast.measure import tail_of
-from fastplast.preparation import prepare
-from fastplast.probes import evaluate
+from fastplast.measuring.group import tail_of
+from fastplast.measuring.probes import evaluate
 from fastplast.problems import make_task
 from fastplast.seeding import orders
+from fastplast.training.setup import prepare
 
 
 def make_tail(

@@ -16,7 +16,7 @@ import torch
 
 from fastplast.config import Experiment
 from fastplast.reports import report
-from fastplast.store import Run, RunWriter
+from fastplast.runs.run import Run, RunWriter
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 FLAGS += ["--disable-sync", "--no-first-run"]

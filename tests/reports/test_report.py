@@ -6,12 +6,12 @@ import sys
 import pytest
 
 import fastplast as fp
-from fastplast.checkpoint import StoreError
-from fastplast.cli import run as command
+from fastplast.cli.parser import run as command
 from fastplast.config import Experiment
 from fastplast.reports import report
 from fastplast.reports.page import as_script
-from fastplast.store import RunWriter
+from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.run import RunWriter
 from fastplast.sweeps import Sweep
 
 

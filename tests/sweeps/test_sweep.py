@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import fastplast as fp
-from fastplast.cli import run
+from fastplast.cli.parser import run
 from fastplast.sweeps import Sweep, execute, grid_of, make_plan
 from fastplast.sweeps.plan import parse_slice
-from fastplast.trainer import EpochDone, TaskDone, TaskStarted
+from fastplast.training.loop import EpochDone, TaskDone, TaskStarted
 
 GRID = {"method": ["none", "l2", "wasserstein"], "strength": [0.1, 0.0], "learning_rate": 1e-2, "seeds": 2}
 GRID |= {"activation": ["relu", "tanh"], "tasks": 2, "epochs": 2, "examples": 48, "widths": [6, 5, 4], "threads": 1}

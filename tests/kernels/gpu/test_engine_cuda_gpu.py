@@ -16,7 +16,7 @@ from fastplast_kernels.mlp_step import launches, training
 
 from fastplast.config import ELEMENTWISE, ConfigError, Member
 from fastplast.engines import CudaEngine, GroupState, VmapEngine
-from fastplast.sweeps.memory import bytes_per_member
+from fastplast.training.capacity import bytes_per_member
 
 pytestmark = pytest.mark.usefixtures("small_buckets")
 RATES = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.01}  # calm: a chaotic training multiplies rounding errors

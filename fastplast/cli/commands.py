@@ -1,0 +1,305 @@
+"""What each command does: options from the parser -> config -> call -> exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastplast.cli.flags import fields_from, values_of
+from fastplast.config import BENCHMARKS, ConfigError, Experiment, closest, flag, load_config
+
+FAILURE, INTERRUPTED = 1, 130
+OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
+
+
+def _train(options: dict[str, Any]) -> int:
+    path = options.get("config")
+    values = load_config(path) if path else {}
+    experiment = Experiment.from_dict(values | fields_from(options), str(path) if path else "configuration")
+    if (experiment.network or "").startswith("module:"):
+        raise ConfigError(f"--network {experiment.network} is a module of its author's: train it with fastplast.train.")
+    if options["dry_run"]:
+        from fastplast.training.dry_run import dry_run
+
+        print(dry_run(experiment, options["memory"]))
+        return 0
+    if options["memory"] is not None:
+        raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
+    from fastplast.api import start
+
+    _check_views(options)
+    with stopping() as stop:
+        setup, events = start(experiment, stop=stop)
+        return _follow(setup, events, options)
+
+
+def _sweep(options: dict[str, Any]) -> int:
+    from fastplast.sweeps import make_plan, parse_slice, read_grid
+
+    flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
+    for name in ("widths", "channels", "learning_rate", "strength", "seeds"):
+        if name in flags:
+            flags[name] = values_of(name, flags[name])
+    grid = read_grid(options["grid"], flags)
+    out = options.get("out") or _sweep_directory(grid)
+    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
+    plan = make_plan(grid, out, part=part, memory=options["memory"], batch=options["batch"])
+    if options["dry_run"]:
+        from fastplast.sweeps.dry_run import dry_run
+
+        print(dry_run(plan))
+        return 0
+    _check_views(options)
+    with stopping() as stop:
+        return _run_plan(plan, options, stop)
+
+
+def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
+    """Trains the shards of a plan; the exit status says whether all are finished."""
+    from fastplast.sweeps import execute
+    from fastplast.sweeps.dry_run import describe
+
+    if not options["quiet"]:
+        print(describe(plan), flush=True)
+    for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
+        if not options["quiet"]:
+            print(f"shard {number}/{len(plan.shards)}", flush=True)
+        if _follow(setup, events, options):
+            return INTERRUPTED
+    return INTERRUPTED if stop() else 0
+
+
+def _sweep_directory(grid: Any) -> str:
+    """The same for the same benchmarks, so that a sweep typed again, or with more values, finds what there is."""
+    names: list[str] = []
+    for cross in grid:
+        value = cross.values.get("benchmark", Experiment.__dataclass_fields__["benchmark"].default)
+        names += [value] if isinstance(value, str) else list(value)
+    return f"runs/sweep-{'-'.join(dict.fromkeys(map(str, names)))}"
+
+
+def _resume(options: dict[str, Any]) -> int:
+    from fastplast.api import proceed
+    from fastplast.runs.paths import is_sweep
+
+    _check_views(options)
+    changes = {name: value for name, value in fields_from(options).items() if name != "out"}
+    if is_sweep(options["run"]):
+        return _resume_sweep(options, changes)
+    if options["shard"]:
+        raise ConfigError(f"--shard of resume must be of a sweep: got the run {options['run']}. Leave it out.")
+    with stopping() as stop:
+        setup, events = proceed(options["run"], stop=stop, **changes)
+        return _follow(setup, events, options)
+
+
+def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
+    """Trains what a sweep directory lacks of everything that was asked of it.
+
+    Raises:
+        ConfigError: if what was asked is not known, or is to be changed.
+    """
+    from fastplast.sweeps import make_plan, parse_slice, remembered
+    from fastplast.sweeps.grid import MACHINE_FIELDS
+
+    for name in changes:
+        if name not in MACHINE_FIELDS:
+            raise ConfigError(
+                f"{flag(name)} of a sweep is in its grid: got another on resume. Extend a sweep with fastplast sweep."
+            )
+    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
+    plan = make_plan(remembered(options["run"], changes), options["run"], part=part)
+    with stopping() as stop:
+        return _run_plan(plan, options, stop)
+
+
+def _check_views(options: dict[str, Any]) -> None:
+    if _is_watched(options):
+        from fastplast.tracking.live import Views, check
+
+        check(Views(options.get("tensorboard"), options.get("wandb")))
+
+
+def _is_watched(options: dict[str, Any]) -> bool:
+    """Whether a view was asked for; without one nothing of it is imported, statistics and plots among it."""
+    return options.get("tensorboard") is not None or options.get("wandb") is not None
+
+
+def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
+    """Shows events as they come; the exit status says whether the run is finished."""
+    from fastplast.cli.progress import show
+    from fastplast.training.loop import Stopped
+
+    stopped = False
+    if _is_watched(options):
+        from fastplast.tracking.live import Views, watch
+
+        events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
+    for event in show(setup, events, options["quiet"]):
+        stopped = isinstance(event, Stopped)
+    return INTERRUPTED if stopped else 0
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop, and the second into an end at once.
+
+    Yields:
+        A function that says whether stopping is wished for.
+    """
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nStopping after this epoch; once more stops at once.", file=sys.stderr, flush=True)
+
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _status(options: dict[str, Any]) -> int:
+    import json
+
+    from fastplast.runs.status import as_json, describe, status
+
+    found = status(options["run"])
+    print(json.dumps(as_json(found, options["run"])) if options["json"] else describe(found, options["run"]))
+    return 0
+
+
+def _plot(options: dict[str, Any]) -> int:
+    from fastplast.drawing import plot
+
+    for path in plot(options["runs"], options["columns"], options["out"], options["formats"], options["log"]):
+        print(path)
+    return 0
+
+
+def _figure(options: dict[str, Any]) -> int:
+    from fastplast import paper as figures
+
+    if options["list"]:
+        print(figures.listing())
+        return 0
+    if options["number"] is None:
+        raise ConfigError("figure needs a number: got none. `fastplast figure --list` lists them.")
+    figure, given = figures.figure_of(options["number"]), options["from_paths"]
+    if options["dry_run"]:
+        print(figures.describe(figure, options["scale"], given))
+        return 0
+    if given is None:
+        with stopping() as stop:
+            for plan in figures.plans(figure, options["scale"]):
+                if status := _run_plan(plan, options, stop):
+                    return status
+    for path in figures.draw(figure, given, options["scale"], options["out"], options["formats"]):
+        print(path)
+    return 0
+
+
+def _report(options: dict[str, Any]) -> int:
+    from fastplast.reports import report
+
+    print(report(options["runs"], options["out"]))
+    return 0
+
+
+def _list(options: dict[str, Any]) -> int:
+    what = options["what"]
+    if what == "benchmarks":
+        rows = {
+            k: f"{v['dataset'] or 'any dataset'}, {v['change']}, {v['tasks']} tasks, {v['network']}"
+            for k, v in BENCHMARKS.items()
+        }
+    elif what == "networks":
+        from fastplast.networks import NETWORKS
+
+        rows = {name: preset.summary for name, preset in NETWORKS.items()}
+    elif what == "methods":
+        from fastplast.methods import METHODS
+
+        rows = {k: v.summary + (f" ({v.reference})" if v.reference else "") for k, v in METHODS.items()}
+    else:
+        from fastplast.measuring.probes import DEFINITIONS
+
+        rows = DEFINITIONS
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{width}}  {text}")
+    return 0
+
+
+def _data(options: dict[str, Any]) -> int:
+    from fastplast import data
+
+    if options["action"] == "status":
+        print(f"data directory  {data.data_dir(options['data_dir'])}")
+        for row in data.status(options["data_dir"]):
+            state = row.problem or ("verified" if row.verified else "not verified") if row.found else "not found"
+            print(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}")
+        return 0
+    if options["name"] not in data.DATASETS:
+        came = "no name" if options["name"] is None else repr(options["name"])
+        raise ConfigError(f"data fetch needs a dataset: got {came}. {closest(str(options['name']), data.DATASETS)}")
+    print(data.fetch(options["name"], options["source"], options["data_dir"], options["from_path"]))
+    return 0
+
+
+def _export(options: dict[str, Any]) -> int:
+    from pathlib import Path
+
+    from fastplast.runs.archive import SUFFIX, write_archive
+    from fastplast.sweeps import open_results
+
+    out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
+    results = open_results(options["run"])
+    print(write_archive(results, out) if out.suffix == SUFFIX else results.export_csv(out))
+    return 0
+
+
+def _srank(options: dict[str, Any]) -> int:
+    from itertools import chain
+    from pathlib import Path
+
+    from fastplast.drawing import plot_validation
+    from fastplast.srank_validation.cases import table, validate_run, validate_spectra, validate_training, write_csv
+
+    if options["size"] and options["size"] < 60:
+        raise ConfigError(f"--size must be 0 or at least 60: got {options['size']}.")
+    if options["run"] is None:
+        own = {name: options[name] for name in OWN_RUN}
+        states = validate_training(Experiment(**own, srank="off"))
+    else:
+        states = validate_run(options["run"])
+    cases = list(chain(states, validate_spectra(options["size"]) if options["size"] else ()))
+    print(table(cases))
+    print(write_csv(cases, Path(options["out"]) / "validation.csv"))
+    print(plot_validation(cases, Path(options["out"]) / "validation.png"))
+    wrong = sum(case.violated for case in cases)
+    print(f"{len(cases)} certificates, {wrong} wrong")
+    return FAILURE if wrong else 0
+
+
+COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "train": _train,
+    "resume": _resume,
+    "sweep": _sweep,
+    "status": _status,
+    "plot": _plot,
+    "figure": _figure,
+    "report": _report,
+    "list": _list,
+    "data": _data,
+    "export": _export,
+    "srank": _srank,
+}

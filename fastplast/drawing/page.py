@@ -1,0 +1,107 @@
+"""A page: panels, a title above them, the legend and a caption below; and its files."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastplast.config import closest
+from fastplast.runs.checkpoint import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "pdf", "svg")
+_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no time: same bytes
+_LETTER = 0.053  # inches, of the legend's font
+
+
+def home_of(path: Path) -> Path:
+    """Where the figures of a run go: ``figures/`` in its directory, or beside a file of exported results."""
+    return (path if path.is_dir() else path.parent) / "figures"
+
+
+def name_of(path: Path) -> str:
+    """What a run is called: its directory, or its file without the ending."""
+    return path.stem if path.is_file() else path.resolve().name
+
+
+def version_of(env: dict[str, Any]) -> str:
+    """The version and commit that results come from, in words."""
+    commit = f", commit {env['commit'][:7]}{' with changes' if env['dirty'] else ''}" if env["commit"] else ""
+    return f"(fastplast {env['fastplast']}{commit})"
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of every figure, for as long as it is drawn and saved."""
+    from matplotlib import style
+
+    with style.context(str(Path(__file__).parent / "fastplast.mplstyle"), after_reset=True):
+        yield
+
+
+def finish(
+    figure: Figure, size: tuple[float, float], title: str, legend: Sequence[tuple[Any, str]], caption: str
+) -> None:
+    """Puts title, legend and caption around the panels of a figure, which grows for them.
+
+    Args:
+        figure: with its panels, in constrained layout.
+        size: width and height of the panels, inches.
+        title: a line.
+        legend: handles and labels.
+        caption: text, which is wrapped; lines do not break at no-break spaces.
+    """
+    width, panels = size
+    wrapped = textwrap.wrap(caption, int(width * 20), break_on_hyphens=False)
+    labels = [textwrap.fill(text, int((width - 0.65) / _LETTER), break_on_hyphens=False) for _, text in legend]
+    longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
+    columns = max(1, min(len(labels), int(width / (0.5 + _LETTER * longest))))
+    lines = max((label.count("\n") + 1 for label in labels), default=0) * math.ceil(len(labels) / columns)
+    legend_height = 0.158 * lines + 0.1
+    caption_height = 0.115 * len(wrapped) + 0.08
+    height = 0.3 + panels + legend_height + caption_height
+    figure.set_size_inches(width, height)
+    bottom = (legend_height + caption_height) / height
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - 0.3 / height), w_pad=0.07)  # type: ignore[union-attr]
+    fitting = min(9.0, 130 * width / max(len(title), 1))
+    figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=fitting)
+    if labels:
+        handles, anchor = [handle for handle, _ in legend], (0.5, caption_height / height)
+        figure.legend(handles, labels, loc="lower center", bbox_to_anchor=anchor, ncols=columns, borderaxespad=0)
+    figure.text(
+        0.06 / width, 0.06 / height, "\n".join(wrapped), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2
+    )
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Checks the formats of files.
+
+    Args:
+        formats: as given.
+
+    Raises:
+        ValueError: if one is unknown.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"formats must be known names: got {name!r}. {closest(name, FORMATS)}")
+
+
+def save(figure: Figure, paths: Sequence[Path]) -> None:
+    """Writes a figure; the same figure makes the same bytes.
+
+    Args:
+        figure: finished.
+        paths: a file each, whose ending is its format.
+    """
+    for path in paths:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=path.suffix[1:], metadata=_METADATA[path.suffix[1:]])
+        write_file(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""What is measured of a group at a task's start and end."""

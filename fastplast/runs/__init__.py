@@ -1,0 +1,1 @@
+"""Runs on disk: files, checkpoints, tables, readers and the one writer."""

@@ -1,0 +1,1 @@
+"""Certified stable ranks held against exact ones."""

@@ -1,0 +1,243 @@
+"""Certified stable ranks against exact ones, on the states of a run and on synthetic spectra."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastplast import seeding
+from fastplast.config import Experiment
+from fastplast.curvature import Tail, measure, stable_rank
+from fastplast.curvature.estimates import empirical_fisher_rank, gauss_newton_rank, plain_lanczos_rank
+from fastplast.curvature.lanczos import Known, block_lanczos
+from fastplast.curvature.synthetic import conjugate, spectra
+from fastplast.measuring import probes
+from fastplast.measuring.group import tail_of
+from fastplast.problems import Task, make_task
+from fastplast.runs import checkpoint
+from fastplast.runs.run import Run
+from fastplast.training.setup import Setup, prepare
+
+METHODS = ("lanczos", "truncated", "auto")
+_HEADER = ("", "method", "n", "srank", "exact", "width", "depth", "of", "seconds", "speed-up", "wrong")
+_HEADER += ("Fisher", "G", "Lanczos 100")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One matrix, measured by one method beside the exact one.
+
+    Attributes:
+        where: the time of a run, or the name of a spectrum.
+        member: of the run; 0 for a spectrum.
+        method: asked for.
+        used: what answered.
+        exact: the exact stable rank; -1 where it is missing.
+        lo: certified lower bound.
+        hi: certified upper bound.
+        estimate: reported.
+        dimension: of the matrix.
+        depth: eigenvalues computed.
+        seconds: of the method.
+        exact_seconds: of all eigenvalues.
+        fisher: what the empirical Fisher matrix would have said; None for a spectrum.
+        gauss_newton: what the Gauss-Newton part alone would have said.
+        plain_lanczos: what 100 steps of Lanczos without reorthogonalisation would have said.
+    """
+
+    where: str
+    member: int
+    method: str
+    used: str
+    exact: int
+    lo: int
+    hi: int
+    estimate: int
+    dimension: int
+    depth: int
+    seconds: float
+    exact_seconds: float
+    fisher: int | None = None
+    gauss_newton: int | None = None
+    plain_lanczos: int | None = None
+
+    @property
+    def violated(self) -> bool:
+        """Whether the certificate is wrong."""
+        return not self.lo <= self.exact <= self.hi
+
+    @property
+    def speed_up(self) -> float:
+        """Time of the exact method over that of this one."""
+        return self.exact_seconds / self.seconds if self.seconds > 0 else float("nan")
+
+
+def validate_run(path: str | Path) -> Iterator[Case]:
+    """Every member of a run at the times its checkpoint holds: the end of the last task, and the start of the next.
+
+    Args:
+        path: run directory.
+
+    Yields:
+        A case for every time, member and method.
+
+    Raises:
+        FileNotFoundError: if the path is no run directory or has no checkpoint.
+    """
+    run = Run(path)
+    found = checkpoint.load_checkpoint(run.path / "checkpoint", checkpoint.config_digest(run.config))
+    if found is None:
+        raise FileNotFoundError(f"path must be a run with a checkpoint: got {path}. Train it first, or give no run.")
+    tensors, position = found
+    setup = prepare(Experiment.from_dict(run.config | {"engine": "auto", "srank": "off"}, str(path)))
+    setup.state.params.copy_(tensors["state.params"])
+    task, epoch = position["task"], position["epoch"]
+    if epoch:
+        yield from validate_tail(f"task {task} epoch {epoch}", _tail(setup, make_task(setup.problem, task)))
+        return
+    if task:
+        yield from validate_tail(f"task {task - 1} end", _tail(setup, make_task(setup.problem, task - 1)))
+    yield from validate_tail(f"task {task} start", _tail(setup, make_task(setup.problem, task)))
+
+
+def validate_training(experiment: Experiment) -> Iterator[Case]:
+    """Every member at every task's start and end of a run that is trained for it and not stored.
+
+    Args:
+        experiment: what to train.
+
+    Yields:
+        A case for every time, member and method.
+    """
+    setup = prepare(experiment)
+    e = setup.experiment
+    for index in range(e.tasks or 0):
+        task = make_task(setup.problem, index)
+        yield from validate_tail(f"task {index} start", _tail(setup, task))
+        for epoch in range(e.epochs):
+            order = seeding.orders(setup.group.seeds, e.examples, e.batch_size, index, epoch)
+            setup.engine.run(setup.state, task, torch.from_numpy(order))
+        yield from validate_tail(f"task {index} end", _tail(setup, task))
+
+
+def validate_tail(where: str, tail: Tail) -> Iterator[Case]:
+    """Every member of a tail.
+
+    Args:
+        where: how to call it.
+        tail: of `M` members.
+
+    Yields:
+        A case for every member that could be measured and method.
+    """
+    exact = measure(tail)
+    others = {
+        "fisher": empirical_fisher_rank(tail),
+        "gauss_newton": gauss_newton_rank(tail),
+        "plain_lanczos": plain_lanczos_rank(tail),
+    }
+    for method in METHODS:
+        found = measure(tail, method=method, hint=exact.srank)
+        for m in range(tail.num_members):
+            if bool(exact.finite[m]):
+                yield Case(
+                    where,
+                    m,
+                    method,
+                    found.method[m],
+                    int(exact.srank[m]),
+                    int(found.srank_lo[m]),
+                    int(found.srank_hi[m]),
+                    int(found.srank[m]),
+                    int(found.dimension[m]),
+                    int(found.depth[m]),
+                    float(found.seconds[m]),
+                    float(exact.seconds[m]),
+                    **{name: int(rank[m]) for name, rank in others.items()},
+                )
+
+
+def validate_spectra(size: int) -> Iterator[Case]:
+    """Block Lanczos on matrices with the spectra of ``curvature.synthetic``.
+
+    Args:
+        size: of the matrices.
+
+    Yields:
+        A case for every spectrum.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for name, values in spectra(size).items():
+        matrix = conjugate(values, generator)
+        begun = time.perf_counter()
+        torch.linalg.eigvalsh(matrix)
+        exact_seconds = time.perf_counter() - begun
+        begun = time.perf_counter()
+        known = Known(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
+        (found,) = block_lanczos(lambda _, block, matrix=matrix: matrix @ block, size, known, depth=min(64, size))
+        seconds = time.perf_counter() - begun
+        bounds = found.certificate
+        ranks = (int(stable_rank(values)), int(bounds.lo), int(bounds.hi), int(bounds.estimate))
+        yield Case(name, 0, "lanczos", "lanczos", *ranks, size, len(found.ritz), seconds, exact_seconds)
+
+
+def table(cases: Sequence[Case]) -> str:
+    """What was found, a line for each place and method.
+
+    Args:
+        cases: all of them.
+
+    Returns:
+        Text in columns.
+    """
+    rows: list[tuple[str, ...]] = [_HEADER]
+    for key in dict.fromkeys((case.where, case.method) for case in cases):
+        part = [case for case in cases if (case.where, case.method) == key]
+
+        def middle(name: str, part: list[Case] = part, form: str = ".0f") -> str:
+            values = [getattr(case, name) for case in part if getattr(case, name) is not None]
+            return format(float(torch.tensor(values, dtype=torch.float64).median()), form) if values else ""
+
+        same = sum(case.estimate == case.exact for case in part)
+        row = [*key, str(len(part)), middle("exact"), f"{same}/{len(part)}", str(max(c.hi - c.lo for c in part))]
+        row += [middle("depth"), middle("dimension"), middle("seconds", form=".3f"), middle("speed_up", form=".1f")]
+        row += [str(sum(case.violated for case in part)), middle("fisher"), middle("gauss_newton")]
+        rows.append((*row, middle("plain_lanczos")))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:{'<' if i < 2 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
+                     for row in rows)  # fmt: skip
+
+
+def write_csv(cases: Sequence[Case], path: str | Path) -> Path:
+    """Writes all cases, replacing what was there.
+
+    Args:
+        cases: all of them.
+        path: the file.
+
+    Returns:
+        Its path.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [field.name for field in fields(Case)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(case) for case in cases)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_file(path, out.getvalue().encode())
+    return path
+
+
+def _tail(setup: Setup, task: Task) -> Tail:
+    network, params = setup.group.network, setup.state.params
+    inputs: list[Tensor] = []
+    for member in range(len(setup.group.members)):
+        inputs.append(probes.evaluate(network, params[member], task, member).tail_inputs)
+    return tail_of(network, params, task.labels, inputs)

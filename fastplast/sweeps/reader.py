@@ -1,0 +1,276 @@
+"""A sweep on disk, for reading: its shards are ordinary runs, and reading a sweep is reading all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastplast.config import Experiment
+from fastplast.runs.archive import SUFFIX, Archive
+from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
+from fastplast.runs.run import Run, no_epochs
+from fastplast.runs.tables import (
+    as_format,
+    check_format,
+    joined,
+    members_of,
+    merged,
+    rows_where,
+    with_column,
+    write_csv,
+)
+from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+
+
+class Sweep:
+    """All shards of one or several sweep directories as one table; every property and method reads the files anew.
+
+    Directories may come from several machines. A member that several shards hold is read once, from the shard that got
+    furthest; members are numbered by their hyperparameters and seed, whatever shards they lie in.
+
+    Attributes:
+        paths: the sweep directories.
+
+    Raises:
+        FileNotFoundError: if a path is no sweep directory.
+    """
+
+    def __init__(self, *paths: str | os.PathLike) -> None:
+        self.paths = tuple(Path(path) for path in paths)
+        for path in self.paths:
+            if not is_sweep(path):
+                raise FileNotFoundError(f"path must be a sweep directory, with {SHARDS}/ in it: got {path}.")
+
+    @property
+    def path(self) -> Path:
+        """The first of the directories, where figures go."""
+        return self.paths[0]
+
+    @property
+    def shards(self) -> tuple[Run, ...]:
+        """The runs that the sweep is made of, by name; unfinished ones among them."""
+        found = [path for root in self.paths for path in shard_paths(root)]
+        return tuple(Run(path) for path in sorted(found, key=lambda path: (path.name, str(path))))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every shard is finished."""
+        return all(shard.is_finished for shard in self.shards)
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """Where the first shard was trained."""
+        return self._started()[0].env
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Metric to definition."""
+        return {name: text for shard in self.shards for name, text in shard.definitions.items()}
+
+    @property
+    def members(self) -> pandas.DataFrame:
+        """One row per member: its ``id``, number, seed and hyperparameters; numbers change as a sweep is extended."""
+        tables = []
+        for shard, numbers in self.chosen():
+            table, ids = shard.metrics("arrow"), ids_of(shard)
+            column = [ids[number] for number in table["member"].to_pylist()]
+            tables.append((with_column(table, "id", column), numbers))
+        return members_of(merged(tables))
+
+    def metrics(self, format: str = "pandas") -> Any:
+        """Everything measured so far, as ``Run.metrics`` has it, of all shards.
+
+        Args:
+            format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
+
+        Returns:
+            A table of that library: one row per member, task and probe time, the same for any division into shards.
+
+        Raises:
+            ValueError: if the format is unknown.
+            StoreError: if no shard has been measured yet.
+        """
+        check_format(format)
+        return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
+
+    def epochs(self, format: str = "pandas") -> Any:
+        """Curves within tasks, as ``Run.epochs`` has them, of the shards that hold some.
+
+        Args:
+            format: as of ``metrics``.
+
+        Returns:
+            A table of that library, sorted by task, epoch, member; members have the numbers that ``metrics`` gives.
+
+        Raises:
+            ValueError: if the format is unknown.
+            StoreError: if no shard holds any.
+        """
+        check_format(format)
+        tables = []
+        for shard, numbers in self._renumbered():
+            if shard.has_epochs:
+                table = shard.epochs("arrow")
+                table = rows_where(table, [number in numbers for number in table["member"].to_pylist()])
+                column = [numbers[number] for number in table["member"].to_pylist()]
+                tables.append(with_column(table, "member", column))
+        if not tables:
+            raise StoreError(no_epochs(self.path))
+        by = [(name, "ascending") for name in ("task", "epoch", "member")]
+        return as_format(joined(tables).sort_by(by), format)
+
+    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
+        """Eigenvalues of the Hessian block, as ``Run.spectra`` has them.
+
+        Args:
+            task: number of the task, from 0.
+            when: ``"start"`` or ``"end"``.
+
+        Returns:
+            One fp32 vector per member, in the order of ``members``; lengths may differ.
+
+        Raises:
+            StoreError: if a shard did not store them; the text lists what it did.
+        """
+        found = {}
+        for shard, numbers in self._renumbered():
+            vectors = shard.spectra(task, when)
+            found |= {number: vectors[own] for own, number in numbers.items()}
+        return [found[number] for number in sorted(found)]
+
+    def _renumbered(self) -> list[tuple[Run, dict[int, int]]]:
+        """Shards with the numbers of their members, in the shard's counting and in the sweep's."""
+        members = self.members
+        number = dict(zip(members["id"], map(int, members["member"])))
+        renumbered = []
+        for shard, numbers in self.chosen():
+            ids = ids_of(shard)
+            renumbered.append((shard, {own: number[ids[own]] for own in numbers}))
+        return renumbered
+
+    def timings(self) -> pandas.DataFrame:
+        """Seconds and rates of all shards, with the name of the shard."""
+        import pandas
+
+        return pandas.concat([shard.timings().assign(shard=shard.path.name) for shard in self.shards])
+
+    def export_csv(self, path: str | os.PathLike) -> Path:
+        """Writes all metrics as one CSV file, replacing what was there; see ``Run.export_csv``."""
+        return write_csv(self.metrics("arrow"), path)
+
+    def _started(self) -> list[Run]:
+        shards = [shard for shard in self.shards if _progress(shard)]
+        if not shards:
+            raise StoreError(f"{self.path} holds no metrics yet: no task of any shard has been measured.")
+        return shards
+
+    def chosen(self) -> list[tuple[Run, list[int]]]:
+        """Shards with the numbers of the members that are read from them.
+
+        Returns:
+            Shards in which something was measured; every member of the sweep is in exactly one.
+
+        Raises:
+            StoreError: if no shard has been measured yet.
+        """
+        shards = sorted(self._started(), key=_progress, reverse=True)  # stable: of equals, the first by name
+        taken: set[tuple] = set()
+        chosen = []
+        for shard in shards:
+            # Of members that differ in how long they run and in what is measured, the one that got furthest.
+            keys = [(_curve(cell.group), cell.member) for cell in cells_of(shard)]
+            numbers = [i for i, key in enumerate(keys) if key not in taken]
+            taken.update(keys)
+            if numbers:
+                chosen.append((shard, numbers))
+        return chosen
+
+    def __repr__(self) -> str:
+        shards = self.shards
+        done = sum(shard.is_finished for shard in shards)
+        return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
+
+
+Results = Run | Sweep | Archive  # all have env, members, metrics, definitions, timings
+
+
+def open_results(*paths: str | os.PathLike) -> Results:
+    """Opens a run, sweeps, or a file of exported results, for reading.
+
+    Args:
+        paths: one run directory, sweep directories, or one file that ``fastplast export`` wrote.
+
+    Returns:
+        A run or the contents of the file if the path is one, else the sweep of all paths.
+
+    Raises:
+        ValueError: if there are several paths and a file among them.
+    """
+    if any(Path(path).suffix == SUFFIX for path in paths):
+        if len(paths) > 1:
+            raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
+        return Archive(*paths)
+    return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
+
+
+def open_each(paths: Sequence[str | os.PathLike]) -> list[Results]:
+    """Opens what is named: several sweep directories are one sweep, anything else is opened by itself.
+
+    Args:
+        paths: run directories, sweep directories, files of exported results.
+
+    Returns:
+        Readers.
+    """
+    together = all(is_sweep(path) for path in paths)
+    return [open_results(*paths)] if together else [open_results(path) for path in paths]
+
+
+def cells_of(shard: Run) -> list[Cell]:
+    """The members of a shard, in the order of their numbers.
+
+    Args:
+        shard: its run.
+
+    Returns:
+        Cells, as a grid that holds them would have.
+    """
+    experiment = Experiment.from_dict(shard.config, str(shard.path / "config.json"))
+    group = as_group(experiment)
+    return [Cell(group, member) for member in experiment.members()]
+
+
+def ids_of(shard: Run) -> list[str]:
+    """What identifies the members of a shard among all members of all sweeps, however these are divided or extended.
+
+    Args:
+        shard: its run.
+
+    Returns:
+        12 hexadecimal digits for each member, of all that moves its curves, but not of how many tasks it runs.
+    """
+    return [digest([_curve(cell.group), cell.member.to_dict()]) for cell in cells_of(shard)]
+
+
+def keys_of(shard: Run) -> list[str]:
+    """``key_of`` every member of a shard."""
+    return [key_of(cell) for cell in cells_of(shard)]
+
+
+def _curve(group: Experiment) -> str:
+    """Digest of what moves the curves of a group."""
+    fields = Experiment.__dataclass_fields__
+    probes = {name: field.default for name, field in fields.items() if field.metadata["group"] == "probes"}
+    return group_digest(dataclasses.replace(group, tasks=1, **probes))
+
+
+def _progress(shard: Run) -> int:
+    return len(list((shard.path / "metrics").glob("part-*.parquet")))

@@ -1,0 +1,58 @@
+"""What was asked of a sweep directory: the crosses of its grids, so that the directory alone says what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastplast.config import ConfigError
+from fastplast.runs.checkpoint import read_json, write_file
+from fastplast.sweeps.grid import MACHINE_FIELDS, Grid, grid_of
+
+FILE = "grid.json"
+
+
+def remember(directory: Path, grid: Grid) -> None:
+    """Adds the crosses of a grid to those that were asked of a directory before; the machine's fields are the last.
+
+    Args:
+        directory: of the sweep.
+        grid: its crosses.
+    """
+    path = directory / FILE
+    before = read_json(path) if path.exists() else {"machine": {}, "crosses": []}
+    crosses: list[dict[str, Any]] = list(before["crosses"])
+    machine: dict[str, Any] = {}
+    for cross in json.loads(json.dumps([dict(cross.values) for cross in grid], default=str)):
+        machine |= {name: cross.pop(name) for name in MACHINE_FIELDS if name in cross}
+        if cross not in crosses:
+            crosses.append(cross)
+    now = {"machine": machine, "crosses": crosses}
+    if now != before:
+        write_file(path, (json.dumps(now, indent=2) + "\n").encode())
+
+
+def remembered(directory: str | os.PathLike, machine: Mapping[str, Any] | None = None) -> Grid:
+    """Everything that was ever asked of a directory.
+
+    Args:
+        directory: of the sweep.
+        machine: fields that say where and how it is trained, in place of those that were given last.
+
+    Returns:
+        Its crosses.
+
+    Raises:
+        ConfigError: if the directory does not hold its grid.
+    """
+    path = Path(directory) / FILE
+    if not path.exists():
+        raise ConfigError(
+            f"a sweep must hold its {FILE} to be resumed: got {directory}, which holds none. "
+            f"Give the grid again: fastplast sweep ... --out {directory}."
+        )
+    kept = read_json(path)
+    return grid_of([cross | kept["machine"] | dict(machine or {}) for cross in kept["crosses"]])

@@ -1,0 +1,1 @@
+"""A run in TensorBoard or Weights & Biases while it trains."""

@@ -1,0 +1,1 @@
+"""From a configuration to trained members: setup, the loop over tasks, capacity, dry runs."""
