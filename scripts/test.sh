@@ -9,5 +9,5 @@ setup_triton
 ruff check .
 ruff format --check .
 pyright
-workers="$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" # of up to 2 GiB each
+workers="$(python -c 'from fastplast.engines import available_cores; print(min(4, available_cores()))')" # 2 GiB each
 python -m pytest -n "$workers" --dist worksteal "$@"

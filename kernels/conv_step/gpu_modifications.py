@@ -21,14 +21,8 @@ from fastplast_kernels.conv_step.gpu import geometry_of, outputs_at
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step.gpu import MEMBER_COLUMNS, MEMBER_LIMIT, MEMBER_OPEN, MEMBER_POSITION
 from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, factors_of
-from fastplast_kernels.mlp_step.gpu_parts import (
-    CODES,
-    NUM_COEFFICIENTS,
-    activate,
-    layer_of,
-    times_derivative,
-    update_vector,
-)
+from fastplast_kernels.mlp_step.gpu_norm import update_scales
+from fastplast_kernels.mlp_step.gpu_parts import CODES, NUM_COEFFICIENTS, activate, layer_of, times_derivative
 from fastplast_kernels.mlp_step.layers import NORM_EPSILON
 
 _MEMBER, _STREAMS = tl.constexpr(MEMBER_COLUMNS), tl.constexpr(STREAM_COLUMNS)
@@ -38,11 +32,16 @@ _RELU, _CRELU = tl.constexpr(CODES["relu"]), tl.constexpr(CODES["crelu"])
 
 
 @triton.jit
+def scale_of(params_ptr, extra_ptr, o, outputs):
+    """Scale `[BO]` of the channels o."""
+    return tl.load(params_ptr + tl.load(extra_ptr + 2) + o, mask=o < outputs, other=0.0)
+
+
+@triton.jit
 def channels_of(params_ptr, extra_ptr, o, outputs):
     """Scale and shift `[BO, 1]` of the channels o."""
-    scale = tl.load(params_ptr + tl.load(extra_ptr + 2) + o, mask=o < outputs, other=0.0)
     shift = tl.load(params_ptr + tl.load(extra_ptr + 3) + o, mask=o < outputs, other=0.0)
-    return scale[:, None], shift[:, None]
+    return scale_of(params_ptr, extra_ptr, o, outputs)[:, None], shift[:, None]
 
 
 @triton.jit
@@ -280,7 +279,7 @@ def backward_kernel(
             of_shift, of_scale = tl.sum(sums, 1), tl.sum(products, 1)
             tl.store(kept_ptr, of_scale, mask=o < outputs)
             tl.store(kept_ptr + outputs, of_shift, mask=o < outputs)
-            factor = tl.load(params_ptr + tl.load(extra_ptr + 2) + o, mask=o < outputs, other=0.0)
+            factor = scale_of(params_ptr, extra_ptr, o, outputs)
             level += factor * of_shift
             tilt += factor * of_scale
     if NORM:
@@ -289,7 +288,7 @@ def backward_kernel(
         tl.debug_barrier()  # what other threads stored is read
         for first in range(0, outputs, BO):
             o = first + tl.arange(0, BO)
-            factor = tl.load(params_ptr + tl.load(extra_ptr + 2) + o, mask=o < outputs, other=0.0)
+            factor = scale_of(params_ptr, extra_ptr, o, outputs)
             for start in range(0, area, BP):
                 p = start + tl.arange(0, BP)
                 inside = (o < outputs)[:, None] & (p < area)[None, :]
@@ -325,13 +324,10 @@ def update_kernel(
         of_scale += tl.load(kept_ptr + 2 * b * outputs, mask=o < outputs, other=0.0)
         of_shift += tl.load(kept_ptr + (2 * b + 1) * outputs, mask=o < outputs, other=0.0)
     coefficients_ptr += (tl.load(members_ptr + MEMBER_POSITION) * num_members + member) * _NUM_COEFFICIENTS
-    start = member * params_stride
-    ones, squares = update_vector(
-        of_scale, start + tl.load(extra_ptr + 2) + o, o < outputs, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
-    )
-    more, more_squares = update_vector(
-        of_shift, start + tl.load(extra_ptr + 3) + o, o < outputs, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
-    )
+    ones, squares = update_scales(
+        of_scale, of_shift, member * params_stride, o, o < outputs, params_ptr, m_ptr, v_ptr, coefficients_ptr,
+        extra_ptr, SGD,
+    )  # fmt: skip
     partial_ptr += 2 * member * partials + tile
-    tl.store(partial_ptr, ones + more)
-    tl.store(partial_ptr + partials, squares + more_squares)
+    tl.store(partial_ptr, ones)
+    tl.store(partial_ptr + partials, squares)

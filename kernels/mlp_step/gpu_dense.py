@@ -16,7 +16,8 @@ _RELU, _CRELU = tl.constexpr(CODES["relu"]), tl.constexpr(CODES["crelu"])
 # Columns of the table of modifications, int64 [L + convolutions, 7]: in a row of values, index of the outputs before
 # normalisation (-1 without) and of their means and factors; in a row of parameters, index of scale and shift; of
 # dropout, the rate times 2^32, the number of the hidden layer, and the bits of the float32 factor 1 / (1 - rate). Those
-# of convolutions among the first L rows say that there is nothing: what modifies them is no matter of dense layers.
+# of convolutions among the first L rows say that there is nothing: what modifies them is no matter of dense layers. In
+# their own rows the outputs are those of the product, whether normalised or not.
 EXTRA_COLUMNS = 7
 
 

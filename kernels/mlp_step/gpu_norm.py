@@ -118,6 +118,23 @@ def normalise_backward(
 
 
 @triton.jit
+def update_scales(
+    of_scale, of_shift, start, o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, extra_ptr, SGD: tl.constexpr
+):  # fmt: skip
+    """Scales and shifts o of a layer become new ones by their gradients; sums of |change| and of its squares.
+
+    The member's parameters begin at `start`.
+    """
+    ones, squares = update_vector(
+        of_scale, start + tl.load(extra_ptr + 2) + o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
+    )
+    more, more_squares = update_vector(
+        of_shift, start + tl.load(extra_ptr + 3) + o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
+    )
+    return ones + more, squares + more_squares
+
+
+@triton.jit
 def update_norm(
     o, outputs, params_ptr, m_ptr, v_ptr, values_ptr, deltas_ptr, coefficients_ptr, partial_ptr, extra_ptr, partials,
     SGD: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr,
@@ -134,11 +151,8 @@ def update_norm(
         z = tl.load(values_ptr + standard + b * outputs + o, mask=inside, other=0.0)
         of_scale += e * ((z - tl.load(moments_ptr + b)) * tl.load(moments_ptr + BATCH + b))
         of_shift += e
-    ones, squares = update_vector(
-        of_scale, tl.load(extra_ptr + 2) + o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
+    ones, squares = update_scales(
+        of_scale, of_shift, 0, o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, extra_ptr, SGD
     )
-    more, more_squares = update_vector(
-        of_shift, tl.load(extra_ptr + 3) + o, inside, params_ptr, m_ptr, v_ptr, coefficients_ptr, SGD
-    )
-    tl.store(partial_ptr, ones + more)
-    tl.store(partial_ptr + partials, squares + more_squares)
+    tl.store(partial_ptr, ones)
+    tl.store(partial_ptr + partials, squares)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS
 from fastplast_kernels.mlp_step.gpu_parts import CODES
 from fastplast_kernels.mlp_step.layers import DenseLayer, widening
 from torch import Tensor
@@ -41,14 +40,12 @@ class Tables:
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32, see `gpu_parts`.
         extras: `[L + convolutions, 7]` int64, see `gpu_dense`: first what dense layers have to do with.
-        outputs: of each convolution, where its outputs lie in a row of values.
         width: floats of a member's values of a minibatch.
     """
 
     table: Tensor
     factors: Tensor
     extras: Tensor
-    outputs: tuple[int, ...]
     width: int
 
 
@@ -65,40 +62,37 @@ def tables(layers: Sequence[Layer], batch: int) -> Tables:
     Raises:
         ValueError: if an activation is unknown.
     """
-    table, factors, outputs, end = [], [], [], 0
-    extras, modified = torch.full((len(layers), EXTRA_COLUMNS), -1), []
+    table, factors, extras, convolutions, end = [], [], [], [], 0
 
     def place(count: int) -> int:
         nonlocal end
         start, end = end, -(-(end + count) // ALIGNMENT) * ALIGNMENT
         return start
 
-    for number, layer in enumerate(layers):
+    for layer in layers:
         if layer.activation not in CODES:
             raise ValueError(f"activation is unknown: got {layer.activation!r}. Choose one of {', '.join(CODES)}.")
         dense, code = isinstance(layer, DenseLayer), CODES[layer.activation]
         values = place(batch * layer.outputs * layer.pixels * widening(layer.activation))
-        extras[number, 4:] = _dropout(layer if dense else None)
-        if dense and layer.normed:
-            extras[number, 0], extras[number, 1] = place(batch * layer.outputs), place(2 * batch)
-            extras[number, 2], extras[number, 3] = layer.norm_scale, layer.norm_shift
+        dropped = _dropout(layer.dropout, layer.number)
+        at = (place(batch * layer.outputs), place(2 * batch)) if is_normed(layer) else (-1, -1)
+        norm = (layer.norm_scale, layer.norm_shift)
+        extras.append((*at, *norm, *dropped) if dense else (-1, -1, -1, -1, *_dropout(0.0, 0)))
         if not dense:
-            outputs.append(place(batch * layer.outputs * layer.positions) if layer.modified else values)
+            own = place(batch * layer.outputs * layer.positions) if layer.modified else values
             moments = place(2 * batch * (1 + layer.outputs)) if layer.normed else -1
-            modified.append(torch.tensor([outputs[-1], moments, layer.norm_scale, layer.norm_shift, 0, 0, 0]))
-            modified[-1][4:] = _dropout(layer)
+            convolutions.append((own, moments, *norm, *dropped))
             code = CODES["identity"] if layer.modified else code  # of what the layer above and the product deal with
         table.append((layer.inputs, layer.outputs, layer.weight, layer.bias, values, code))
         factors.append((layer.slope, layer.pull))
-    extras = torch.cat([extras, *(row[None] for row in modified)])
-    return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, tuple(outputs), end)
+    extras = torch.tensor(extras + convolutions)
+    return Tables(torch.tensor(table), torch.tensor(factors, dtype=torch.float32), extras, end)
 
 
-def _dropout(layer: Layer | None) -> Tensor:
-    """The last columns of the table of modifications; None for none."""
-    rate, number = (0.0, 0) if layer is None else (layer.dropout, layer.number)
+def _dropout(rate: float, number: int) -> tuple[int, int, int]:
+    """The last columns of the table of modifications."""
     kept = torch.tensor(1.0 / (1.0 - rate), dtype=torch.float32).view(torch.int32)
-    return torch.tensor([int(rate * 2.0**32), number, int(kept)])
+    return int(rate * 2.0**32), number, int(kept)
 
 
 def is_normed(layer: Layer) -> bool:

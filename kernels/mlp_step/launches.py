@@ -180,6 +180,7 @@ def allocate(
         raise ValueError("keys must be given where a layer has dropout: got None. Pass one [M, 2] for each member.")
     (members, size), (_, steps, batch), device = params.shape, order.shape, params.device
     known, geometry = tables(layers, batch), below.geometry if below else ()
+    shapes = torch.tensor(geometry, dtype=torch.int64).reshape(-1, 8)
     tiles = [
         (number, o, i)
         for number, layer in enumerate(layers)
@@ -208,8 +209,7 @@ def allocate(
         params=new(members, size), m=new(members, size), v=new(*((1, 1) if optimizer == "sgd" else (members, size))),
         table=known.table.to(device), factors=known.factors.to(device), extras=known.extras.to(device),
         streams=new(members, STREAM_COLUMNS, dtype=torch.int64),
-        geometry=torch.tensor([(*row, at) for row, at in zip(geometry, known.outputs)], dtype=torch.int64)
-        .reshape(-1, 9).to(device),
+        geometry=torch.cat([shapes, known.extras[len(layers) :, :1]], 1).to(device),
         tiles=torch.tensor(tiles, dtype=torch.int32).to(device),
         first_tile=sum(number < len(geometry) for number, _, _ in tiles),
         **{name: getattr(data, name).clone() for name in ("images", "scale", "shift", "rows", "labels")},

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from assertions import assert_same_bits
 from conv_case import ConvCase, make_conv_case
 
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from test_engine_cuda_gpu import on
-from trained import STATE, check, steady, step_of, to, train
+from trained import check, check_bits, steady, step_of, to
 
 from fastplast.config import Member
 from fastplast.engines import CudaEngine, VmapEngine
@@ -101,20 +100,7 @@ def test_modified_convolutions_take_two_launches_more_each_and_one_for_all_scale
 def test_a_modified_member_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(device):
     case = make_conv_case(**TINY, **ALL, pool=2, members=2, batch=3, steps=2, pull="regenerative")
     case.order[:, 1, 2:] = -1
-    together = to(case, device)
-    sums = train(together)
-    for row in range(len(case.params)):
-        own = to(case.pick([row]), device)
-        own_sums = train(own, poisoned=True, seed=row)
-        for name in STATE:
-            assert_same_bits(name, getattr(own, name), getattr(together, name)[row : row + 1])
-        for value, all_values in zip(own_sums, sums):
-            assert_same_bits("sums", value, all_values[row : row + 1])
-    parts = to(case, device)
-    for order in parts.order.split(1, 1):
-        train(replace(parts, order=order.contiguous()))
-    for name in STATE:
-        assert_same_bits(name, getattr(parts, name), getattr(together, name))
+    check_bits(case, device, poisoned=True)
 
 
 def test_dropout_of_convolutions_without_keys_is_refused(device):

@@ -12,7 +12,7 @@ from interpreter import INTERPRETED
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.mlp_step import launches
-from trained import COMBINATIONS, STATE, check, steady, step_of, to, train
+from trained import COMBINATIONS, check, check_bits, steady, step_of, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
 TINY = {"shape": (2, 5, 6), "convolutions": ((3, 3, 2, 1), (2, 2, 1, 0)), "sizes": (4, 3)}
@@ -76,20 +76,7 @@ def test_large_dense_layers_are_spread_over_programs(small, device, monkeypatch)
 def test_a_member_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(members, pull, device):
     """Whatever the methods of the others."""
     case = make_conv_case(**TINY, members=members, batch=4, steps=3, ragged=True, pull=pull)
-    together = to(case, device)
-    sums = train(together)
-    for row in range(members):
-        own = to(case.pick([row]), device)
-        own_sums = train(own, seed=row)
-        for name in STATE:
-            assert_same_bits(name, getattr(own, name), getattr(together, name)[row : row + 1])
-        for value, all_values in zip(own_sums, sums):
-            assert_same_bits("sums", value, all_values[row : row + 1])
-    parts = to(case, device)
-    for order in parts.order.split([1, 2], 1):
-        train(replace(parts, order=order.contiguous()))
-    for name in STATE:
-        assert_same_bits(name, getattr(parts, name), getattr(together, name))
+    check_bits(case, device, [1, 2])
 
 
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero|All-NaN):RuntimeWarning")  # of NumPy

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from assertions import assert_same_bits
 from conv_case import ConvCase, make_conv_case
 
 pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.conv_step.gpu_launches import MOST_POOL, convolutions_of
 from fastplast_kernels.mlp_step.reference import weight_of
-from trained import STATE, check, steady, to, train
+from trained import check, check_bits, steady, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
 TINY = {"shape": (2, 3, 4), "convolutions": ((3, 3, 1, 1),), "sizes": (4, 3), "pool": 2}  # a row is in no window
@@ -81,20 +80,7 @@ def test_a_value_that_is_no_number_is_not_passed_over(device):
 def test_a_member_with_pooling_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(device):
     case = make_conv_case(**TINY, members=2, batch=3, steps=2, pull="regenerative")
     case.order[:, 1, 2:] = -1
-    together = to(case, device)
-    sums = train(together)
-    for row in range(len(case.params)):
-        own = to(case.pick([row]), device)
-        own_sums = train(own, poisoned=True, seed=row)
-        for name in STATE:
-            assert_same_bits(name, getattr(own, name), getattr(together, name)[row : row + 1])
-        for value, all_values in zip(own_sums, sums):
-            assert_same_bits("sums", value, all_values[row : row + 1])
-    parts = to(case, device)
-    for order in parts.order.split(1, 1):
-        train(replace(parts, order=order.contiguous()))
-    for name in STATE:
-        assert_same_bits(name, getattr(parts, name), getattr(together, name))
+    check_bits(case, device, poisoned=True)
 
 
 def test_pooling_that_one_kernel_cannot_update_is_refused():

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="needs Triton")
 
 from fastplast_kernels.mlp_step import launches, reference
 from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_ZERO
-from trained import COMBINATIONS, STATE, check, length_of, steady, step_of, to, train
+from trained import COMBINATIONS, STATE, check, check_bits, length_of, steady, step_of, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
 
@@ -72,20 +72,7 @@ def test_large_layers_are_spread_over_programs(small, device, monkeypatch):
 
 def test_a_member_has_the_same_bits_alone_in_any_order_of_programs_and_in_parts(device):
     case = make_case((9, 7, 4), members=4, batch=4, steps=3, ragged=True, pull="mixed")
-    together = to(case, device)
-    sums = train(together)
-    for row in range(4):
-        own = to(case.pick([row]), device)
-        own_sums = train(own, seed=row)
-        for name in STATE:
-            assert_same_bits(name, getattr(own, name), getattr(together, name)[row : row + 1])
-        for value, all_values in zip(own_sums, sums):
-            assert_same_bits("sums", value, all_values[row : row + 1])
-    parts = to(case, device)
-    for order in parts.order.split([1, 2], 1):
-        train(replace(parts, order=order.contiguous()))
-    for name in STATE:
-        assert_same_bits(name, getattr(parts, name), getattr(together, name))
+    check_bits(case, device, [1, 2])
 
 
 def case_of_three(optimizer: str) -> Case:

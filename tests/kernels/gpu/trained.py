@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import torch
-from assertions import assert_close, tolerance
+from assertions import assert_close, assert_same_bits, tolerance
 from fastplast_kernels.conv_step.gpu_launches import convolutions_of
 from fastplast_kernels.mlp_step import launches, training
 from interpreter import INTERPRETED, permuted_programs, poison
@@ -86,3 +86,20 @@ def check(case: Case, device: str, **options: object) -> None:
     assert not (own.params.cpu() * ~case.is_parameter()).any(), "wrote to the padding"
     for name, value, want in zip(("loss", "error", "update_l1", "update_l2"), sums[1:], wanted):
         assert_close(name, value, want, length=1 if name == "error" else length, factor=factor)
+
+
+def check_bits(case: Case, device: str, sizes: int | list[int] = 1, **options: object) -> None:
+    """A member has the same bits alone, in any order of programs, and by calls of so many updates; see `train`."""
+    together, parts = to(case, device), to(case, device)
+    sums = train(together)
+    for row in range(len(case.params)):
+        own = to(case.pick([row]), device)
+        own_sums = train(own, seed=row, **options)
+        for name in STATE:
+            assert_same_bits(name, getattr(own, name), getattr(together, name)[row : row + 1])
+        for value, all_values in zip(own_sums, sums):
+            assert_same_bits("sums", value, all_values[row : row + 1])
+    for order in parts.order.split(sizes, 1):
+        train(replace(parts, order=order.contiguous()))
+    for name in STATE:
+        assert_same_bits(name, getattr(parts, name), getattr(together, name))
