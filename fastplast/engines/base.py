@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastplast import seeding
 from fastplast.config import MEMBER_HYPERPARAMETERS, Experiment, Member
-from fastplast.methods import Pull, build_pull
+from fastplast.methods import Pull, build_pull, strength_of
 from fastplast.networks import AnyNetwork
 from fastplast.networks.layout import Layout
 from fastplast.problems import Task
@@ -27,7 +27,7 @@ class Group:
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         decoupled: whether weight decay is decoupled.
         reduction: of regularisers, ``mean`` or ``sum``.
-        hyper: per-member hyperparameters.
+        hyper: of each member, as it is trained: without a pull its strength is 0.
     """
 
     members: tuple[Member, ...]
@@ -162,9 +162,11 @@ def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Memb
         value = getattr(member, name)
         return float(getattr(experiment, name) if value is None else value)
 
-    optimizer = {name: table(*(own(member, name) for member in members)) for name in MEMBER_HYPERPARAMETERS}
-    rate = table(*(member.learning_rate for member in members))
-    hyper = Hyperparameters(learning_rate=rate, **optimizer, strength=table(*(member.strength for member in members)))
+    hyper = Hyperparameters(
+        learning_rate=table(*(member.learning_rate for member in members)),
+        **{name: table(*(own(member, name) for member in members)) for name in MEMBER_HYPERPARAMETERS},
+        strength=table(*map(strength_of, members)),
+    )
     return Group(members, network, experiment.optimizer, experiment.decoupled, experiment.reduction, hyper)
 
 
@@ -203,4 +205,4 @@ def dropout_keys(group: Group) -> Tensor:
 
 def pull_of(group: Group, state: GroupState) -> Pull:
     """The group's pull-to-target rule, from its initial parameters."""
-    return build_pull(group.members, state.init, group.layout, group.reduction)
+    return build_pull(group.members, group.hyper.strength, state.init, group.layout, group.reduction)

@@ -78,7 +78,7 @@ class CpuEngine:
             self.layers,
             task,
             order.contiguous(),
-            self.group.hyper._replace(strength=self.pull.strength),
+            self.group.hyper,
             self.group.optimizer,
             self.group.decoupled,
             self.pull.anchor if self.pull.active else None,

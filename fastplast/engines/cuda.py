@@ -99,7 +99,7 @@ class CudaEngine:
         self.group, self.device, self.precision, self._with_graphs = group, device, precision, graphs
         self.pull = pull_of(group, state)
         self.layers = kernel_layers(group.network, group.reduction)
-        self.hyper = group.hyper._replace(strength=self.pull.strength).to(device)
+        self.hyper = group.hyper.to(device)
         self._keys = dropout_keys(group) if group.network.dropout else None
         self.at_once = len(group.members)
         self._captured: dict[tuple[object, ...], _Captured] = {}

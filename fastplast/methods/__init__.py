@@ -42,11 +42,17 @@ def register(name: str, method: Method) -> None:
         OWN_METHODS.append(name)
 
 
-def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduction: str) -> Pull:
+def strength_of(member: Member) -> float:
+    """The strength that a member is trained with: 0 where its method has no anchor to pull to."""
+    return 0.0 if METHODS[member.method].anchor is None else float(member.strength)
+
+
+def build_pull(members: tuple[Member, ...], strength: Tensor, init: Tensor, layout: Layout, reduction: str) -> Pull:
     """The pull-to-target rule of a group, whatever methods its members mix.
 
     Args:
         members: `M` of them.
+        strength: `[M]` float64, see `strength_of`.
         init: `[M, P]` initial parameters.
         layout: of the arena.
         reduction: ``mean`` or ``sum``.
@@ -54,7 +60,6 @@ def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduct
     Returns:
         The rule.
     """
-    strength = torch.zeros(len(members), dtype=torch.float64)
     ranked = torch.zeros(len(members), dtype=torch.bool)
     anchor = init.new_zeros(1, 1).expand_as(init)  # takes no memory where nobody is pulled
     names = {member.method for member in members}
@@ -67,11 +72,10 @@ def build_pull(members: tuple[Member, ...], init: Tensor, layout: Layout, reduct
         else:
             anchor = anchor.contiguous()
             anchor[rows] = method.anchor(init[rows], layout)
-        strength[rows] = torch.tensor([members[i].strength for i in rows], dtype=torch.float64)
         ranked[rows] = method.ranked
     ranked &= strength != 0
     device = init.device
     return Pull(layout, anchor, ranked.to(device), strength.to(device), layout.pull(reduction).to(device))
 
 
-__all__ = ["METHODS", "Method", "Pull", "build_pull", "register"]
+__all__ = ["METHODS", "Method", "Pull", "build_pull", "register", "strength_of"]

@@ -100,13 +100,13 @@ def describe(setup: Setup) -> dict[str, Column]:
     Returns:
         Column to `[M]` values.
     """
-    e, members = setup.experiment, setup.group.members
+    e, members, hyper = setup.experiment, setup.group.members, setup.group.hyper
     columns: dict[str, Column] = {
         "member": list(range(len(members))),
         "seed": [m.seed for m in members],
-        "learning_rate": [m.learning_rate for m in members],
+        "learning_rate": hyper.learning_rate.tolist(),
         "method": [m.method for m in members],
-        "strength": [m.strength for m in members],
+        "strength": hyper.strength.tolist(),
     }
     shared = {"dataset": e.dataset, "data_source": "embedded" if setup.embedded else "full", "reduction": e.reduction}
     for name, field in Experiment.__dataclass_fields__.items():
@@ -115,7 +115,7 @@ def describe(setup: Setup) -> dict[str, Column]:
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
     columns |= {name: [value] * len(members) for name, value in shared.items() if value is not None}
-    return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
+    return columns | {name: getattr(hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
 
 
 def moved(holder: Held, device: torch.device) -> Held:

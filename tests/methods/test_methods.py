@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fastplast.config import METHOD_NAMES, Experiment, Member
-from fastplast.methods import METHODS, Pull, build_pull
+from fastplast.methods import METHODS, Pull, build_pull, strength_of
 from fastplast.networks import Layout, build_network
 
 STRENGTHS = (0.0, 0.3, 20.0)
@@ -19,6 +19,11 @@ LAYOUT = NETWORK.layout
 
 def members(method: str, strengths: tuple[float, ...] = STRENGTHS) -> tuple[Member, ...]:
     return tuple(Member(seed, 1e-3, method, strength * (method != "none")) for seed, strength in enumerate(strengths))
+
+
+def pull_of(members: tuple[Member, ...], init: Tensor, layout: Layout, reduction: str) -> Pull:
+    strength = torch.tensor([strength_of(member) for member in members], dtype=torch.float64)
+    return build_pull(members, strength, init, layout, reduction)
 
 
 def arenas(count: int = 3) -> tuple[Tensor, Tensor]:
@@ -58,7 +63,7 @@ def test_methods_are_those_of_the_configuration_and_say_what_they_are() -> None:
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_gradient_and_penalty_equal_autograd_of_the_written_out_penalty(method: str, reduction: str) -> None:
     init, params = arenas()
-    pull = build_pull(members(method), init, LAYOUT, reduction)
+    pull = pull_of(members(method), init, LAYOUT, reduction)
     gradient, penalty = pull.gradient(params), pull.penalty(params)
     for m, member in enumerate(members(method)):
         value, slope = expected(method, reduction, params[m], init[m], member.strength)
@@ -72,7 +77,7 @@ def test_gradient_and_penalty_equal_autograd_of_the_written_out_penalty(method: 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_biases_padding_and_members_of_strength_zero_are_not_pulled(method: str) -> None:
     init, params = arenas()
-    gradient = build_pull(members(method), init, LAYOUT, "sum").gradient(params)
+    gradient = pull_of(members(method), init, LAYOUT, "sum").gradient(params)
     assert (gradient[0] == 0).all()
     for slot in LAYOUT.slots:
         assert (gradient[1:, slot.slice] != 0).any() == (slot.is_weight and method != "none")
@@ -85,16 +90,16 @@ def test_methods_mixed_in_one_rule_equal_rules_of_their_own_to_the_bit(reduction
     init, params = arenas(6)
     names = ("wasserstein", "none", "l2", "wasserstein", "regenerative", "l2")
     mixed = tuple(Member(i, 1e-3, name, 0.5 * i * (name != "none")) for i, name in enumerate(names))
-    together = build_pull(mixed, init, LAYOUT, reduction)
+    together = pull_of(mixed, init, LAYOUT, reduction)
     for i, member in enumerate(mixed):
-        alone = build_pull((member,), init[i : i + 1], LAYOUT, reduction)
+        alone = pull_of((member,), init[i : i + 1], LAYOUT, reduction)
         assert_same_bits(f"gradient of {i}", together.gradient(params)[i], alone.gradient(params[i : i + 1])[0])
         assert_same_bits(f"penalty of {i}", together.penalty(params)[i], alone.penalty(params[i : i + 1])[0])
 
 
 def test_rows_of_a_rule_are_the_rule_of_the_rows() -> None:
     init, params = arenas()
-    pull = build_pull(members("wasserstein"), init, LAYOUT, "mean")
+    pull = pull_of(members("wasserstein"), init, LAYOUT, "mean")
     part: Pull = pull.rows(slice(1, 3))
     assert_same_bits("gradient", part.gradient(params[1:3]), pull.gradient(params)[1:3])
     assert not pull.rows(slice(0, 1)).active
@@ -103,21 +108,21 @@ def test_rows_of_a_rule_are_the_rule_of_the_rows() -> None:
 @pytest.mark.parametrize("method", ["regenerative", "wasserstein"])
 def test_initial_weights_are_not_pulled(method: str) -> None:
     init, _ = arenas()
-    pull = build_pull(members(method), init, LAYOUT, "mean")
+    pull = pull_of(members(method), init, LAYOUT, "mean")
     assert (pull.gradient(init) == 0).all()
     assert (pull.penalty(init) == 0).all()
 
 
 def test_l2_has_no_anchor_but_zero() -> None:
     init, params = arenas()
-    pull = build_pull(members("l2"), init, LAYOUT, "sum")
+    pull = pull_of(members("l2"), init, LAYOUT, "sum")
     weight = LAYOUT["fc1.weight"].slice
     assert_close("gradient", pull.gradient(params)[2, weight], 40.0 * params[2, weight])
 
 
 def test_wasserstein_is_the_cheapest_assignment_of_weights_to_initial_weights() -> None:
     init, params = arenas()
-    penalty = build_pull(members("wasserstein"), init, LAYOUT, "sum").penalty(params)
+    penalty = pull_of(members("wasserstein"), init, LAYOUT, "sum").penalty(params)
     for m, strength in enumerate(STRENGTHS):
         cost = 0.0
         for slot in LAYOUT.slots:
@@ -134,13 +139,13 @@ def test_wasserstein_does_not_see_the_order_of_weights_within_a_matrix() -> None
     for slot in LAYOUT.slots:
         turn = torch.randperm(slot.count)
         shuffled[:, slot.slice] = params[:, slot.slice][:, turn]
-    pull = build_pull(members("wasserstein"), init, LAYOUT, "mean")
+    pull = pull_of(members("wasserstein"), init, LAYOUT, "mean")
     assert_close("penalty", pull.penalty(shuffled), pull.penalty(params), length=LAYOUT.size)
 
 
 def test_wasserstein_targets_are_the_initial_weights_of_the_same_matrix_and_rank() -> None:
     init, params = arenas()
-    target = build_pull(members("wasserstein"), init, LAYOUT, "mean").target(params)
+    target = pull_of(members("wasserstein"), init, LAYOUT, "mean").target(params)
     for m, slot in ((m, slot) for m in (1, 2) for slot in LAYOUT.slots if slot.is_weight):
         q, w = target[m, slot.slice], params[m, slot.slice]
         assert_same_bits("values", q.sort().values, init[m, slot.slice].sort().values)
@@ -152,7 +157,7 @@ def test_equal_weights_take_their_targets_in_order_of_index() -> None:
     init, params = torch.zeros(1, layout.size), torch.zeros(1, layout.size)
     init[0, :4] = torch.tensor([4.0, 2.0, 3.0, 1.0])
     params[0, :4] = torch.tensor([0.0, -0.0, 5.0, 0.0])
-    pull = build_pull((Member(0, 1e-3, "wasserstein", 1.0),), init, layout, "sum")
+    pull = pull_of((Member(0, 1e-3, "wasserstein", 1.0),), init, layout, "sum")
     assert pull.target(params)[0, :4].tolist() == [1.0, 2.0, 4.0, 3.0]
     assert pull.penalty(params).item() == math.fsum([1.0, 4.0, 1.0, 9.0])
 
@@ -161,7 +166,7 @@ def test_equal_weights_take_their_targets_in_order_of_index() -> None:
 def test_the_rule_leaves_parameters_and_initial_parameters_as_they_were(method: str) -> None:
     init, params = arenas()
     before = init.clone(), params.clone()
-    pull = build_pull(members(method), init, LAYOUT, "mean")
+    pull = pull_of(members(method), init, LAYOUT, "mean")
     pull.gradient(params)
     pull.penalty(params)
     init += 1
