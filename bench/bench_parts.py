@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_forward
 from fastplast_kernels.mlp_step.rules import adam, sgd
+from fastplast_kernels.optimisers import EPSILON, KEEP, NEW1, NUM_COEFFICIENTS, OLD1, OLD2, RATE
 
 INPUTS, OUTPUTS, BATCH = 784, 128, 16  # the first layer of the paper's network
 CALLS, ROUNDS = 100, 15
@@ -45,8 +46,10 @@ def test_first_layer(benchmark) -> None:
     w, m, v = (scale * draw(OUTPUTS * (INPUTS + 1), np.float32) for scale in (0.01, 1e-3, 1e-3))
     x, d, y = draw(BATCH * INPUTS, np.float32), 1e-3 * draw(BATCH * OUTPUTS, np.float32), np.empty(BATCH * OUTPUTS)
     v, y = np.abs(v), y.astype(np.float32)
-    c = np.array([0.9, 3.0, 0.999, -1e-9, 1e-8, 1.0, 0.0], np.float32)  # adam, at a step size that leaves w as it is
-    momentum = np.array([0.9, -1e-9, 0.0, 0.0, 0.0, 1.0, 0.0], np.float32)
+    c = np.zeros(NUM_COEFFICIENTS, np.float32)  # of adam, at a step size that leaves w as it is
+    c[[OLD1, NEW1, OLD2, RATE, EPSILON, KEEP]] = 0.9, 3.0, 0.999, -1e-9, 1e-8, 1.0
+    momentum = np.zeros(NUM_COEFFICIENTS, np.float32)
+    momentum[[OLD1, RATE, KEEP]] = 0.9, -1e-9, 1.0
     a = torch.randn(1024, 1024)
     forward, with_adam, with_sgd = forward_loop(), update_loop(adam), update_loop(sgd)
     runs: dict[str, Callable] = {

@@ -25,11 +25,13 @@ def main() -> None:
         sys.exit("TRITON_INTERPRET must be unset: the interpreter compiles nothing.")
 
     import triton
-    from fastplast_kernels.budgets import ARCHITECTURES, compiled, configurations
+    from fastplast_kernels.proofs import conv_step, mlp_step, wasserstein
+    from fastplast_kernels.proofs.budgets import ARCHITECTURES, compiled
 
     usage = {
         name: {f"sm_{architecture}": asdict(compiled(configuration, architecture)) for architecture in ARCHITECTURES}
-        for name, configuration in configurations().items()
+        for module in (wasserstein, mlp_step, conv_step)
+        for name, configuration in module.CONFIGURATIONS.items()
     }
     if arguments.write:
         path = BUDGETS / f"triton-{triton.__version__}.json"

@@ -1,22 +1,20 @@
-"""Training and evaluation of many convolutional networks on the cores of a CPU."""
+"""Training of many convolutional networks on the cores of a CPU."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import numpy as np
-import torch
-from fastplast_kernels.conv_step import evaluation, passes, step
+from fastplast_kernels.conv_step import passes, step
 from fastplast_kernels.conv_step.conv import backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.conv_step.tiles import GROUP
 from fastplast_kernels.mlp_step import calls
 from fastplast_kernels.mlp_step import cpu as dense
 from fastplast_kernels.mlp_step.activations import CODES
-from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers, check_modifications
+from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers, check_modifications
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.step import STRIDE
 from fastplast_kernels.update import Hyperparameters
@@ -84,44 +82,13 @@ def train(
     return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
 
 
-def evaluate(
-    params: Tensor,
-    layers: Sequence[ConvLayer | DenseLayer],
-    data: Data,
-    features: bool = True,
-    threads: int | None = None,
-) -> Evaluation:
-    """Loss, error and features of members over all `N` examples of their task; nothing is dropped.
-
-    Args:
-        params: `[M, P]` float32, contiguous.
-        layers: as for `train`.
-        data: the task.
-        features: whether to return those of the hidden layers: activations `[M, N, O]` of dense layers, means over the
-            pixels of each channel `[M, N, O]` of convolutions.
-        threads: cores to use; None for all that this process may use.
-
-    Returns:
-        The evaluation; losses are summed in float64. Its bits do not depend on the other members or the threads.
-
-    Raises:
-        ValueError: if shapes or indices do not fit together.
-        TypeError: if a tensor has the wrong dtype or is not contiguous.
-    """
-    check("params", params, tuple(params.shape), torch.float32)
-    layers = [replace(layer, dropout=0.0) for layer in layers]
-    convolutions, tail = _check_layers(layers, params.shape[1], data)
-    plan = _plan(convolutions, tail, evaluation.BLOCK)
-    return calls.evaluate(params, plan, data, features, threads, evaluation.evaluate_members)
-
-
 def _plan(convolutions: list[ConvLayer], tail: list[DenseLayer], batch: int) -> calls.Plan:
     network, width = _places(convolutions, tail, batch)
     layers = [*convolutions, *tail]
     return calls.Plan(
         network,
         layers,
-        widths=[layer.shape_above[0] for layer in layers],
+        classes=tail[-1].width,
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: _scratch(convolutions, network, width, batch, size, largest),

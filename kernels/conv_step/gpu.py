@@ -23,7 +23,6 @@ import triton
 import triton.language as tl
 from fastplast_kernels.mlp_step.gpu import MEMBER_COLUMNS, MEMBER_LIMIT, MEMBER_OPEN, MEMBER_POSITION
 from fastplast_kernels.mlp_step.gpu_parts import (
-    NUM_COEFFICIENTS,
     activate,
     gathered,
     inputs_of,
@@ -31,6 +30,7 @@ from fastplast_kernels.mlp_step.gpu_parts import (
     times_derivative,
     update_tile,
 )
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 
 _MEMBER = tl.constexpr(MEMBER_COLUMNS)
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)

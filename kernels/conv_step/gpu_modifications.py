@@ -22,8 +22,9 @@ from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step.gpu import MEMBER_COLUMNS, MEMBER_LIMIT, MEMBER_OPEN, MEMBER_POSITION
 from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, factors_of
 from fastplast_kernels.mlp_step.gpu_norm import update_scales
-from fastplast_kernels.mlp_step.gpu_parts import CODES, NUM_COEFFICIENTS, activate, layer_of, times_derivative
+from fastplast_kernels.mlp_step.gpu_parts import CODES, activate, layer_of, times_derivative
 from fastplast_kernels.mlp_step.layers import NORM_EPSILON
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 
 _MEMBER, _STREAMS = tl.constexpr(MEMBER_COLUMNS), tl.constexpr(STREAM_COLUMNS)
 _EXTRAS, _EPSILON = tl.constexpr(EXTRA_COLUMNS), tl.constexpr(NORM_EPSILON)

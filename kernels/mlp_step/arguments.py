@@ -1,4 +1,4 @@
-"""Arguments of the kernels that train and evaluate members: what they are, and what they must be."""
+"""Arguments of the kernels that train members: what they are, and what they must be."""
 
 from __future__ import annotations
 
@@ -50,14 +50,6 @@ class Sums(NamedTuple):
     error: Tensor
     update_l1: Tensor
     update_l2: Tensor
-
-
-class Evaluation(NamedTuple):
-    """Members over all `N` examples: loss and error `[M]` float64, features `[M, N, O]` float32 of hidden layers."""
-
-    loss: Tensor
-    error: Tensor
-    features: list[Tensor]
 
 
 def available_cores() -> int:

@@ -1,16 +1,14 @@
-"""What training and evaluation have in common, whatever the layers of a network: from tensors to threads and back."""
+"""Training, whatever the layers of a network: from tensors to threads and back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from fastplast_kernels import workers
 from fastplast_kernels.mlp_step.arguments import (
     Data,
-    Evaluation,
     Sums,
     available_cores,
     check,
@@ -30,7 +28,7 @@ class Plan(NamedTuple):
     Attributes:
         network: tables of the layers, for the kernel.
         layers: input to output.
-        widths: activations of every layer.
+        classes: logits of the last layer.
         count: true parameters of a member.
         largest: weights in the largest matrix.
         scratch: from P and the weights to be ranked at a time to the memory of one thread.
@@ -38,7 +36,7 @@ class Plan(NamedTuple):
 
     network: Any
     layers: Sequence[Any]
-    widths: Sequence[int]
+    classes: int
     count: int
     largest: int
     scratch: Callable[[int, int], Any]
@@ -95,7 +93,7 @@ def train(
     order = order.contiguous()
     plan = make_plan(order.shape[2])
     keys = check_keys(keys, plan.layers, members)
-    check_data(data, members, plan.widths[-1])
+    check_data(data, members, plan.classes)
     check_order(order, members, data.rows.shape[1])
     if optimizer not in trainers:
         raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(trainers)}.")
@@ -113,35 +111,3 @@ def train(
         lambda counter, i: trainer(plan.network, arena, tables, run, plan.count, counter, scratch[i]), members, threads
     )
     return Sums(steps - before, *sums.T.contiguous())
-
-
-def evaluate(
-    params: Tensor, plan: Plan, data: Data, features: bool, threads: int | None, kernel: Callable
-) -> Evaluation:
-    """Evaluates members with the kernel of one kind of network; arguments and errors as for ``mlp_step.cpu.evaluate``.
-
-    Args:
-        params: `[M, P]`, checked.
-        plan: for the block of examples that the kernel takes at a time.
-        data: the task.
-        features: whether to return those of hidden layers.
-        threads: cores to use; None for all that this process may use.
-        kernel: of the network.
-
-    Returns:
-        The evaluation.
-    """
-    members, size = params.shape
-    check_data(data, members, plan.widths[-1])
-    n, widths = data.rows.shape[1], plan.widths[:-1]
-    flat = torch.empty(members * n * sum(widths) if features else 0)
-    starts = np.cumsum([0, *(members * n * width for width in widths)])
-    threads = min(members, threads or available_cores())
-    scratch = [plan.scratch(0, 0) for _ in range(threads)]
-    row = params.view(-1).numpy()
-    arena, tables = Arena(row, row, row, row, size), examples(data)
-    loss, error = np.zeros(members), np.zeros(members)
-    out = (loss, error, flat.numpy(), starts)
-    workers.run(lambda counter, i: kernel(plan.network, arena, tables, *out, counter, scratch[i]), members, threads)
-    blocks = [flat[a:b].view(members, n, w) for a, b, w in zip(starts, starts[1:], widths)] if features else []
-    return Evaluation(torch.from_numpy(loss), torch.from_numpy(error), blocks)

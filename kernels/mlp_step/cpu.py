@@ -1,18 +1,17 @@
-"""Training and evaluation of many multilayer perceptrons on the cores of a CPU."""
+"""Training of many multilayer perceptrons on the cores of a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
-from fastplast_kernels.mlp_step import calls, evaluation, step
+from fastplast_kernels.mlp_step import calls, step
 from fastplast_kernels.mlp_step.activations import CODES
-from fastplast_kernels.mlp_step.arguments import Data, Evaluation, Sums, check, check_layers
+from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers
 from fastplast_kernels.mlp_step.layers import DenseLayer
-from fastplast_kernels.mlp_step.rules import NUM_COEFFICIENTS
 from fastplast_kernels.mlp_step.simd import LANES
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 from fastplast_kernels.update import Hyperparameters
 from fastplast_kernels.wasserstein.cpu import new_scratch
 from torch import Tensor
@@ -76,37 +75,12 @@ def train(
     return calls.train(state, plan, data, order, hyper, optimizer, decoupled, anchor, ranked, keys, threads, _TRAINERS)
 
 
-def evaluate(
-    params: Tensor, layers: Sequence[DenseLayer], data: Data, features: bool = True, threads: int | None = None
-) -> Evaluation:
-    """Loss, error and features of members over all `N` examples of their task; nothing is dropped.
-
-    Args:
-        params: `[M, P]` float32, contiguous.
-        layers: input to output.
-        data: the task.
-        features: whether to return the activations of the hidden layers.
-        threads: cores to use; None for all that this process may use.
-
-    Returns:
-        The evaluation; losses are summed in float64. Its bits do not depend on the other members or the threads.
-
-    Raises:
-        ValueError: if shapes or indices do not fit together.
-        TypeError: if a tensor has the wrong dtype or is not contiguous.
-    """
-    check("params", params, tuple(params.shape), torch.float32)
-    check_layers(layers, params.shape[1], data.scale.numel())
-    layers = [replace(layer, dropout=0.0) for layer in layers]
-    return calls.evaluate(params, _plan(layers, evaluation.BLOCK), data, features, threads, evaluation.evaluate_members)
-
-
 def _plan(layers: Sequence[DenseLayer], batch: int) -> calls.Plan:
     network, width = places(layers, batch)
     return calls.Plan(
         network,
         layers,
-        widths=[layer.width for layer in layers],
+        classes=layers[-1].width,
         count=sum(layer.count for layer in layers),
         largest=max(layer.inputs * layer.outputs for layer in layers),
         scratch=lambda size, largest: new_memory(width, layers[0].inputs, batch, size, largest),

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import numpy as np
 from fastplast_kernels.compilation import called, inlined
-from fastplast_kernels.mlp_step.rules import DECAY, KEEP, NUM_COEFFICIENTS
 from fastplast_kernels.mlp_step.simd import (
     LANES,
     absolute,
@@ -36,6 +35,7 @@ from fastplast_kernels.mlp_step.simd import (
     sum_rows,
     zeros,
 )
+from fastplast_kernels.optimisers import DECAY, KEEP, NUM_COEFFICIENTS
 
 # Register tiles of 4 x 2 sums: with 4 factors of one side and 2 of the other they fit the 16 registers of AVX2.
 _TILE = 8

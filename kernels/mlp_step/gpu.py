@@ -23,13 +23,13 @@ from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, backward_tile, forward_tile, narrow
 from fastplast_kernels.mlp_step.gpu_norm import gradients_at, normalise, normalise_backward, update_norm
 from fastplast_kernels.mlp_step.gpu_parts import (
-    NUM_COEFFICIENTS,
     inputs_of,
     layer_of,
     softmax_cross_entropy,
     update_tile,
     weight_gradient,
 )
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 
 # Columns of the table of members, int64 [M, 4].
 POSITION, OPEN, LIMIT, STOPPED = range(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from fastplast_kernels.update.gpu import adam
+from fastplast_kernels import optimisers
 from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
 
 CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "crelu": 4}  # crelu: see `gpu_dense`
@@ -14,9 +14,11 @@ _RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 # index of the outputs in a row of values, code of the activation. Beside it float32 [L, 2]: slope, factor of the pull.
 _COLUMNS = tl.constexpr(6)
 
-# Columns of the coefficients of a member and update, float32 [S, M, 10]: the eight of `update.gpu`, where sgd has its
-# momentum first and its learning rate fifth; then the factor of decoupled decay, and coupled decay.
-NUM_COEFFICIENTS = 10
+# Columns of the coefficients of a member and update, float32 [S, M, 10]; see `optimisers`.
+_OLD1, _NEW1, _OLD2 = tl.constexpr(optimisers.OLD1), tl.constexpr(optimisers.NEW1), tl.constexpr(optimisers.OLD2)
+_NEW2, _RATE, _ROOT = tl.constexpr(optimisers.NEW2), tl.constexpr(optimisers.RATE), tl.constexpr(optimisers.ROOT)
+_EPSILON, _PULL = tl.constexpr(optimisers.EPSILON), tl.constexpr(optimisers.PULL)
+_KEEP, _DECAY = tl.constexpr(optimisers.KEEP), tl.constexpr(optimisers.DECAY)
 
 # What weights are pulled to: nothing, zero, or a target in memory.
 NO_PULL, PULL_TO_ZERO, PULL_TO_TARGET = range(3)
@@ -157,14 +159,17 @@ def weight_gradient(
 
 @triton.jit
 def step(w, g, m, v, coefficients_ptr, SGD: tl.constexpr):
-    """New w, m and v by the formulas of ``update.reference``."""
-    g = g + tl.load(coefficients_ptr + 9) * w
-    w = w * tl.load(coefficients_ptr + 8)
+    """New w, m and v by the formulas of ``update.reference``, division and root rounded to nearest."""
+    g = g + tl.load(coefficients_ptr + _DECAY) * w
+    w = w * tl.load(coefficients_ptr + _KEEP)
     if SGD:
-        m = tl.load(coefficients_ptr) * m + g
-        w = w - tl.load(coefficients_ptr + 4) * m
+        m = tl.load(coefficients_ptr + _OLD1) * m + g
+        w = w - tl.load(coefficients_ptr + _RATE) * m
     else:
-        w, m, v = adam(w, g, m, v, coefficients_ptr)
+        m = m + tl.load(coefficients_ptr + _NEW1) * (g - m)
+        v = tl.load(coefficients_ptr + _OLD2) * v + tl.load(coefficients_ptr + _NEW2) * (g * g)
+        denominator = tl.div_rn(tl.sqrt_rn(v), tl.load(coefficients_ptr + _ROOT)) + tl.load(coefficients_ptr + _EPSILON)
+        w = w - tl.load(coefficients_ptr + _RATE) * tl.div_rn(m, denominator)
     return w, m, v
 
 
@@ -248,7 +253,7 @@ def update_tile(
         q = tl.zeros([BO, BI], tl.float32)
         if PULL == _PULL_TO_TARGET:
             q = tl.load(q_ptr + here, mask=inside, other=0.0)
-        pulled, _ = pull(w, q, tl.load(coefficients_ptr + 7) * factor)
+        pulled, _ = pull(w, q, tl.load(coefficients_ptr + _PULL) * factor)
         g += pulled
     new, m, v = step(w, g, m, v, coefficients_ptr, SGD)
     tl.store(params_ptr + here, new, mask=inside)

@@ -11,9 +11,10 @@ import torch
 import triton
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step import gpu, gpu_large
-from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, NUM_COEFFICIENTS, PULL_TO_TARGET, PULL_TO_ZERO
+from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, PULL_TO_TARGET, PULL_TO_ZERO
 from fastplast_kernels.mlp_step.gpu_tables import Convolutions, Layer, bucket_tables, is_normed, switches, tables
 from fastplast_kernels.mlp_step.layers import widening
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 from fastplast_kernels.wasserstein import buckets as ranks
 from fastplast_kernels.wasserstein import gpu as wasserstein
 from torch import Tensor

@@ -1,8 +1,9 @@
 """Optimisers, as rules for one vector of weights.
 
 A rule takes the gradient g, the weights w (after decoupled decay), the moments and the coefficients of the step, and
-gives new weights and moments. Its coefficients are formed in float64 once a step and rounded once. The gradient comes
-multiplied by a scale that the rule chooses, at no cost: it is a factor of the loss.
+gives new weights and moments. Its coefficients are formed in float64 once a step and rounded once, in the columns of
+``optimisers``. The gradient comes multiplied by a scale that the rule chooses, at no cost: it is a factor of the loss.
+Coefficients are those for the scaled gradient, and `RATE` is negative.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ import math
 
 from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.mlp_step.simd import fma, sqrt
+from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, OLD1, OLD2, RATE
+from fastplast_kernels.update import Hyperparameters
 
-# Hyperparameters of a member, in the order of `update.Hyperparameters`.
-LEARNING_RATE, BETA1, BETA2, EPSILON, MOMENTUM, WEIGHT_DECAY, STRENGTH = range(7)
-# Coefficients of a step: those of the rule, then the factor of decoupled decay and that of coupled decay.
-NUM_COEFFICIENTS = 7
-KEEP, DECAY = 5, 6
+# Columns of the hyperparameters of members, float64 [M, 7].
+_LEARNING_RATE, _BETA1, _BETA2, _EPSILON, _MOMENTUM, WEIGHT_DECAY, STRENGTH = map(
+    Hyperparameters._fields.index,
+    ("learning_rate", "beta1", "beta2", "epsilon", "momentum", "weight_decay", "strength"),
+)
 
 
 @inlined
 def adam(g, w, m, v, c):
     """Adam (Kingma, Ba 2015), with the bias corrections moved into the step size and epsilon."""
-    m = fma(c[1], g, c[0] * m)
-    v = fma(g, g, c[2] * v)
-    return fma(c[3], m / (sqrt(v) + c[4]), w), m, v
+    m = fma(c[NEW1], g, c[OLD1] * m)
+    v = fma(g, g, c[OLD2] * v)
+    return fma(c[RATE], m / (sqrt(v) + c[EPSILON]), w), m, v
 
 
 @called
@@ -36,22 +39,22 @@ def adam_coefficients(hyper, step, c):
     Returns:
         s.
     """
-    beta1, beta2 = hyper[BETA1], hyper[BETA2]
+    beta1, beta2 = hyper[_BETA1], hyper[_BETA2]
     scale = math.sqrt(1.0 - beta2)
     root = math.sqrt(1.0 - beta2**step)
-    c[0] = beta1
-    c[1] = (1.0 - beta1) / scale
-    c[2] = beta2
-    c[3] = -hyper[LEARNING_RATE] / (1.0 - beta1**step) * root
-    c[4] = hyper[EPSILON] * root
+    c[OLD1] = beta1
+    c[NEW1] = (1.0 - beta1) / scale
+    c[OLD2] = beta2
+    c[RATE] = -hyper[_LEARNING_RATE] / (1.0 - beta1**step) * root
+    c[EPSILON] = hyper[_EPSILON] * root
     return scale
 
 
 @inlined
 def sgd(g, w, m, v, c):
     """Gradient descent with the momentum of PyTorch: m = momentum m + g. It has no v: whoever calls passes m for it."""
-    m = fma(c[0], m, g)
-    return fma(c[1], m, w), m, m
+    m = fma(c[OLD1], m, g)
+    return fma(c[RATE], m, w), m, m
 
 
 @called
@@ -61,8 +64,8 @@ def sgd_coefficients(hyper, step, c):
     Returns:
         1.
     """
-    c[0] = hyper[MOMENTUM]
-    c[1] = -hyper[LEARNING_RATE]
+    c[OLD1] = hyper[_MOMENTUM]
+    c[RATE] = -hyper[_LEARNING_RATE]
     return 1.0
 
 
@@ -70,5 +73,5 @@ def sgd_coefficients(hyper, step, c):
 def decay_coefficients(hyper, decoupled, scale, c):
     """Coefficients of weight decay: w shrinks by learning rate times decay, or decay * w joins the scaled gradient."""
     decay = hyper[WEIGHT_DECAY]
-    c[KEEP] = 1.0 - hyper[LEARNING_RATE] * decay if decoupled else 1.0
+    c[KEEP] = 1.0 - hyper[_LEARNING_RATE] * decay if decoupled else 1.0
     c[DECAY] = 0.0 if decoupled else decay * scale

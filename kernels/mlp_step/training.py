@@ -7,31 +7,10 @@ from collections.abc import Callable
 import torch
 from fastplast_kernels.mlp_step import gpu
 from fastplast_kernels.mlp_step.launches import FUSED, PARTIALS, Step, update
+from fastplast_kernels.optimisers import coefficients
 from fastplast_kernels.update import Hyperparameters
-from fastplast_kernels.update.launches import coefficients as adam_coefficients
 from fastplast_kernels.wasserstein import buckets as ranks
 from torch import Tensor
-
-
-def coefficients(hyper: Hyperparameters, steps: Tensor, optimizer: str, decoupled: bool) -> Tensor:
-    """The table of `gpu_parts.NUM_COEFFICIENTS` columns, formed in float64 and rounded once.
-
-    Args:
-        hyper: of M members.
-        steps: `[M]`, number of this update for each member, from 1.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        decoupled: whether weight decay is.
-
-    Returns:
-        `[M, 10]` float32.
-    """
-    table = adam_coefficients(hyper, steps)
-    if optimizer == "sgd":
-        table[:, 0], table[:, 4] = hyper.momentum.float(), hyper.learning_rate.float()
-    zero = torch.zeros_like(hyper.weight_decay)
-    keep, decay = 1.0 - hyper.learning_rate * hyper.weight_decay, hyper.weight_decay
-    decays = (keep, zero) if decoupled else (zero + 1.0, decay)
-    return torch.cat((table, torch.stack(decays, 1).float()), 1)
 
 
 def begin(step: Step, hyper: Hyperparameters, steps: Tensor, limit: Tensor) -> None:

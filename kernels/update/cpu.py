@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from fastplast_kernels import workers
 from fastplast_kernels.compilation import called, compiled
+from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, NEW2, OLD1, OLD2, PULL, RATE, ROOT, coefficients
 from fastplast_kernels.update.reference import Hyperparameters
 from fastplast_kernels.workers import flush_denormals, restore_denormals, take
 from torch import Tensor
 
 CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
 WORTH_A_THREAD = 50_000  # weights that take about as long as a thread takes to start
-# Columns of the table of a step.
-NEW1, OLD2, NEW2, RATE, ROOT, EPSILON, MOMENTUM, KEEP, DECAY, PULL = range(10)
 
 
 @called
@@ -41,7 +40,7 @@ def _adam(g, w, m, v, c, new_w, new_m, new_v):
 @called
 def _sgd(g, w, m, c, new_w, new_m):
     for i in range(g.size):
-        first = c[MOMENTUM] * m[i] + g[i]
+        first = c[OLD1] * m[i] + g[i]
         new_m[i] = first
         new_w[i] = c[KEEP] * w[i] - c[RATE] * first
 
@@ -133,7 +132,7 @@ def update_in_place(
         hyper: hyperparameters.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         decoupled: whether weight decay shrinks the weights directly.
-        target: `[M, P]`, what weights are pulled to; None for no pull.
+        target: `[M, P]`, what weights are pulled to; None for no pull, whatever the strength.
         factor: `[P]`, of the pull; None for no pull.
 
     Returns:
@@ -141,7 +140,9 @@ def update_in_place(
         finite the member is as it was.
     """
     norms, size = torch.zeros(len(params), 2, dtype=torch.float64), params.shape[1]
-    table = _table(hyper, steps, optimizer, decoupled, target is not None)
+    if target is None:
+        hyper = hyper._replace(strength=torch.zeros_like(hyper.strength))
+    table = coefficients(hyper, steps, optimizer, decoupled)
     arguments = [params, m, v, grads.contiguous(), params if target is None else target.contiguous()]
     arguments += [params[0] if factor is None else factor, table, active]
     arrays = [tensor.detach().numpy() for tensor in arguments]
@@ -153,16 +154,3 @@ def update_in_place(
     threads = min(torch.get_num_threads(), 1 + params.numel() // WORTH_A_THREAD)
     workers.run(work, len(params), threads)
     return norms[:, 0], norms[:, 1]
-
-
-def _table(hyper: Hyperparameters, steps: Tensor, optimizer: str, decoupled: bool, pulled: bool) -> Tensor:
-    """Coefficients of the step, `[M, 10]` float32, formed in float64."""
-    rate, shrinking = hyper.learning_rate, hyper.weight_decay * decoupled
-    if optimizer != "sgd":
-        rate = rate / (1.0 - hyper.beta1**steps)
-    columns = [
-        1.0 - hyper.beta1, hyper.beta2, 1.0 - hyper.beta2, rate, (1.0 - hyper.beta2**steps).sqrt(), hyper.epsilon,
-        hyper.momentum, 1.0 - hyper.learning_rate * shrinking, hyper.weight_decay * (not decoupled),
-        2.0 * hyper.strength * pulled,
-    ]  # fmt: skip
-    return torch.stack(columns, dim=1).float()

@@ -16,11 +16,8 @@ the host, and no launch depends on data, so that all of it can be captured in a 
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
-from fastplast_kernels.budgets import Configuration
 
 CAPACITY = 256  # slots of a bucket
 MEAN = 160  # weights of a bucket where the map is right: it then spills at seven standard deviations
@@ -355,40 +352,3 @@ def pull_kernel(w_ptr, q_ptr, factor_ptr, gradient_ptr, partial_ptr, length, BLO
     gradient, square = pull(w, q, tl.load(factor_ptr + member))
     tl.store(gradient_ptr + member * length + index, gradient, mask=inside)
     tl.store(partial_ptr + member * tl.num_programs(0) + tl.program_id(0), tl.sum(square, 0))
-
-
-POINTERS = {
-    **dict.fromkeys(("w_ptr", "init_ptr", "q_ptr", "map_ptr", "factor_ptr", "gradient_ptr", "partial_ptr"), "*fp32"),
-    **{"value_ptr": "*fp32", "bound_ptr": "*fp32", "prefix_ptr": "*fp64"},
-    **dict.fromkeys(("layers_ptr", "slab_ptr", "spill_ptr"), "*i64"),
-    **dict.fromkeys(("tiles_ptr", "histogram_ptr", "count_ptr", "base_ptr", "refresh_ptr", "ranked_ptr"), "*i32"),
-    **dict.fromkeys(("spill_base_ptr", "spill_bucket_ptr", "spill_count_ptr", "spilled_ptr"), "*i32"),
-}
-STRIDES = ("member_stride", "num_layers", "member_buckets")
-CONSTANTS = {
-    "CAPACITY": CAPACITY, "LOG_CAPACITY": CAPACITY.bit_length() - 1, "ROWS": ROWS, "SHIFT": SHIFT,
-    "NUM_CELLS": NUM_CELLS, "BLOCK": BLOCK, "UNROLL": UNROLL, "FULL": FULL,
-}  # fmt: skip
-
-
-def configuration(kernel: Any, num_warps: int = 4) -> Configuration:
-    """How a kernel of this package is launched, from the names of its arguments."""
-    types = POINTERS | dict.fromkeys((*STRIDES, "length"), "i32")
-    names = kernel.arg_names
-    return Configuration(
-        kernel,
-        {name: types[name] for name in names if name in types},
-        {name: CONSTANTS[name] for name in names if name in CONSTANTS},
-        num_warps,
-        tuple(name for name in names if name in POINTERS or name in ("member_stride", "length")),
-        OPTIONS,
-    )
-
-
-CONFIGURATIONS = {
-    "wasserstein/histogram": configuration(histogram_kernel),
-    "wasserstein/insert": configuration(insert_kernel),
-    "wasserstein/scan": configuration(scan_kernel),
-    "wasserstein/rank": configuration(rank_kernel, num_warps=1),
-    "wasserstein/pull": configuration(pull_kernel),
-}

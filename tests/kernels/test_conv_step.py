@@ -4,8 +4,6 @@ import pytest
 import torch
 from assertions import assert_close
 from conv_case import ConvCase, make_conv_case
-from fastplast_kernels.conv_step import ConvLayer, cpu, reference
-from torch.nn import functional
 
 # Images, convolutions as (outputs, kernel, stride, padding), outputs of dense layers, batch.
 SHAPES = [
@@ -105,30 +103,3 @@ def test_inputs_are_those_of_the_task(permuted: bool, floats: bool) -> None:
 def test_the_network_of_the_paper_equals_the_definition(shape, activation: str, steps: int) -> None:
     convolutions = ((16, 3, 2, 1), (32, 3, 2, 1), (64, 3, 2, 1))
     check(make_conv_case(shape, convolutions, (64, 32, 10), activation, members=2, steps=steps), rate=2e-3)
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("pool", [1, 2])
-def test_evaluation_is_the_forward_pass_over_all_examples(activation: str, pool: int) -> None:
-    shape = (3, 24, 24) if pool > 1 else (3, 7, 9)
-    check_evaluation(make_conv_case(shape, sizes=(8, 7, 5), activation=activation, pool=pool, **EVALUATED))
-
-
-EVALUATED = {"examples": 70, "permuted": True}
-
-
-def check_evaluation(case: ConvCase) -> None:
-    """Evaluates a case of 70 examples both ways."""
-    found = cpu.evaluate(case.params, case.layers, case.task)
-    x, labels = case.task.inputs(torch.arange(70).expand(3, -1)).double(), case.task.labels
-    values = reference.activations(case.params.double(), case.layers, x)
-    losses = functional.cross_entropy(values[-1].transpose(1, 2), labels, reduction="none")
-    torch.testing.assert_close(found.loss, losses.mean(1), rtol=1e-6, atol=0)
-    assert torch.equal(found.error, (values[-1].argmax(2) != labels).double().mean(1))
-    assert len(found.features) == len(case.layers) - 1
-    for layer, feature, value in zip(case.layers, found.features, values[1:]):
-        expected = value.mean((3, 4)) if isinstance(layer, ConvLayer) else value
-        assert_close("features", feature, expected, length=100)
-    without = cpu.evaluate(case.params, case.layers, case.task, features=False, threads=1)
-    assert without.features == []
-    assert torch.equal(without.loss, found.loss)

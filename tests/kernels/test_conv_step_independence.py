@@ -7,7 +7,7 @@ import pytest
 import torch
 from assertions import assert_same_bits
 from conv_case import ConvCase, make_conv_case
-from fastplast_kernels.conv_step import cpu, step
+from fastplast_kernels.conv_step import step
 from fastplast_kernels.conv_step.conv import backward_taps, forward_taps
 from fastplast_kernels.mlp_step.reference import bias_of
 
@@ -140,15 +140,6 @@ def test_a_frozen_member_stays_frozen() -> None:
     sums = case.train()
     assert_same_member(case, 2, before, 2)
     assert sums.steps.tolist() == [20, 20, 0]
-
-
-def test_evaluation_of_a_member_is_independent_of_the_others_and_of_threads() -> None:
-    case = mixed()
-    together, alone = cpu.evaluate(case.params, case.layers, case.task, threads=2), case.pick([3])
-    found = cpu.evaluate(alone.params, alone.layers, alone.task, threads=1)
-    assert found.loss[0] == together.loss[3]
-    for one, all_members in zip(found.features, together.features):
-        assert_same_bits("features", one[0], all_members[3])
 
 
 @pytest.mark.parametrize("size", [1, 5, 8])

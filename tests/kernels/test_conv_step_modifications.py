@@ -8,7 +8,7 @@ from assertions import assert_close, assert_same_bits
 from conv_case import ConvCase, make_conv_case
 from fastplast_kernels.conv_step import ConvLayer, reference
 from fastplast_kernels.mlp_step.reference import bias_of, dropout_masks, weight_of
-from test_conv_step import EVALUATED, check, check_evaluation, check_one_step
+from test_conv_step import check, check_one_step
 from test_conv_step_independence import STATE, assert_same_member, infinite_gradient
 from torch import Tensor
 from torch.nn import functional
@@ -91,12 +91,6 @@ def test_chained_steps_with_weight_decay_equal_the_definition(fields, optimizer:
     case = make_conv_case(members=4, **options, **fields, **change)
     case.hyper.weight_decay[:] = torch.tensor([0.0, 0.01, 0.1, 0.5])
     check(case, rate=5e-3)
-
-
-@pytest.mark.parametrize("change", **ids)
-@pytest.mark.parametrize("fields", [{}, POOLED], ids=["plain", "pooled"])
-def test_evaluation_drops_nothing(fields: dict, change: dict) -> None:
-    check_evaluation(make_conv_case(**EVALUATED, **fields, **change))
 
 
 @pytest.mark.parametrize("change", **ids)

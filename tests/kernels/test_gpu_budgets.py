@@ -5,10 +5,28 @@ import subprocess
 import sys
 
 import pytest
-from fastplast_kernels.budgets import exceeded
 from triton_versions import NEWEST, OLDEST, ROOT, TABLES, environment
 
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 BUDGETS = {version: json.loads(path.read_text()) for version, path in TABLES.items()}
+
+
+def exceeded(new: dict[str, int], budget: dict[str, int], architecture: int) -> list[str]:
+    """What of a kernel is worse than its budget, in words; counts of instructions may grow by a tenth."""
+    worse = []
+    for name in ("registers", "shared", "tensor_cores", "barriers"):
+        if new[name] > budget[name]:
+            worse.append(f"{name}: {new[name]}, budget {budget[name]}")
+    for name in ("load", "store"):
+        if new[name] < budget[name]:
+            worse.append(f"widest {name}: {new[name]} bits, budget {budget[name]}")
+    if new["instructions"] > 1.1 * budget["instructions"]:
+        worse.append(f"instructions: {new['instructions']}, budget {budget['instructions']} and a tenth")
+    if new["spills"]:
+        worse.append(f"spills: {new['spills']} bytes, budget 0")
+    if new["shared"] > SHARED_LIMIT[architecture]:
+        worse.append(f"shared: {new['shared']}, but sm_{architecture} has {SHARED_LIMIT[architecture]}")
+    return worse
 
 
 @pytest.mark.slow
@@ -34,7 +52,7 @@ def test_budgets_allow_no_spills_and_demand_vector_loads_of_updates(version):
         for budget in targets.values():
             assert budget["spills"] == 0
             assert (budget["tensor_cores"] > 0) == kernel.endswith("_tf32")
-            if kernel.startswith(("update/", "mlp_step/update", "conv_step/update")) and not kernel.endswith("_norms"):
+            if kernel.startswith(("mlp_step/update", "conv_step/update")) and not kernel.endswith("_norms"):
                 width = 64 if "pooled" in kernel else 128  # two weights a thread: with four, registers would spill
                 assert (budget["load"], budget["store"]) == (width, width)
             if kernel.startswith("mlp_step/") and "normalise" not in kernel:  # rows of any length

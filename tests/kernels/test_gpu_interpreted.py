@@ -29,4 +29,4 @@ def test_gpu_kernels_are_right_in_the_interpreter(files, tmp_path):
 
 @pytest.mark.slow
 def test_kernels_run_unmodified_in_the_oldest_interpreter(tmp_path):
-    check_in_interpreter(["tests/kernels/gpu/test_update_gpu.py"], OLDEST, tmp_path)
+    check_in_interpreter(["tests/kernels/gpu/test_mlp_step_account.py"], OLDEST, tmp_path)

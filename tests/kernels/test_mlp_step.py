@@ -3,9 +3,7 @@
 import pytest
 import torch
 from assertions import assert_close
-from fastplast_kernels.mlp_step import cpu, reference
 from mlp_case import Case, make_case
-from torch.nn import functional
 
 SHAPES = [
     ((37, 21, 18, 5), 16),
@@ -87,26 +85,3 @@ def test_loss_curves_of_hundreds_of_steps_agree() -> None:
         kernel.append(case.train(order=order).loss / 20)
         definition.append(expected.train_reference(order)[0] / 20)
     torch.testing.assert_close(torch.stack(kernel), torch.stack(definition), rtol=1e-4, atol=1e-6)
-
-
-def check_evaluation(case: Case) -> None:
-    """Evaluates both ways."""
-    count = case.task.rows.shape[1]
-    found = cpu.evaluate(case.params, case.layers, case.task)
-    positions = torch.arange(count).expand(3, -1)
-    x, labels = case.task.inputs(positions).double(), case.task.labels
-    values = reference.activations(case.params.double(), case.layers, x)
-    losses = functional.cross_entropy(values[-1].transpose(1, 2), labels, reduction="none")
-    torch.testing.assert_close(found.loss, losses.mean(1), rtol=1e-6, atol=0)
-    assert torch.equal(found.error, (values[-1].argmax(2) != labels).double().mean(1))
-    assert len(found.features) == 2
-    for feature, value in zip(found.features, values[1:]):
-        assert_close("features", feature, value, length=40)
-    without = cpu.evaluate(case.params, case.layers, case.task, features=False, threads=1)
-    assert without.features == []
-    assert torch.equal(without.loss, found.loss)
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_evaluation_is_the_forward_pass_over_all_examples(activation: str) -> None:
-    check_evaluation(make_case(activation=activation, examples=150, permuted=True))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from assertions import assert_same_bits
-from fastplast_kernels.mlp_step import cpu, reference, step
+from fastplast_kernels.mlp_step import reference, step
 from mlp_case import Case, make_case
 
 STATE = ("params", "m", "v", "steps", "diverged")
@@ -145,14 +145,3 @@ def test_a_frozen_member_stays_frozen() -> None:
     sums = case.train()
     assert_same_member(case, 2, before, 2)
     assert sums.steps.tolist() == [20, 20, 0]
-
-
-def test_evaluation_of_a_member_is_independent_of_the_others_and_of_threads() -> None:
-    case = mixed()
-    together = cpu.evaluate(case.params, case.layers, case.task, threads=2)
-    for i in range(5):
-        one = case.pick([i])
-        alone = cpu.evaluate(one.params, one.layers, one.task, threads=1)
-        assert_same_bits("loss", alone.loss[0], together.loss[i])
-        for a, b in zip(alone.features, together.features):
-            assert_same_bits("features", a[0], b[i])

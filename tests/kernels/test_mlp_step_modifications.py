@@ -11,9 +11,9 @@ import torch
 from assertions import assert_same_bits
 from fastplast_kernels.dropout import dropout_mask
 from fastplast_kernels.dropout.cpu import Stream, fill_mask
-from fastplast_kernels.mlp_step import cpu, reference
+from fastplast_kernels.mlp_step import reference
 from mlp_case import make_case
-from test_mlp_step import check, check_evaluation, check_one_step
+from test_mlp_step import check, check_one_step
 from test_mlp_step_independence import STATE, assert_same_member
 
 CHANGES = {
@@ -61,11 +61,6 @@ def test_chained_steps_with_weight_decay_equal_the_definition(optimizer: str, pu
     case = case.fresh(decoupled=optimizer == "adamw")
     case.hyper.weight_decay[:] = torch.tensor([0.0, 0.01, 0.1, 0.5])
     check(case, rate=5e-3)
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_evaluation_drops_nothing(change: dict) -> None:
-    check_evaluation(make_case(examples=150, **change))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -126,7 +121,7 @@ def test_what_cannot_be_is_refused(changes: dict, keys: bool, message: str) -> N
 def test_a_last_layer_that_gives_no_logits_and_keys_of_more_than_32_bits_are_refused() -> None:
     case = make_case((7, 5, 4), activation="crelu")
     with pytest.raises(ValueError, match=r"the last layer must give logits: got dropout 0\.0, activation 'crelu'"):
-        cpu.evaluate(case.params, case.layers[:1], case.task)
+        case.fresh(layers=case.layers[:1]).train()
     with pytest.raises(ValueError, match=r"keys must lie in 0\.\.4294967295"):
         make_case(dropout=0.5).fresh(keys=torch.full((3, 2), 1 << 32)).train()
     with pytest.raises(TypeError, match=r"keys must be a contiguous torch\.int64 tensor"):

@@ -9,15 +9,15 @@ from interpreter import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.conv_step import account
-from fastplast_kernels.conv_step.configurations import conv_layers, step_of
+import conv_account as account
+import mlp_account as dense
 from fastplast_kernels.conv_step.gpu_launches import convolutions_of
-from fastplast_kernels.mlp_step import account as dense
 from fastplast_kernels.mlp_step import launches
-from fastplast_kernels.mlp_step.configurations import zero_step
+from fastplast_kernels.proofs.conv_step import conv_layers, step_of
+from fastplast_kernels.proofs.mlp_step import zero_step
 from traffic import check_traffic
 
-README = Path(dense.__file__).with_name("README.md")
+README = Path(launches.__file__).with_name("README.md")
 
 if INTERPRETED:  # bytes are counted there
 

@@ -4,15 +4,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from interpreter import INTERPRETED, counted_traffic
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import account, launches
-from fastplast_kernels.mlp_step.configurations import SIZES, step_of
+import mlp_account as account
+from fastplast_kernels.mlp_step import launches, training
+from fastplast_kernels.proofs.mlp_step import SIZES, step_of
+from fastplast_kernels.update import Hyperparameters
 from traffic import check_traffic
 
-README = Path(account.__file__).with_name("README.md")
+README = Path(launches.__file__).with_name("README.md")
 
 
 if INTERPRETED:  # bytes are counted there
@@ -32,6 +35,20 @@ if INTERPRETED:  # bytes are counted there
         monkeypatch.setattr(launches, "SMALL", small)
         step = step_of(sizes, **options)
         check_traffic(step, account.account)
+
+    def test_ranked_targets_take_8_bytes_and_one_addition_per_weight_more_to_insert():
+        seen = []
+        for pull in ("target", "ranked"):
+            step = step_of((20, 8, 4), pull=pull)
+            one = torch.ones(1, dtype=torch.float64)
+            training.begin(step, Hyperparameters(*[0.5 * one] * 7), torch.zeros(1), torch.ones(1))
+            for launch in launches.launches(step):
+                with counted_traffic() as last:
+                    launch()
+            seen.append(last)
+        weights = sum(layer.inputs * layer.outputs for layer in step.layers)
+        assert seen[1].bytes_written - seen[0].bytes_written == 8 * weights
+        assert (seen[0].additions, seen[1].additions) == (0, weights)
 
     def test_an_update_makes_as_many_launches_as_it_says():
         for options in ({}, {"pull": "ranked"}):

@@ -7,14 +7,15 @@ from itertools import product
 import pytest
 import torch
 from assertions import assert_close, assert_same_bits
-from interpreter import INTERPRETED
+from interpreter import INTERPRETED, permuted_programs
 from mlp_case import Case, make_case
 from torch import Tensor
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import launches, reference
+from fastplast_kernels.mlp_step import launches, reference, training
 from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_ZERO
+from fastplast_kernels.wasserstein.reference import target
 from trained import COMBINATIONS, STATE, check, check_bits, length_of, steady, step_of, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
@@ -139,6 +140,16 @@ def test_strength_0_is_no_pull_to_the_bit(device):
     for value, other in zip(train(pulled), train(free)):
         assert_same_bits("sums", value, other)
     assert_same_bits("parameters", pulled.params, free.params)
+
+
+def test_after_an_update_targets_are_those_of_the_ranks_of_its_weights(device):
+    case = to(make_case((9, 7, 4), members=2, steps=2, pull="wasserstein"), device)
+    step = step_of(case)
+    with permuted_programs(5):
+        training.train(step, *(getattr(case, name) for name in STATE), case.hyper)
+    for layer in case.layers:
+        part = slice(layer.weight, layer.weight + layer.inputs * layer.outputs)
+        assert torch.equal(step.q[:, part], target(case.params[:, part], case.anchor[:, part]))
 
 
 def test_a_target_of_zeros_is_not_read(device):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import torch
 from fastplast_kernels.mlp_step import gpu
-from fastplast_kernels.mlp_step.account import Cost
 from fastplast_kernels.mlp_step.launches import Step, launches
 from interpreter import counted_traffic
+from mlp_account import Cost
 
 
 def check_traffic(step: Step, account: Callable[[Step], Mapping[str, Cost]]) -> None:

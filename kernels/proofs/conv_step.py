@@ -1,4 +1,4 @@
-"""How the kernels of `gpu` are launched for images 3 x 32 x 32 and minibatches of 16, for their budgets.
+"""How the kernels of ``conv_step.gpu`` are launched for images 3 x 32 x 32 and minibatches of 16, for their budgets.
 
 By the network of the paper, and by the ConvNet of Continual ImageNet, which has max pooling.
 """
@@ -9,12 +9,12 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from fastplast_kernels.budgets import Configuration
 from fastplast_kernels.conv_step.gpu_launches import convolutions_of
 from fastplast_kernels.conv_step.layers import ConvLayer
-from fastplast_kernels.mlp_step.configurations import MODIFIED, configuration, dense_layers, zero_step
 from fastplast_kernels.mlp_step.launches import Step, launches
 from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.proofs.budgets import Configuration
+from fastplast_kernels.proofs.mlp_step import MODIFIED, configuration, dense_layers, zero_step
 
 SHAPE, CHANNELS, WIDTHS = (3, 32, 32), (16, 32, 64), (64, 32, 10)
 POOLED_CHANNELS, POOLED_WIDTHS = (32, 64, 128), (128, 128, 2)
@@ -30,7 +30,7 @@ def conv_layers(
     """Convolutions, then dense layers, one behind the other in a row of parameters, and the length of the row.
 
     Convolutions are of 3x3 with stride 2, or, pooled, of 5x5, then 3x3, with max pooling of 2. Modified layers are
-    those of ``mlp_step.configurations.MODIFIED``.
+    those of ``proofs.mlp_step.MODIFIED``.
     """
     change = MODIFIED["modified"] if modified else {"activation": "relu", "norm": False, "dropout": 0.0}
     layers, end = [], 0
@@ -58,7 +58,7 @@ def step_of(pooled: bool = False, modified: bool = False, **options: Any) -> Ste
     Args:
         pooled: of the ConvNet instead.
         modified: with all that modifies layers.
-        options: of ``mlp_step.configurations.zero_step``.
+        options: of ``proofs.mlp_step.zero_step``.
 
     Returns:
         The step.

@@ -151,7 +151,7 @@ def table(step_of: Callable[..., Step], account: Callable[[Step], Mapping[str, C
     """Markdown table of an account.
 
     Args:
-        step_of: a step of the network with options of ``configurations.zero_step``.
+        step_of: a step of the network with options of ``proofs.mlp_step.zero_step``.
         account: of its updates.
 
     Returns:

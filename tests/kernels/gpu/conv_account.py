@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
+import mlp_account as dense
 from fastplast_kernels.conv_step import gpu_launches
-from fastplast_kernels.mlp_step import account as dense
-from fastplast_kernels.mlp_step.account import Cost, entering, flops, leaving, update_cost
 from fastplast_kernels.mlp_step.launches import Step
+from mlp_account import Cost, entering, flops, leaving, update_cost
 
 
 def account(step: Step) -> dict[str, Cost]:
-    """Costs of an update by launch, per member, beside those of ``mlp_step.account``.
+    """Costs of an update by launch, per member, beside those of ``mlp_account.account``.
 
     Args:
         step: of which update.

@@ -1,8 +1,8 @@
 """What Triton kernels cost, read from their machine code on a machine that may have no GPU.
 
-Kernels name the configurations in which they are launched beside their source, as `CONFIGURATIONS`; `compiled` compiles
-one ahead of time for an architecture and reads registers, spills, shared memory, the widest accesses and instruction
-counts. Only outside the interpreter: there is no machine code inside it.
+The modules beside this one name the configurations in which kernels are launched, as `CONFIGURATIONS`; `compiled`
+compiles one ahead of time for an architecture and reads registers, spills, shared memory, the widest accesses and
+instruction counts. Only outside the interpreter: there is no machine code inside it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = (80, 90, 100)
-MODULES = (
-    "fastplast_kernels.wasserstein.gpu",
-    "fastplast_kernels.wasserstein.binned",
-    "fastplast_kernels.update.gpu",
-    "fastplast_kernels.mlp_step.configurations",
-    "fastplast_kernels.conv_step.configurations",
-)
-
-_SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
 
@@ -74,14 +64,6 @@ class Usage:
     instructions: int
     tensor_cores: int
     barriers: int
-
-
-def configurations() -> dict[str, Configuration]:
-    """All configurations of all kernels by name."""
-    found: dict[str, Configuration] = {}
-    for module in MODULES:
-        found |= import_module(module).CONFIGURATIONS
-    return found
 
 
 def _width(counts: Counter[str], opcode: str) -> int:
@@ -146,30 +128,3 @@ def compiled(configuration: Configuration, architecture: int) -> Usage:
         tensor_cores=sum(by_opcode[name] for name in ("HMMA", "QGMMA", "HGMMA", "UTCHMMA", "UTCQMMA")),
         barriers=by_opcode["BAR"],
     )
-
-
-def exceeded(new: Mapping[str, int], budget: Mapping[str, int], architecture: int) -> list[str]:
-    """What of a kernel is worse than its budget, in words; counts of instructions may grow by a tenth.
-
-    Args:
-        new: fields of a `Usage`.
-        budget: the same.
-        architecture: 80, 90 or 100.
-
-    Returns:
-        A sentence for each, with both numbers.
-    """
-    worse = []
-    for name in ("registers", "shared", "tensor_cores", "barriers"):
-        if new[name] > budget[name]:
-            worse.append(f"{name}: {new[name]}, budget {budget[name]}")
-    for name in ("load", "store"):
-        if new[name] < budget[name]:
-            worse.append(f"widest {name}: {new[name]} bits, budget {budget[name]}")
-    if new["instructions"] > 1.1 * budget["instructions"]:
-        worse.append(f"instructions: {new['instructions']}, budget {budget['instructions']} and a tenth")
-    if new["spills"]:
-        worse.append(f"spills: {new['spills']} bytes, budget 0")
-    if new["shared"] > _SHARED_LIMIT[architecture]:
-        worse.append(f"shared: {new['shared']}, but sm_{architecture} has {_SHARED_LIMIT[architecture]}")
-    return worse

@@ -1,4 +1,4 @@
-"""How the kernels of `gpu` are launched for the perceptron 784-128-64-32-10, minibatches of 16: for their budgets."""
+"""How the kernels of ``mlp_step.gpu`` are launched for 784-128-64-32-10, minibatches of 16, for their budgets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from fastplast_kernels.budgets import Configuration
 from fastplast_kernels.mlp_step import launches
 from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.proofs.budgets import Configuration
 
 SIZES, BATCH = (784, 128, 64, 32, 10), 16
 MODIFIED = {  # what the networks of the budgets have beside plain layers
