@@ -1,17 +1,22 @@
 """How kernels are compiled, and where the machine code is kept between processes.
 
 Numba notices a change of the file of a cached function, but not of the functions it calls in other files. So the cache
-lies in a directory named by a hash of all kernel sources and of the versions of the compiler: any change, and the code
-is compiled anew. Nothing is written into the installed package.
+lies in a folder named by a hash of all sources that Numba compiles and of the versions of the compiler: any change, and
+the code is compiled anew. Folders that were not used for a month are removed. Nothing is written into the installed
+package.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
+import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +25,43 @@ import numba
 import platformdirs
 from llvmlite import binding
 
+_PACKAGE, _ROOT = "fastplast_kernels", Path(__file__).resolve().parent
+_KEPT_SECONDS = 30 * 24 * 3600  # how long a folder stays that nobody uses
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+
+
+def sources() -> list[Path]:
+    """The files that machine code depends on: those that use Numba, and all of this package that they import.
+
+    Returns:
+        Their paths in order.
+    """
+    texts = {path: path.read_bytes() for path in _ROOT.rglob("*.py")}
+    mentions = [path for path, text in texts.items() if b"compilation" in text or b"numba" in text]
+    found: set[Path] = set()
+    new = {path for path in mentions if {f"{_PACKAGE}.compilation", "numba"} & set(_imports(texts[path]))}
+    while new:
+        found |= new
+        names = {name for path in new for name in _imports(texts[path])}
+        new = {path for name in names for path in _files(name) if path in texts} - found
+    return sorted(found)
+
+
+def _imports(text: bytes) -> Iterator[str]:
+    """Names of modules that a source imports, and names from modules, which may be modules."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files(module: str) -> tuple[Path, Path]:
+    """Where a module of this package may be."""
+    package, *names = module.split(".")
+    path = _ROOT.joinpath(*names) if package == _PACKAGE else _ROOT / "none"
+    return path.with_suffix(".py"), path / "__init__.py"
 
 
 @cache
@@ -30,12 +71,11 @@ def cache_directory() -> str:
     Returns:
         The path, which exists and can be written to; empty if there is no such place.
     """
-    root = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for part in (sys.version, numba.__version__, llvmlite.__version__, binding.get_host_cpu_name()):
         digest.update(part.encode() + b"\0")
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sources():
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
     places = [
         numba.config.CACHE_DIR,
@@ -47,10 +87,37 @@ def cache_directory() -> str:
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
-                return path
+                os.utime(path)
         except OSError:
             continue
+        _remove_unused(Path(place))
+        return path
     return ""
+
+
+def _remove_unused(place: Path) -> None:
+    """Removes folders of machine code whose last use is long ago."""
+    for folder in place.glob("kernels-*"):
+        try:
+            unused = time.time() - folder.stat().st_mtime > _KEPT_SECONDS
+        except OSError:  # another process removes it
+            continue
+        if unused and re.fullmatch("kernels-[0-9a-f]{20}", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_kept(module: str, kernel: str) -> bool:
+    """Whether there is machine code of a kernel from an earlier call, so that a call need not compile.
+
+    Args:
+        module: of this package, such as ``mlp_step.step``.
+        kernel: name of a function there that is `compiled`.
+
+    Returns:
+        Whether there is.
+    """
+    folder, name = module.split(".")
+    return any(Path(cache_directory() or os.devnull).glob(f"{folder}_*/{name}.{kernel}-*.nbi"))  # as Numba names it
 
 
 def compiled(function: Callable) -> Callable:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -58,11 +56,11 @@ class CpuEngine:
     @property
     def notice(self) -> str | None:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
-        from fastplast_kernels.compilation import cache_directory
+        from fastplast_kernels.compilation import is_kept  # which imports Numba
 
         kind = "conv_step" if self._has_convolutions else "mlp_step"
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"
-        if any(Path(cache_directory() or os.devnull).glob(f"{kind}_*/step.train_{rule}-*.nbi")):
+        if is_kept(f"{kind}.step", f"train_{rule}"):
             return None
         time = "a minute or two" if self._has_convolutions else "half a minute"
         return f"Compiling the kernels of the cpu engine: once on this machine, {time}."

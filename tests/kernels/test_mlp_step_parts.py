@@ -1,16 +1,13 @@
 """The parts of the fused training step: functions of vectors, the loss at its extremes, refusals, the code cache."""
 
 import math
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 import torch
-from fastplast_kernels import compilation, workers
+from fastplast_kernels import workers
 from fastplast_kernels.mlp_step.activations import CODES, activate, exp, times_derivative
 from fastplast_kernels.mlp_step.dense import dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
@@ -156,24 +153,3 @@ def test_an_error_in_one_thread_reaches_the_caller() -> None:
 
     with pytest.raises(RuntimeError, match="thread"):
         workers.run(work, members=3, threads=2)
-
-
-def test_the_code_cache_moves_when_any_kernel_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "fastplast_kernels"
-    (copy / "mlp_step").mkdir(parents=True)
-    (copy / "compilation.py").write_text(Path(compilation.__file__).read_text())
-    (copy / "mlp_step" / "other.py").write_text("VALUE = 1\n")
-    script = "import compilation; print(compilation.cache_directory())"
-
-    def directory() -> str:
-        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PATH": "", "PYTHONPATH": str(copy)}
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    first = directory()
-    assert first == directory()
-    assert Path(first).parent == tmp_path / "cache"
-    (copy / "mlp_step" / "other.py").write_text("VALUE = 2\n")
-    assert directory() != first

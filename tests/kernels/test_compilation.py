@@ -1,0 +1,98 @@
+"""Machine code is kept under a name that says which sources it was made of."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastplast_kernels
+import pytest
+from fastplast_kernels import compilation
+
+SOURCE = Path(fastplast_kernels.__file__).parent
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the kernels, and where their machine code goes."""
+    shutil.copytree(SOURCE, tmp_path / "fastplast_kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "fastplast_kernels"
+
+
+def directory(package: Path) -> Path:
+    """Of the machine code, told by a new process."""
+    variables = {"NUMBA_CACHE_DIR": str(package.parent / "cache"), "PATH": "", "PYTHONPATH": str(package)}
+    command = [sys.executable, "-c", "import compilation; print(compilation.cache_directory())"]
+    return Path(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def edit(package: Path, name: str) -> None:
+    (package / name).write_text((package / name).read_text() + "\nVALUE = 1\n")
+
+
+def test_an_edit_of_a_gpu_kernel_or_of_what_proves_it_throws_no_machine_code_away(package):
+    first = directory(package)
+    assert first.parent == package.parent / "cache"
+    names = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
+    others = [name for name in names if "gpu" in name or name.startswith("proofs/")]
+    assert len(others) > 8
+    for name in (*others, "mlp_step/cpu.py", "mlp_step/reference.py"):
+        edit(package, name)
+    assert directory(package) == first
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mlp_step/simd.py", "mlp_step/layers.py", "dropout/reference.py", "optimisers.py", "workers.py", "compilation.py"],
+)
+def test_an_edit_of_anything_that_a_compiled_kernel_imports_does(package, name):
+    first = directory(package)
+    edit(package, name)
+    assert directory(package) != first
+
+
+def test_sources_are_all_that_is_imported_where_kernels_are():
+    """Told by Python itself: what modules with kernels bring in."""
+    script = """
+import sys
+from fastplast_kernels.compilation import sources
+for path in sources():
+    if path.name != "__init__.py":
+        __import__(".".join(["fastplast_kernels", *path.relative_to(sources()[0].parent).with_suffix("").parts]))
+found = {m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "fastplast_kernels"}
+packages = {str(path.with_name("__init__.py")) for path in sources()}
+missing = {name for name in found if not name.endswith("__init__.py")} - set(map(str, sources()))
+print(sorted(missing))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    imported = eval(done.stdout)
+    # Of packages that kernels lie in, `__init__` brings in more than kernels use: nothing of it may be compiled.
+    assert all(b"compilation" not in Path(name).read_bytes() for name in imported), imported
+
+
+def test_folders_that_nobody_used_for_a_month_are_removed_and_no_others(package):
+    used = directory(package)
+    cache = used.parent
+    ages = {"kernels-" + 20 * "a": 31, "kernels-" + 20 * "b": 29, "kernels-of-mine": 99, "other": 99}
+    for name, days in ages.items():
+        (cache / name).mkdir()
+        os.utime(cache / name, times=(time.time() - days * DAY,) * 2)
+    os.utime(used, times=(0, 0))
+    assert directory(package) == used
+    assert {path.name for path in cache.iterdir()} == {used.name, *ages} - {"kernels-" + 20 * "a"}
+    assert time.time() - used.stat().st_mtime < DAY
+
+
+def test_what_is_kept_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "cache_directory", lambda: str(tmp_path))
+    assert not compilation.is_kept("mlp_step.step", "train_adam")
+    (tmp_path / "mlp_step_0").mkdir()
+    (tmp_path / "mlp_step_0" / "step.train_adam-1.py311.nbi").touch()
+    assert compilation.is_kept("mlp_step.step", "train_adam")
+    assert not compilation.is_kept("mlp_step.step", "train_sgd")
+    assert not compilation.is_kept("conv_step.step", "train_adam")
+    monkeypatch.setattr(compilation, "cache_directory", lambda: "")
+    assert not compilation.is_kept("mlp_step.step", "train_adam")
