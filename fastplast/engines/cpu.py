@@ -6,11 +6,11 @@ from types import ModuleType
 
 import torch
 from fastplast_kernels.conv_step.layers import ConvLayer
-from fastplast_kernels.mlp_step.layers import DenseLayer
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
-from fastplast.networks import Conv, ModuleNetwork, Network
+from fastplast.engines.kernel_layers import kernel_layers
+from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
 
 
@@ -97,35 +97,3 @@ class CpuEngine:
         else:
             from fastplast_kernels.mlp_step import cpu
         return cpu
-
-
-def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLayer, ...]:
-    """A network in the words of the kernels: where each layer's parameters lie, its sizes and activation.
-
-    Args:
-        network: a built-in network.
-        reduction: of the pull, ``mean`` or ``sum``.
-
-    Returns:
-        One entry per layer.
-    """
-    layers: list[ConvLayer | DenseLayer] = []
-    for number, layer in enumerate(network.layers):
-        weight, bias = network.layout[f"{layer.name}.weight"], network.layout[f"{layer.name}.bias"]
-        place = {"weight": weight.offset, "bias": bias.offset}
-        if layer.norm:
-            place |= {f"norm_{part}": network.layout[f"{layer.name}.norm_{part}"].offset for part in ("scale", "shift")}
-        if network.dropout and layer.activated:
-            place |= {"dropout": network.dropout, "number": number}
-        rule = {
-            "activation": network.activation if layer.activated else "identity",
-            "slope": network.slope,
-            "pull": 1.0 / weight.count if reduction == "mean" else 1.0,
-        }
-        if isinstance(layer, Conv):
-            names = ("outputs", "height", "width", "kernel", "stride", "padding", "pool")
-            sizes = {name: getattr(layer, name) for name in names}
-            layers.append(ConvLayer(channels=layer.in_channels, **sizes, **place, **rule))
-        else:
-            layers.append(DenseLayer(inputs=layer.inputs, outputs=layer.outputs, **place, **rule))
-    return tuple(layers)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
-from fastplast.engines.cpu import kernel_layers
+from fastplast.engines.kernel_layers import kernel_layers
 from fastplast.machine.out_of_memory import give_back, halved
 from fastplast.machine.profiling import annotated
 from fastplast.networks import ModuleNetwork, Network

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional
 
-from fastplast import seeding
 from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
+from fastplast.engines.draws import Draws
 from fastplast.machine.out_of_memory import give_back, halved
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
@@ -39,6 +39,7 @@ class VmapEngine:
     """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the optimiser step.
 
     The step is the reference's, with plain tensors, or on CPU cores one pass over memory that equals it to rounding.
+    Members of a user's module that draws random numbers are computed one after the other.
 
     Args:
         group: what to train.
@@ -66,8 +67,10 @@ class VmapEngine:
         self._fused = device.type == "cpu"
         self._pulls, self._captures = self.pull.active, compiled and device.type == "cuda"
         self._captured: dict[int, _Captured] = {}
-        self._gradients = self._transformed()
         network = group.network
+        self._draws = Draws(group.seeds, device) if isinstance(network, ModuleNetwork) else None
+        self._one_by_one, self._is_watched = False, self._draws is not None  # until the module is seen to draw
+        self._gradients = self._transformed()
         if compiled:  # what is computed once and kept takes a lock, at which tracing would stop
             network.logits(state.params[0], torch.zeros(1, math.prod(network.shape), device=device))
         self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
@@ -82,24 +85,45 @@ class VmapEngine:
             logits = network.logits(row, x, list(masks)) if masks else network.logits(row, x)  # pyright: ignore
             return functional.cross_entropy(logits, y), logits
 
-        random = "different" if isinstance(network, ModuleNetwork) else "error"
-        gradients = vmap(grad_and_value(loss, has_aux=True), randomness=random, chunk_size=self.at_once)
-        return torch.compile(gradients, dynamic=False, fullgraph=True) if self.compiled else gradients
+        gradients = grad_and_value(loss, has_aux=True)
+        if not self._one_by_one:
+            random = "different" if self._draws else "error"
+            gradients = vmap(gradients, randomness=random, chunk_size=self.at_once)
+        gradients = torch.compile(gradients, dynamic=False, fullgraph=True) if self.compiled else gradients
+        return self._stacked(gradients) if self._one_by_one else gradients
+
+    def _stacked(self, gradients: Callable[..., Any]) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
+        """As for all members at once, by calls for one after the other."""
+
+        def stacked(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            assert self._draws is not None
+            grads, others = zip(*self._draws.one_by_one(gradients, *inputs))
+            losses, logits = zip(*others)
+            return torch.stack(grads), (torch.stack(losses), torch.stack(logits))
+
+        return stacked
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
-        with self._randomness(state, task):
+        network = self.group.network
+        if self._draws is None or not isinstance(network, ModuleNetwork):
+            return self._run(state, task, order)
+        network.train(True)
+        with self._draws.kept_apart():
             return self._run(state, task, order)
 
     def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         members, count, _ = order.shape
         sums = torch.zeros(4, members, dtype=torch.float64, device=self.device)
         before = state.steps.clone()
+        made = before.tolist() if self._draws else []
         sizes = (order[0] >= 0).sum(1).tolist()  # of each batch: the last of an epoch may be smaller
         order = order.to(self.device)
         for step in range(count):
             positions = order[:, step, : sizes[step]]
-            if self._captures:
+            if self._draws:
+                self._draws.begin(task, [number + step + 1 for number in made])
+            if self._captures and not self._is_watched:
                 self._replay(state, task, positions, sums)
             else:
                 self._update(state, task, positions, sums)
@@ -135,9 +159,21 @@ class VmapEngine:
     def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""
         x, y = task.inputs(positions), task.labels.gather(1, positions)
-        grads, (loss, logits) = self._gradients_of(state.params, x, y, *self._masks(state.steps, positions.shape[1]))
+        inputs = (state.params, x, y, *self._masks(state.steps, positions.shape[1]))
+        grads, (loss, logits) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
         error = (logits.argmax(2) != y).double().mean(1)
         self._apply(state, grads, loss.double(), error, sums)
+
+    def _watched(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Of all members at once or, where the module turns out to draw, one after the other from now on."""
+        assert self._draws is not None
+        found, drew = self._draws.moved_by(lambda: self._gradients_of(*inputs))
+        self._is_watched = not drew and not self._captures
+        if drew:
+            self._one_by_one, self._captures = True, False
+            self._gradients = self._transformed()
+            found = self._gradients_of(*inputs)
+        return found
 
     def _gradients_of(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Of all members at once or, where memory does not suffice, of as many as it does for.
@@ -176,19 +212,6 @@ class VmapEngine:
             dropout_mask(self._keys, steps, layer, (batch, *shape), self._dropout)
             for layer, shape in enumerate(network.mask_shapes())
         ]
-
-    @contextmanager
-    def _randomness(self, state: GroupState, task: Task) -> Iterator[None]:
-        """Dropout and the like of a user's module draw from a stream of the first member's."""
-        if not isinstance(self.group.network, ModuleNetwork):
-            yield
-            return
-        self.group.network.train(True)
-        update_number = int(state.steps.max())
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            word = seeding.words(self.group.seeds[0], "module", 1, task.index, update_number)[0]
-            torch.manual_seed(int(word >> 1))
-            yield
 
     def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
         if self._fused:

@@ -7,33 +7,17 @@ fixed in place or dealt out by the rank of each weight within its matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from fastplast_kernels.update import pull_gradient
 from fastplast_kernels.wasserstein import target as ranked_target
 from torch import Tensor
 
+from fastplast.config import Member
+from fastplast.methods.registry import METHODS
 from fastplast.networks.layout import Layout
-
-
-class Method(NamedTuple):
-    """A method against plasticity loss.
-
-    Attributes:
-        anchor: from initial parameters `[m, P]` and their layout to the anchor `[m, P]`; None for no pull.
-        ranked: whether the anchor is dealt out by rank (then each weight matrix of the anchor is sorted).
-        summary: one line for ``fastplast list methods``.
-        reference: where it comes from.
-    """
-
-    anchor: Callable[[Tensor, Layout], Tensor] | None
-    ranked: bool
-    summary: str
-    reference: str
 
 
 @dataclass(frozen=True)
@@ -97,3 +81,39 @@ class Pull:
             distance = params[m : m + 1] - self.rows(slice(m, m + 1)).target(params[m : m + 1])
             sums.append((distance.double().square() * self.factor).sum(1))
         return self.strength * torch.cat(sums)
+
+
+def strength_of(member: Member) -> float:
+    """The strength that a member is trained with: 0 where its method has no anchor to pull to."""
+    return 0.0 if METHODS[member.method].anchor is None else float(member.strength)
+
+
+def build_pull(members: tuple[Member, ...], strength: Tensor, init: Tensor, layout: Layout, reduction: str) -> Pull:
+    """The pull-to-target rule of a group, whatever methods its members mix.
+
+    Args:
+        members: `M` of them.
+        strength: `[M]` float64, see `strength_of`.
+        init: `[M, P]` initial parameters.
+        layout: of the arena.
+        reduction: ``mean`` or ``sum``.
+
+    Returns:
+        The rule.
+    """
+    ranked = torch.zeros(len(members), dtype=torch.bool)
+    anchor = init.new_zeros(1, 1).expand_as(init)  # takes no memory where nobody is pulled
+    names = {member.method for member in members}
+    for name, method in METHODS.items():
+        if name not in names or method.anchor is None:
+            continue
+        rows = [i for i, member in enumerate(members) if member.method == name]
+        if len(names) == 1:
+            anchor = method.anchor(init, layout)
+        else:
+            anchor = anchor.contiguous()
+            anchor[rows] = method.anchor(init[rows], layout)
+        ranked[rows] = method.ranked
+    ranked &= strength != 0
+    device = init.device
+    return Pull(layout, anchor, ranked.to(device), strength.to(device), layout.pull(reduction).to(device))

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fastplast.methods.pull import Method
+from fastplast.methods.method import Method
 from fastplast.networks.layout import Layout
 
 

@@ -352,9 +352,11 @@ def test_dropout_differs_between_members_and_updates_and_repeats_with_the_seeds(
     torch.rand(100)
     trials[2].train(1, first=1)
     assert_same_members("went on after other draws", trials[2].state, trials[0].state, [0, 1, 2])
-    twins = make_trial((Member(3, 1e-3, "none", 0.0),) * 2, module=lambda: Own(0.5))
-    twins.train(1)
-    assert (twins.state.params[0] != twins.state.params[1]).any()
+    pair = make_trial((Member(3, 1e-3, "none", 0.0), Member(4, 1e-3, "none", 0.0)), module=lambda: Own(0.5))
+    pair.state.params[1] = pair.state.params[0]
+    task = replace(pair.task(), rows=pair.task().rows[:1].expand(2, -1), labels=pair.task().labels[:1].expand(2, -1))
+    pair.engine.run(pair.state, task, pair.order()[:1].expand(2, -1, -1))
+    assert (pair.state.params[0] != pair.state.params[1]).any()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,0 +1,63 @@
+"""Random numbers of a user's module in training: dropout and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastplast import seeding
+from fastplast.problems import Task
+
+
+class Draws:
+    """A stream for each member, task and update, whatever its batch mates.
+
+    PyTorch's operations draw for all members of a batch from one generator. So members whose module draws are computed
+    one after the other, each after the generator was set to its own stream; whether a module draws is seen by the
+    generator after a call.
+
+    Args:
+        seeds: one for each member.
+        device: where the module computes.
+    """
+
+    def __init__(self, seeds: list[int], device: torch.device) -> None:
+        self.seeds, self.device = seeds, device
+        self._task, self._numbers = 0, [0] * len(seeds)
+
+    @contextmanager
+    def kept_apart(self) -> Iterator[None]:
+        """Leaves the user's generators as they were."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            yield
+
+    def begin(self, task: Task, numbers: list[int]) -> None:
+        """Says whose streams are next.
+
+        Args:
+            task: that is trained on.
+            numbers: of each member's update, from 1; the number 0 is the stream of the module's initialisation.
+        """
+        self._task, self._numbers = task.index, numbers
+
+    def moved_by(self, work: Callable[[], Any]) -> tuple[Any, bool]:
+        """What work gives, and whether it drew."""
+        before = self._states()
+        found = work()
+        return found, any(not torch.equal(a, b) for a, b in zip(before, self._states()))
+
+    def one_by_one(self, work: Callable[..., Any], *inputs: Tensor) -> list[Any]:
+        """What work gives for each member's row of the inputs, drawing from the member's stream."""
+        found = []
+        for seed, number, *rows in zip(self.seeds, self._numbers, *inputs):
+            torch.manual_seed(int(seeding.words(seed, "module", 1, self._task, number)[0] >> 1))
+            found.append(work(*rows))
+        return found
+
+    def _states(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states
