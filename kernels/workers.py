@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+WORTH_A_THREAD = 50_000  # weights of an update or of a rank that take about as long as a thread takes to start
 _NOBODY_LEFT = 1 << 60
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 _FLUSH_DENORMALS = 0x8040  # of the x86 register MXCSR: denormal results and operands are zero

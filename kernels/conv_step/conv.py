@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fastplast_kernels.compilation import called
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.conv_step.tiles import (
     GROUP,
     PixelStrides,
@@ -22,7 +23,7 @@ from fastplast_kernels.conv_step.tiles import (
     store_rows,
     transpose,
 )
-from fastplast_kernels.mlp_step.activations import CODES, leaky_relu, relu, tanh
+from fastplast_kernels.mlp_step.activations import leaky_relu, relu, tanh
 from fastplast_kernels.mlp_step.simd import LANES, load, load_rows, maximum, splat, store, sum_lanes, where_positive
 
 STRIP = 16384  # floats of output gradients that pass through the caches together: 64 KiB

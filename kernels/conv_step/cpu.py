@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.conv_step import passes, step
 from fastplast_kernels.conv_step.conv import backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.conv_step.tiles import GROUP
 from fastplast_kernels.mlp_step import calls
 from fastplast_kernels.mlp_step import cpu as dense
-from fastplast_kernels.mlp_step.activations import CODES
 from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers, check_modifications
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.step import STRIDE

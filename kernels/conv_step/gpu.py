@@ -35,6 +35,15 @@ from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 _MEMBER = tl.constexpr(MEMBER_COLUMNS)
 _NUM_COEFFICIENTS = tl.constexpr(NUM_COEFFICIENTS)
 
+# Arguments of the kernels that are not in the table in ``mlp_step.gpu``:
+#   values_ptr, deltas_ptr         outputs and D of a convolution are [B, O, pixels]
+#   winners_ptr                    uint8 [M, values]  of pooled layers: the pixel of its window, row by row, of a value
+#   geometry_ptr                   int64 [convolutions, 9]  see below
+#   KERNEL, STRIDE, POOL           of the layer: rows and columns of kernel, stride, rows and columns of windows, 1 for
+#                                  none; in an update, of the layers above the first
+#   BN, BP, BK                     outputs or channels, pixels, terms of a sum of a program
+#   FIRST_ALIGNED, FIRST_POOL, FIRST_BP  of the first layer, in an update
+
 # Columns of the table of convolutions, int64 [convolutions, 9]: channels, height and width of the input, kernel,
 # stride, padding, height and width of the output, before any pooling; index in a row of values of what the kernels here
 # make of it, which is what the layer above sees but for layers that `gpu_modifications` has to do with.
@@ -76,8 +85,8 @@ def patches(
 
     Args:
         values_ptr: `[B, channels, height, width]`, unless FIRST.
-        images_ptr: `[R, I]`. The next three are those of ``mlp_step.gpu``, pixels those of the member.
-        pixels_ptr: `[I]`.
+        images_ptr: `[R, I]`.
+        pixels_ptr: `[I]`, of the member.
         scale_ptr: `[I]`.
         shift_ptr: `[I]`.
         k: index in a row of weights.
@@ -145,38 +154,6 @@ def forward_kernel(
     """Values h = f(W U(h) + b) of one layer; program (tile of BN outputs and BP pixels of all examples, member).
 
     With pooling, these are pixels after it, and their values the maxima of windows of POOL x POOL.
-
-    Arguments that are not those of ``mlp_step.gpu.forward_kernel``:
-
-    Args:
-        params_ptr: `[M, P]`.
-        values_ptr: `[M, values]`, outputs of all layers, each `[B, O, pixels]`; zero beyond a ragged batch.
-        winners_ptr: `[M, values]` uint8, of pooled layers: which pixel of the window, row by row, the value is of.
-        images_ptr: `[R, I]`.
-        pixels_ptr: `[M, I]`.
-        scale_ptr: `[I]`.
-        shift_ptr: `[I]`.
-        rows_ptr: `[M, N]`.
-        order_ptr: `[M, S, B]`.
-        members_ptr: table of members.
-        layers_ptr: table of layers.
-        factors_ptr: table of layers.
-        geometry_ptr: table of convolutions.
-        layer: its number.
-        params_stride: P.
-        values_stride: of values.
-        examples: N.
-        steps: S.
-        FIRST: whether the layer's inputs are images.
-        PERMUTED: whether pixels are.
-        ALIGNED: of the layer.
-        BATCH: B.
-        KERNEL: rows and columns of the layer's kernel.
-        POOL: rows and columns of the layer's windows, 1 for none.
-        BN: outputs of a program.
-        BP: pixels of a program.
-        BK: terms of a sum at a time.
-        PRECISION: of products.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -257,10 +234,7 @@ def backward_kernel(
     BATCH: tl.constexpr, KERNEL: tl.constexpr, STRIDE: tl.constexpr, POOL: tl.constexpr, BN: tl.constexpr,
     BP: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """D of the layer below; program (tile of BN channels and BP pixels of one phase of the input, member).
-
-    STRIDE and POOL are the layer's. Other arguments are as above.
-    """
+    """D of the layer below; program (tile of BN channels and BP pixels of one phase of the input, member)."""
     member = tl.program_id(1).to(tl.int64)
     if tl.load(members_ptr + _MEMBER * member + MEMBER_OPEN) == 0:
         return
@@ -355,11 +329,7 @@ def update_kernel(
     BI: tl.constexpr, FIRST_BP: tl.constexpr, BP: tl.constexpr, CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr,
     SHIFT: tl.constexpr,
 ):  # fmt: skip
-    """One update of weights and biases of all convolutions, in place; program (tile of a layer, member).
-
-    Arguments are those of ``mlp_step.gpu.update_kernel``, the table of convolutions, winners of `forward_kernel`,
-    ALIGNED, POOL and BP, pixels at a time, of the layers above the first, and the same of the first.
-    """
+    """One update of weights and biases of all convolutions, in place; program (tile of a layer, member)."""
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
     if tl.load(members_ptr + MEMBER_OPEN) == 0:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.conv_step import gpu, gpu_modifications
 from fastplast_kernels.conv_step.layers import ConvLayer
 from fastplast_kernels.mlp_step import launches
-from fastplast_kernels.mlp_step.gpu_parts import CODES
-from fastplast_kernels.mlp_step.gpu_tables import Convolutions, bucket_tables
-from fastplast_kernels.mlp_step.launches import FUSED, Launch, Step, aligned, given
+from fastplast_kernels.mlp_step.gpu_arguments import Launch, aligned, bucket_tables, given
+from fastplast_kernels.mlp_step.gpu_tables import Convolutions
+from fastplast_kernels.mlp_step.launches import FUSED, Step
 from fastplast_kernels.wasserstein import gpu as wasserstein
 
 OUTPUTS, PIXELS, WARPS = 16, 32, 4  # of a program forward

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.conv_step.gpu import geometry_of, outputs_at
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step.gpu import MEMBER_COLUMNS, MEMBER_LIMIT, MEMBER_OPEN, MEMBER_POSITION
 from fastplast_kernels.mlp_step.gpu_dense import EXTRA_COLUMNS, factors_of
 from fastplast_kernels.mlp_step.gpu_norm import update_scales
-from fastplast_kernels.mlp_step.gpu_parts import CODES, activate, layer_of, times_derivative
+from fastplast_kernels.mlp_step.gpu_parts import activate, layer_of, times_derivative
 from fastplast_kernels.mlp_step.layers import NORM_EPSILON
 from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 
@@ -111,31 +112,7 @@ def forward_kernel(
 ):  # fmt: skip
     """What the layer above sees of a convolution's outputs; program (example, member).
 
-    Arguments that are not those of ``gpu.forward_kernel``:
-
-    Args:
-        params_ptr: `[M, P]`.
-        values_ptr: `[M, values]`, of which outputs z are read, and what is seen, and mean and r, written.
-        winners_ptr: `[M, values]` uint8, written if there is pooling.
-        order_ptr: `[M, S, B]`.
-        members_ptr: table of members.
-        layers_ptr: table of layers.
-        factors_ptr: table of layers.
-        extras_ptr: table of modifications.
-        streams_ptr: table of streams of dropout.
-        geometry_ptr: table of convolutions.
-        layer: its number.
-        num_layers: L.
-        params_stride: P.
-        values_stride: of values.
-        steps: S.
-        NORM: whether the layer is normalised.
-        CODE: of its activation.
-        DROPOUT: whether it has any.
-        POOL: rows and columns of its windows, 1 for none.
-        BATCH: B.
-        BO: channels at a time.
-        BP: pixels at a time.
+    NORM, CODE, DROPOUT and POOL are the layer's. BO channels and BP pixels at a time.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -215,8 +192,8 @@ def backward_kernel(
 ):  # fmt: skip
     """D of a convolution's outputs, and for each example sums of E u and E of each channel; program (example, member).
 
-    D = r (G - mean(G) - u mean(G u)) with G = s E, or E where nothing is normalised. Arguments are those above, and
-    deltas_ptr `[M, values]`, of which the gradient with respect to what the layer above sees is read.
+    D = r (G - mean(G) - u mean(G u)) with G = s E, or E where nothing is normalised. Of deltas_ptr the gradient with
+    respect to what the layer above sees is read.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -307,8 +284,8 @@ def update_kernel(
 ):  # fmt: skip
     """One update of scales and shifts of all convolutions, in place; program (BO outputs of a layer, member).
 
-    Their gradients are sums over the minibatch of what `backward_kernel` has kept. Arguments are those of
-    ``mlp_step.gpu.update_kernel``, and first_norm, the first of the tiles of this launch.
+    Their gradients are sums over the minibatch of what `backward_kernel` has kept; first_norm is the
+    first of the tiles of this launch.
     """
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member

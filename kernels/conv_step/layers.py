@@ -90,12 +90,15 @@ class ConvLayer:
     @property
     def out_height(self) -> int:
         """Height of the output, before the pooling."""
-        return (self.height + 2 * self.padding - self.kernel) // self.stride + 1
+        return self._positions_along(self.height)
 
     @property
     def out_width(self) -> int:
         """Width of the output, before the pooling."""
-        return (self.width + 2 * self.padding - self.kernel) // self.stride + 1
+        return self._positions_along(self.width)
+
+    def _positions_along(self, length: int) -> int:
+        return (length + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
     def shape_above(self) -> tuple[int, int, int]:

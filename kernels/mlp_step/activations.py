@@ -1,12 +1,13 @@
 """Activation functions of a vector, and their derivatives from the value of the function.
 
-An activation is a number in `CODES` and a line in each of the two functions below it; that of CReLU, which gives two
-values for one, is in `modifications`.
+An activation is a number in ``constants.CODES`` and a line in each of the last two functions; that of CReLU, which
+gives two values for one, is in `modifications`.
 """
 
 from __future__ import annotations
 
 from fastplast_kernels.compilation import called, inlined
+from fastplast_kernels.constants import CODES, TANH
 from fastplast_kernels.mlp_step.simd import (
     LANES,
     absolute,
@@ -19,8 +20,8 @@ from fastplast_kernels.mlp_step.simd import (
     where_positive,
 )
 
-CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "crelu": 4}
-_IDENTITY, _RELU, _LEAKY_RELU, _TANH = range(4)
+_RELU, _LEAKY_RELU, _TANH = CODES["relu"], CODES["leaky_relu"], CODES["tanh"]
+_X11, _X9, _X7, _X5, _X3 = TANH
 
 
 @inlined
@@ -49,10 +50,10 @@ def tanh(x):
     large = splat(1.0) - splat(2.0) / (exp(size + size) + splat(1.0))
     large = where_positive(x, large, splat(0.0) - large)
     z = x * x
-    p = fma(z, splat(-0.005895150359719992), splat(0.02079596370458603))
-    p = fma(z, p, splat(-0.053783826529979706))
-    p = fma(z, p, splat(0.13331924378871918))
-    p = fma(z, p, splat(-0.33333298563957214))
+    p = fma(z, splat(_X11), splat(_X9))
+    p = fma(z, p, splat(_X7))
+    p = fma(z, p, splat(_X5))
+    p = fma(z, p, splat(_X3))
     return where_positive(splat(0.6) - size, fma(x * z, p, x), large)
 
 

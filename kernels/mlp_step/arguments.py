@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from fastplast_kernels.mlp_step.activations import CODES
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.step import Examples
 from torch import Tensor

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.mlp_step import calls, step
-from fastplast_kernels.mlp_step.activations import CODES
 from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.simd import LANES

@@ -31,6 +31,41 @@ from fastplast_kernels.mlp_step.gpu_parts import (
 )
 from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 
+# Arguments of the kernels, the same in all of a training step: M members of P parameters and N examples, S updates of a
+# call, B examples of a minibatch, L layers, T tiles, R images, I inputs, C classes.
+#   params_ptr, m_ptr, v_ptr       float32 [M, P]  parameters, moments or momentum buffers, second moments, not by sgd
+#   q_ptr                          float32 [M, P]  target of weights, where PULL is PULL_TO_TARGET
+#   values_ptr                     float32 [M, values]  outputs h of all layers, each [B, O]; 0 beyond a ragged batch
+#   deltas_ptr                     float32 [M, values]  D of all layers, likewise
+#   images_ptr                     uint8 or float32 [R, I]
+#   scale_ptr, shift_ptr           float32 [I]  input i is image * scale[p] + shift[p], p = pixels[m, i] or i
+#   pixels_ptr                     int64 [M, I]  where PERMUTED
+#   rows_ptr, labels_ptr           int64 [M, N]  image and label of each example; rows_ptr of kernels that update is
+#                                  the table of layers of the buckets
+#   order_ptr                      int64 [M, S, B]  examples; -1 from the end of a ragged batch on
+#   chosen_ptr                     int64 [M, B]  images of the minibatch
+#   coefficients_ptr               float32 [S, M, 10]  see `optimisers`
+#   members_ptr, sums_ptr          int64 [M, 4], float64 [M, 6]  see below
+#   partial_ptr                    float64 [M, 2, T]  sums of |change| and of its square of each tile of an update
+#   layers_ptr, factors_ptr        int64 [L, 6], float32 [L, 2]  see `gpu_parts`
+#   extras_ptr                     int64 [L + convolutions, 7]  see `gpu_dense`
+#   streams_ptr                    int64 [M, 3]  see ``dropout.gpu``
+#   tiles_ptr                      int32 [T, 3]  layer, first output, first input of a tile; -1 of scales and shifts
+#   ranked_ptr                     int32 [M]  whether new weights are inserted into buckets
+#   map_ptr, count_ptr, slab_ptr, spill_ptr, spill_bucket_ptr, spill_count_ptr  see ``wasserstein.buckets.Buckets``
+#   params_stride, values_stride, examples, steps, num_members, num_layers, partials  P, values, N, S, M, L, T
+#   parameters                     of a member, padding left out
+#   layer, first, first_tile       numbers: of a layer, of the lowest small layer, of the first tile of a launch
+#   member_buckets                 buckets of a member
+#   NORM, CRELU, DROPOUT           whether any layer has it
+#   FIRST, PERMUTED                whether the layer's inputs are images, and whether their pixels are permuted
+#   ALIGNED                        whether rows of weights start at multiples of 4 floats, for vector loads
+#   SGD, PULL, INSERT              or else Adam; NO_PULL, PULL_TO_ZERO or PULL_TO_TARGET; whether any member is ranked
+#   BATCH, CLASSES                 B, and C rounded up to a power of 2
+#   BM, BN, BK, BO, BI             examples, outputs and terms of a sum at a time; outputs and inputs of a tile
+#   PRECISION                      of products: ieee or tf32
+#   CAPACITY, NUM_CELLS, SHIFT     of the buckets, see ``wasserstein.gpu``
+
 # Columns of the table of members, int64 [M, 4].
 POSITION, OPEN, LIMIT, STOPPED = range(4)
 MEMBER_POSITION = tl.constexpr(POSITION)  # updates of this call that are confirmed
@@ -100,39 +135,7 @@ def forward_kernel(
     ALIGNED: tl.constexpr, BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Values h = f(x W' + b) of one layer; program (BN outputs, member).
-
-    Args:
-        params_ptr: `[M, P]`.
-        values_ptr: `[M, values]`, outputs h of all layers, each `[B, O]`; zero beyond the end of a ragged batch.
-        images_ptr: `[R, I]` uint8 or float32.
-        pixels_ptr: `[M, I]` int64, see PERMUTED.
-        scale_ptr: `[I]`; the next too.
-        shift_ptr: input i is image * scale[p] + shift[p], p = pixels[m, i] or i.
-        rows_ptr: `[M, N]` int64.
-        order_ptr: `[M, S, B]` int64, -1 from the end of a ragged batch on.
-        members_ptr: table of members.
-        layers_ptr: table of layers, and factors.
-        factors_ptr: see `gpu_parts.layer_of`.
-        extras_ptr: table of modifications, see `gpu_dense`.
-        streams_ptr: table of streams of dropout.
-        layer: its number.
-        params_stride: P.
-        values_stride: floats of a member's values.
-        examples: N.
-        steps: S.
-        NORM: whether any layer is normalised. The other switches of what modifies layers are alike.
-        CRELU: whether any activation is.
-        DROPOUT: whether there is any.
-        FIRST: whether the layer's inputs are images.
-        PERMUTED: whether pixels are.
-        ALIGNED: whether rows of the weight matrix start at multiples of 4 floats, for vector loads.
-        BATCH: B.
-        BM: examples at a time. The next two: outputs of a program, and inputs at a time.
-        BN: outputs.
-        BK: inputs.
-        PRECISION: of products, ``ieee`` or ``tf32``.
-    """
+    """Values h = f(x W' + b) of one layer; program (BN outputs, member)."""
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
     at = tl.load(members_ptr + MEMBER_POSITION) + tl.load(members_ptr + MEMBER_OPEN)
@@ -169,42 +172,7 @@ def tail_kernel(
 ):  # fmt: skip
     """Confirms the last update; layers `first` and above forward, loss, and backward; program (member).
 
-    Arguments that are not those of `forward_kernel`:
-
-    Args:
-        params_ptr: `[M, P]`.
-        values_ptr: outputs of all layers; written from layer `first` on.
-        deltas_ptr: `[M, values]`, D of layer `first` - 1 and above, written; zero beyond the end of a ragged batch.
-        rows_ptr: `[M, N]`.
-        labels_ptr: `[M, N]` int64.
-        order_ptr: `[M, S, B]`.
-        chosen_ptr: `[M, B]` int64, images of the minibatch, written.
-        members_ptr: table of members.
-        sums_ptr: sums.
-        partial_ptr: `[M, 2, T]` float64, sums of |change| and its square of each tile of the last update.
-        layers_ptr: table.
-        factors_ptr: table.
-        extras_ptr: table.
-        streams_ptr: table.
-        first: number of a layer; all above are small.
-        num_layers: L.
-        params_stride: P.
-        values_stride: of values and deltas.
-        examples: N.
-        steps: S.
-        partials: T.
-        parameters: of a member, padding left out.
-        NORM: switch.
-        CRELU: switch.
-        DROPOUT: switch.
-        ALIGNED: of the layers here.
-        BATCH: B.
-        BM: examples at a time.
-        BN: outputs at a time.
-        BK: terms of a sum at a time.
-        CLASSES: C, rounded up to a power of 2.
-        BLOCK: partial sums at a time.
-        PRECISION: of products.
+    Layer `first` and all above are small: BN outputs and BK terms of a sum at a time, BLOCK partial sums at a time.
     """
     member = tl.program_id(0).to(tl.int64)
     members_ptr += _MEMBER * member
@@ -288,7 +256,7 @@ def backward_kernel(
     NORM: tl.constexpr, CRELU: tl.constexpr, DROPOUT: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """D of the layer below a large one; program (BN inputs of the layer, member). Arguments as above."""
+    """D of the layer below a large one; program (BN inputs of the layer, member)."""
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
     if tl.load(members_ptr + MEMBER_OPEN) == 0:
@@ -318,57 +286,7 @@ def update_kernel(
     ALIGNED: tl.constexpr, BATCH: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
     CAPACITY: tl.constexpr, NUM_CELLS: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
-    """One update of weights and biases, in place; program (tile of a layer, member).
-
-    Arguments that are not those of the kernels above:
-
-    Args:
-        params_ptr: `[M, P]`, updated. So are m and, but by sgd, v.
-        m_ptr: `[M, P]`.
-        v_ptr: `[M, P]`.
-        q_ptr: `[M, P]`, target of weights, where PULL says so.
-        values_ptr: outputs of all layers.
-        deltas_ptr: D of all layers.
-        images_ptr: `[R, I]`.
-        pixels_ptr: `[M, I]`.
-        scale_ptr: `[I]`.
-        shift_ptr: `[I]`.
-        chosen_ptr: `[M, B]`, images of the minibatch.
-        coefficients_ptr: `[S, M, 10]`.
-        members_ptr: table of members.
-        partial_ptr: `[M, 2, T]` float64, written.
-        layers_ptr: table of layers.
-        factors_ptr: table of layers.
-        extras_ptr: table of modifications.
-        tiles_ptr: `[T, 3]` int32: layer, first output, first input of each tile; -1 of scales and shifts.
-        ranked_ptr: `[M]` int32, whether the new weights are inserted into buckets.
-        rows_ptr: table of layers of the buckets. The next six are those of ``wasserstein.buckets.Buckets``.
-        map_ptr: of the rows.
-        count_ptr: of the buckets.
-        slab_ptr: of the buckets.
-        spill_ptr: of the rows.
-        spill_bucket_ptr: of the rows.
-        spill_count_ptr: of the rows.
-        first_tile: of those of this launch.
-        params_stride: P.
-        values_stride: of values and deltas.
-        partials: T.
-        num_members: M.
-        num_layers: L.
-        member_buckets: buckets of a member.
-        NORM: switch.
-        SGD: or else Adam.
-        PULL: NO_PULL, PULL_TO_ZERO or PULL_TO_TARGET.
-        INSERT: whether any member is ranked.
-        PERMUTED: whether pixels are.
-        ALIGNED: of all layers.
-        BATCH: B.
-        BO: outputs of a tile.
-        BI: inputs of a tile.
-        CAPACITY: slots of a bucket.
-        NUM_CELLS: of the map.
-        SHIFT: of the map.
-    """
+    """One update of weights and biases, in place; program (tile of a layer, member)."""
     member = tl.program_id(1).to(tl.int64)
     members_ptr += _MEMBER * member
     if tl.load(members_ptr + MEMBER_OPEN) == 0:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.dropout.gpu import dropout_mask
-from fastplast_kernels.mlp_step.gpu_parts import CODES, activate, gathered, times_derivative
+from fastplast_kernels.mlp_step.gpu_parts import activate, gathered, times_derivative
 
 _RELU, _CRELU = tl.constexpr(CODES["relu"]), tl.constexpr(CODES["crelu"])
 

@@ -31,22 +31,8 @@ def normalise(
 ):  # fmt: skip
     """Values f(s u + t) of BM examples from a layer's outputs z; keeps mean and r. Nothing if it is not normalised.
 
-    Args:
-        params_ptr: of the member. So are the next two.
-        values_ptr: of all layers.
-        order_ptr: of the minibatch.
-        layers_ptr: table of layers. The next two too.
-        factors_ptr: see `gpu_parts.layer_of`.
-        extras_ptr: see `gpu_dense`.
-        layer: its number.
-        first_example: of BM.
-        stream_ptr: row of the member in the table of streams.
-        update: of this call.
-        CRELU: switch.
-        DROPOUT: switch.
-        BATCH: B.
-        BM: examples.
-        BN: outputs at a time.
+    `params_ptr` and `values_ptr` are the member's, `order_ptr` is its minibatch, `stream_ptr` its row of the streams;
+    the tables are those of all layers. BN outputs at a time.
     """
     extra_ptr = extras_ptr + _EXTRAS * layer
     if tl.load(extra_ptr) >= 0:
@@ -90,7 +76,7 @@ def normalise_backward(
     params_ptr, values_ptr, deltas_ptr, layers_ptr, factors_ptr, extras_ptr, layer, first_example,
     BATCH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """D = r (G - mean(G) - u mean(G u)) with G = E s, of BM examples; arguments as above, and the gradients."""
+    """D = r (G - mean(G) - u mean(G u)) with G = E s, of BM examples; arguments as of `normalise`."""
     extra_ptr = extras_ptr + _EXTRAS * layer
     if tl.load(extra_ptr) >= 0:
         _, outputs, _, _, output, _, _, _ = layer_of(layers_ptr, factors_ptr, layer, False)

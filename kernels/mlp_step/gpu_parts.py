@@ -5,10 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from fastplast_kernels import optimisers
+from fastplast_kernels.constants import CODES, TANH
 from fastplast_kernels.wasserstein.gpu import insert, layer_row, pull
 
-CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "crelu": 4}  # crelu: see `gpu_dense`
-_RELU, _LEAKY_RELU, _TANH = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+_RELU, _LEAKY_RELU, _TANH = (tl.constexpr(CODES[name]) for name in ("relu", "leaky_relu", "tanh"))
+_X11, _X9, _X7, _X5, _X3 = map(tl.constexpr, TANH)
 
 # Columns of the table of layers, int64 [L, 6]: inputs, outputs, indices of weight and bias in a row of parameters,
 # index of the outputs in a row of values, code of the activation. Beside it float32 [L, 2]: slope, factor of the pull.
@@ -53,10 +54,10 @@ def tanh(x):
     large = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
     large = tl.where(x < 0, -large, large)
     z = x * x
-    p = z * -0.005895150359719992 + 0.02079596370458603
-    p = z * p - 0.053783826529979706
-    p = z * p + 0.13331924378871918
-    p = z * p - 0.33333298563957214
+    p = z * _X11 + _X9
+    p = z * p + _X7
+    p = z * p + _X5
+    p = z * p + _X3
     return tl.where(size < 0.6, x * z * p + x, large)
 
 
@@ -201,45 +202,9 @@ def update_tile(
 ):  # fmt: skip
     """Weights o x i and, if asked, biases o of a layer become new ones, and the norms of the change are stored.
 
-    Args:
-        g: gradient of the loss `[BO, BI]`.
-        bias_g: of the biases `[BO]`.
-        o: outputs `[BO]`.
-        i: inputs `[BI]`.
-        with_bias: whether the biases are updated.
-        inputs: I of the layer. The next five are of `layer_of`.
-        outputs: O.
-        weight: index of the weights.
-        bias: index of the biases.
-        factor: of the pull.
-        layer: its number.
-        member: its number.
-        params_ptr: arguments from here on are those of ``gpu.update_kernel``, but for the next two.
-        m_ptr: see there.
-        v_ptr: see there.
-        q_ptr: see there.
-        coefficients_ptr: of the member and update.
-        partial_ptr: of the member and tile.
-        ranked_ptr: see there. So are the others.
-        rows_ptr: of the buckets.
-        map_ptr: of the buckets.
-        count_ptr: of the buckets.
-        slab_ptr: of the buckets.
-        spill_ptr: of the buckets.
-        spill_bucket_ptr: of the buckets.
-        spill_count_ptr: of the buckets.
-        params_stride: P.
-        partials: T.
-        num_layers: L.
-        member_buckets: buckets of a member.
-        SGD: or else Adam.
-        PULL: what weights are pulled to.
-        INSERT: whether any member is ranked.
-        BO: outputs of a tile.
-        BI: inputs of a tile.
-        CAPACITY: slots of a bucket.
-        NUM_CELLS: of the map.
-        SHIFT: of the map.
+    `g` is the gradient of the loss `[BO, BI]`, `bias_g` that of the biases `[BO]`, `o` `[BO]` and `i` `[BI]` are
+    outputs and inputs; `coefficients_ptr` is the member's and update's, `partial_ptr` the member's and tile's. From
+    `inputs` to `factor` it is what `layer_of` gives; the other arguments are in the table in `gpu`.
     """
     inside = (o < outputs)[:, None] & (i < inputs)[None, :]
     index = o[:, None] * inputs + i[None, :]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fastplast_kernels.mlp_step.gpu_parts import CODES
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.mlp_step.layers import DenseLayer, widening
 from torch import Tensor
 
@@ -108,12 +108,3 @@ def switches(layers: Sequence[Layer]) -> dict[str, bool]:
         "CRELU": any(layer.activation == "crelu" for layer in dense),
         "DROPOUT": any(layer.dropout > 0 for layer in dense),
     }
-
-
-def bucket_tables(step: Any) -> dict[str, Any]:
-    """Arguments of kernels that update, for ranked weights; of any tensor where there are none."""
-    names = ("map", "count", "slab", "spill", "spill_bucket", "spill_count")
-    buckets = step.buckets
-    tables = {f"{name}_ptr": step.ranked if buckets is None else getattr(buckets, name) for name in names}
-    rows = step.table if buckets is None else buckets.layers
-    return {**tables, "rows_ptr": rows, "member_buckets": 0 if buckets is None else buckets.count.shape[1]}

@@ -11,8 +11,9 @@ import torch
 import triton
 from fastplast_kernels.dropout.gpu import STREAM_COLUMNS
 from fastplast_kernels.mlp_step import gpu, gpu_large
+from fastplast_kernels.mlp_step.gpu_arguments import Launch, aligned, bucket_tables, given
 from fastplast_kernels.mlp_step.gpu_parts import NO_PULL, PULL_TO_TARGET, PULL_TO_ZERO
-from fastplast_kernels.mlp_step.gpu_tables import Convolutions, Layer, bucket_tables, is_normed, switches, tables
+from fastplast_kernels.mlp_step.gpu_tables import Convolutions, Layer, is_normed, switches, tables
 from fastplast_kernels.mlp_step.layers import widening
 from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 from fastplast_kernels.wasserstein import buckets as ranks
@@ -45,9 +46,9 @@ class Step:
         decoupled: whether weight decay is.
         pull: `NO_PULL`, `PULL_TO_ZERO` or `PULL_TO_TARGET`, see `gpu_parts`.
         precision: of products with the first layer and with large ones, in the passes forward and backward.
-        params: `[M, P]` float32, contiguous. So are the next two.
-        m: first moments or momentum buffers.
-        v: second moments; not touched by ``sgd``.
+        params: `[M, P]` float32, contiguous.
+        m: `[M, P]` float32, first moments or momentum buffers.
+        v: `[M, P]` float32, second moments; of no size (1 x 1) by ``sgd``.
         table: `[L, 6]` int64, see `gpu_parts`.
         factors: `[L, 2]` float32.
         extras: `[L + convolutions, 7]` int64, of what modifies layers, see `gpu_dense`.
@@ -260,31 +261,6 @@ def draw(step: Step, keys: Tensor) -> None:
     step.streams[: len(keys), :2] = keys.to(step.streams.device)
 
 
-@dataclass(frozen=True)
-class Launch:
-    """A launch of a kernel.
-
-    Attributes:
-        kernel: the ``@triton.jit`` function.
-        grid: programs.
-        arguments: that are no constexpr, by name.
-        constants: constexprs.
-        num_warps: of a program.
-        options: of the compiler.
-    """
-
-    kernel: Any
-    grid: tuple[int, ...]
-    arguments: dict[str, Any]
-    constants: dict[str, Any]
-    num_warps: int
-    options: dict[str, Any]
-
-    def __call__(self) -> None:
-        """Enqueues it."""
-        self.kernel[self.grid](**self.arguments, **self.constants, num_warps=self.num_warps, **self.options)
-
-
 def launches(step: Step) -> list[Launch]:
     """What an update launches, before the ranks of the new weights are found.
 
@@ -319,26 +295,6 @@ def update(step: Step) -> None:
     if step.buckets is not None:
         ranks.scan(step.buckets)
         ranks.deal(step.buckets, step.anchor, step.q)
-
-
-def given(step: Step, kernel: Any, **more: Any) -> dict[str, Any]:
-    """The arguments that a kernel takes, by name, where they are fields of `step`."""
-    known = {name.removesuffix("_ptr"): name for name in kernel.arg_names if name.endswith("_ptr")}
-    tensors = {known[name]: value for name, value in vars(step).items() if name in known and name != "layers"}
-    strides = {
-        "layers_ptr": step.table, "pixels_ptr": step.rows if step.pixels is None else step.pixels,
-        "params_stride": step.params.shape[1], "values_stride": step.values.shape[1],
-        "examples": step.rows.shape[1], "steps": step.steps, "num_layers": len(step.layers),
-        "partials": step.tiles.shape[0], "parameters": step.count, "num_members": len(step.members),
-        "first_tile": step.first_tile,
-    }  # fmt: skip
-    every = {**tensors, **strides, **more}
-    return {name: every[name] for name in kernel.arg_names if name in every}
-
-
-def aligned(layers: Sequence[Layer]) -> bool:
-    """Whether rows of weights start at multiples of 4 floats."""
-    return not any(layer.inputs % 4 or layer.weight % 4 for layer in layers)
 
 
 def products(step: Step) -> dict[str, Any]:

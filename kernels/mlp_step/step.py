@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from fastplast_kernels.compilation import called, compiled, merged
+from fastplast_kernels.constants import CODES
 from fastplast_kernels.dropout.cpu import Stream, fill_mask
-from fastplast_kernels.mlp_step.activations import CODES, activate, times_derivative
+from fastplast_kernels.mlp_step.activations import activate, times_derivative
 from fastplast_kernels.mlp_step.dense import build_dense_update, dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.modifications import (

@@ -14,11 +14,10 @@ from fastplast_kernels import workers
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, NEW2, OLD1, OLD2, PULL, RATE, ROOT, coefficients
 from fastplast_kernels.update.reference import Hyperparameters
-from fastplast_kernels.workers import flush_denormals, restore_denormals, take
+from fastplast_kernels.workers import WORTH_A_THREAD, flush_denormals, restore_denormals, take
 from torch import Tensor
 
 CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
-WORTH_A_THREAD = 50_000  # weights that take about as long as a thread takes to start
 
 
 @called

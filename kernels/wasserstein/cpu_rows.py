@@ -7,11 +7,10 @@ import torch
 from fastplast_kernels import workers
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.wasserstein.cpu import BLOCK, gather_words, new_scratch, rank_target, scratch_size, solve_row
-from fastplast_kernels.workers import take
+from fastplast_kernels.workers import WORTH_A_THREAD, take
 from torch import Tensor
 
 SUMS = 256  # float64 sums of a row's squares, in one order on every CPU and without waiting for each other
-WORTH_A_THREAD = 50_000  # weights that take as long as a thread takes to start
 
 _spare: list[np.ndarray] = []  # scratch between calls: fresh memory costs as much as the ranks themselves
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from fastplast_kernels import workers
-from fastplast_kernels.mlp_step.activations import CODES, activate, exp, times_derivative
+from fastplast_kernels.constants import CODES
+from fastplast_kernels.mlp_step.activations import activate, exp, times_derivative
 from fastplast_kernels.mlp_step.dense import dense_backward_input, dense_forward
 from fastplast_kernels.mlp_step.loss import softmax_cross_entropy
 from fastplast_kernels.mlp_step.simd import LANES, load, store
