@@ -69,6 +69,12 @@ def test_a_regression_is_told_with_both_numbers():
         assert text in told
 
 
+def test_nothing_that_trains_imports_what_proves_it():
+    sources = [path for room in ("kernels", "fastplast") for path in (ROOT / room).rglob("*.py")]
+    importing = [path for path in sources if "fastplast_kernels.proofs" in path.read_text(encoding="utf-8")]
+    assert {path.parent for path in importing} == {ROOT / "kernels/proofs"}
+
+
 def test_the_oldest_and_a_newer_triton_have_tables():
     assert OLDEST.startswith("3.6.")
     assert OLDEST < NEWEST
