@@ -17,8 +17,8 @@ class Draws:
     """A stream for each member, task and update, whatever its batch mates.
 
     PyTorch's operations draw for all members of a batch from one generator. So members whose module draws are computed
-    one after the other, each after the generator was set to its own stream; whether a module draws is seen by the
-    generator after a call.
+    one after the other, the generator set to the member's stream before each. That a module draws shows in the state of
+    the generator after a call.
 
     Args:
         seeds: one for each member.
@@ -30,13 +30,13 @@ class Draws:
         self._task, self._numbers = 0, [0] * len(seeds)
 
     @contextmanager
-    def kept_apart(self) -> Iterator[None]:
-        """Leaves the user's generators as they were."""
+    def isolated(self) -> Iterator[None]:
+        """PyTorch's generators are afterwards as they were before."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             yield
 
-    def begin(self, task: Task, numbers: list[int]) -> None:
-        """Says whose streams are next.
+    def set_update(self, task: Task, numbers: list[int]) -> None:
+        """Says which update of which task is next.
 
         Args:
             task: that is trained on.
@@ -44,14 +44,14 @@ class Draws:
         """
         self._task, self._numbers = task.index, numbers
 
-    def moved_by(self, work: Callable[[], Any]) -> tuple[Any, bool]:
-        """What work gives, and whether it drew."""
+    def watch(self, work: Callable[[], Any]) -> tuple[Any, bool]:
+        """Calls work; returns what it gives, and whether it drew random numbers."""
         before = self._states()
         found = work()
         return found, any(not torch.equal(a, b) for a, b in zip(before, self._states()))
 
-    def one_by_one(self, work: Callable[..., Any], *inputs: Tensor) -> list[Any]:
-        """What work gives for each member's row of the inputs, drawing from the member's stream."""
+    def call_for_each(self, work: Callable[..., Any], *inputs: Tensor) -> list[Any]:
+        """What work gives for each member's row of the inputs, called at the start of the member's stream."""
         found = []
         for seed, number, *rows in zip(self.seeds, self._numbers, *inputs):
             torch.manual_seed(int(seeding.words(seed, "module", 1, self._task, number)[0] >> 1))

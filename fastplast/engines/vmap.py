@@ -97,7 +97,7 @@ class VmapEngine:
 
         def stacked(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             assert self._draws is not None
-            grads, others = zip(*self._draws.one_by_one(gradients, *inputs))
+            grads, others = zip(*self._draws.call_for_each(gradients, *inputs))
             losses, logits = zip(*others)
             return torch.stack(grads), (torch.stack(losses), torch.stack(logits))
 
@@ -109,7 +109,7 @@ class VmapEngine:
         if self._draws is None or not isinstance(network, ModuleNetwork):
             return self._run(state, task, order)
         network.train(True)
-        with self._draws.kept_apart():
+        with self._draws.isolated():
             return self._run(state, task, order)
 
     def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
@@ -122,7 +122,7 @@ class VmapEngine:
         for step in range(count):
             positions = order[:, step, : sizes[step]]
             if self._draws:
-                self._draws.begin(task, [number + step + 1 for number in made])
+                self._draws.set_update(task, [number + step + 1 for number in made])
             if self._captures and not self._is_watched:
                 self._replay(state, task, positions, sums)
             else:
@@ -167,7 +167,7 @@ class VmapEngine:
     def _watched(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Of all members at once or, where the module turns out to draw, one after the other from now on."""
         assert self._draws is not None
-        found, drew = self._draws.moved_by(lambda: self._gradients_of(*inputs))
+        found, drew = self._draws.watch(lambda: self._gradients_of(*inputs))
         self._is_watched = not drew and not self._captures
         if drew:
             self._one_by_one, self._captures = True, False
