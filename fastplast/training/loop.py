@@ -28,6 +28,8 @@ from fastplast.runs.run import RunWriter
 from fastplast.training.background import Beside
 from fastplast.training.setup import Setup, describe, moved, on_device
 
+_Start = tuple[GroupState, Measurement]  # what is measured at a task's start, and what was found
+
 _TELL_SECONDS = 2.0  # between two words on progress: a small file and a flush each
 
 
@@ -126,16 +128,16 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     saved = told = time.monotonic()
     writer.write_progress(position)
     writer.write_definitions(probes.DEFINITIONS)
-    with Beside[Measurement](setup.engine.device, at_once=not e.overlap) as beside:
+    with Beside[_Start](setup.engine.device, at_once=not e.overlap) as beside:
         for index in profiling.each("task", range(position["task"], e.tasks or 0)):
-            task, spent, before = on_device(setup, make_task(setup.problem, index)), _Spent(), state
+            task, spent = on_device(setup, make_task(setup.problem, index)), _Spent()
             first = position["epoch"] if index == position["task"] else 0
             if first == 0:
-                before = _begin(setup, task, kept, beside, spent)
+                _begin(setup, task, kept, beside, spent)
             clock = time.perf_counter() - spent.waited
             for epoch in profiling.each("epoch", range(first, e.epochs)):
                 if beside.is_done:
-                    yield _started(setup, writer, index, before, kept, beside, spent)
+                    yield _started(setup, writer, index, kept, beside, spent)
                 order = seeding.orders(group.seeds, e.examples, e.batch_size, index, epoch)
                 done = setup.engine.run(state, task, torch.from_numpy(order))
                 kept.sums.add(done)
@@ -151,7 +153,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
                     asked = stop()
                     if asked or time.monotonic() - saved > 60 * e.checkpoint_minutes:
                         if beside.is_pending:
-                            yield _started(setup, writer, index, before, kept, beside, spent)
+                            yield _started(setup, writer, index, kept, beside, spent)
                         _save(setup, writer, {"task": index, "epoch": epoch + 1}, kept)
                         saved = time.monotonic()
                     if asked:
@@ -159,7 +161,7 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
                         return
             trained = time.perf_counter() - clock - spent.waited
             if beside.is_pending:
-                yield _started(setup, writer, index, before, kept, beside, spent)
+                yield _started(setup, writer, index, kept, beside, spent)
             columns = _end(setup, writer, task, kept, spent)
             saved = time.monotonic()
             writer.append_timing(
@@ -172,27 +174,24 @@ def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iter
     writer.finish()
 
 
-def _begin(setup: Setup, task: Task, kept: _Kept, beside: Beside[Measurement], spent: _Spent) -> GroupState:
-    """Begins a task and its measurement; returns the state as it is measured, which training leaves alone."""
+def _begin(setup: Setup, task: Task, kept: _Kept, beside: Beside[_Start], spent: _Spent) -> None:
+    """Begins a task, and its measurement in a state that training leaves alone."""
     e, state, group = setup.experiment, setup.state, setup.group
     reset_head(e.head_reset, state.params, state.diverged < 0, group.network, group.seeds, task.index)
     kept.at_start.copy_(state.params)
     kept.sums = Accumulators.zeros(len(group.members))
-    before = dataclasses.replace(
-        state, params=kept.at_start, steps=state.steps.clone(), diverged=state.diverged.clone()
-    )
+    own = {"params": kept.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
+    before, expected = dataclasses.replace(state, **own), kept.expected[0].clone()
     with spent.waiting():
-        beside.begin(functools.partial(_measure, setup, before, task, "start", kept.expected[0].clone()))
-    return before
+        beside.begin(lambda: (before, _measure(setup, before, task, "start", expected)))
 
 
 def _started(
-    setup: Setup, writer: RunWriter, index: int, before: GroupState, kept: _Kept, beside: Beside[Measurement],
-    spent: _Spent,
-) -> TaskStarted:  # fmt: skip
+    setup: Setup, writer: RunWriter, index: int, kept: _Kept, beside: Beside[_Start], spent: _Spent
+) -> TaskStarted:
     """Takes and stores the measurement of a task's start."""
     with spent.waiting():
-        start = beside.take()
+        before, start = beside.take()
     _learn(start, 0, kept, spent)
     _write(setup, writer, index, "start", before, start, {})
     return TaskStarted(index, start.columns)
