@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,9 +9,7 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset
-
-if TYPE_CHECKING:
-    from fastplast.problems.problem import Problem
+from fastplast.problems.problem import Problem
 
 
 def class_pairs(problem: Problem, index: int) -> dict[str, Tensor]:

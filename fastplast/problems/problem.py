@@ -1,19 +1,13 @@
-"""A problem: a dataset, the examples each member drew from it, and the change that makes one task of another."""
+"""A problem: a dataset, the examples that each member drew from it, and the change that makes one task of another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fastplast import seeding
-from fastplast.config import ConfigError, Experiment
-from fastplast.data import Dataset
-from fastplast.problems.class_pairs import rows_by_class
-from fastplast.problems.task import Task
+from fastplast.config import Experiment
 
 
 @dataclass(frozen=True)
@@ -43,113 +37,3 @@ class Problem:
     shape: tuple[int, int, int]
     num_classes: int
     classes: tuple[np.ndarray, ...] = ()
-
-
-def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
-    """Draws each member's examples.
-
-    With ``subset="per-seed"`` a member's examples come from its own stream, with ``fixed`` all take those of seed 0.
-
-    Args:
-        experiment: resolved.
-        dataset: the images.
-        seeds: one per member.
-
-    Returns:
-        The problem.
-
-    Raises:
-        ConfigError: if the dataset has too few images.
-    """
-    if experiment.change == "class_pairs":
-        return _build_pairs(experiment, dataset, seeds)
-    have, want = len(dataset.labels), experiment.examples
-    if want > have:
-        mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
-        raise ConfigError(
-            f"--examples must not exceed the images of {dataset.name}: got {want} of {have} ({dataset.source})."
-            f" Lower --examples.{mend}"
-        )
-    own = seeds if experiment.subset == "per-seed" else (0,) * len(seeds)
-    drawn = {seed: seeding.permutation(seed, "subset", have)[:want] for seed in set(own)}
-    rows = np.stack([drawn[seed] for seed in own])
-    scale, shift = pixel_map(experiment.pixel_range, dataset)
-    return Problem(
-        experiment=experiment,
-        seeds=seeds,
-        images=torch.from_numpy(dataset.images),
-        rows=torch.from_numpy(rows),
-        labels=torch.from_numpy(dataset.labels.astype(np.int64)[rows]),
-        scale=scale,
-        shift=shift,
-        shape=dataset.shape,
-        num_classes=dataset.num_classes,
-    )
-
-
-def _build_pairs(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
-    classes = rows_by_class(experiment, dataset)
-    scale, shift = pixel_map(experiment.pixel_range, dataset)
-    nothing = torch.zeros(len(seeds), experiment.examples, dtype=torch.int64)
-    images = torch.from_numpy(dataset.images)
-    return Problem(experiment, seeds, images, nothing, nothing, scale, shift, dataset.shape, 2, classes)
-
-
-def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The affine map from pixels to inputs; pixels that are floating point numbers are inputs as they are.
-
-    Args:
-        pixel_range: ``unit`` to [0, 1], ``symmetric`` to [-1, 1], ``standardized`` to mean 0 and variance 1 over the
-            dataset's images, per channel.
-        dataset: the images.
-
-    Returns:
-        scale and shift, `[I]` float32.
-
-    Raises:
-        ConfigError: if the range is one of bytes and the pixels are none.
-    """
-    channels, size = dataset.shape[0], prod(dataset.shape[1:])
-    is_float = dataset.images.dtype != np.uint8
-    if is_float and pixel_range == "symmetric":
-        raise ConfigError(
-            f"--pixel-range symmetric needs images of bytes: got {dataset.images.dtype} from {dataset.source}. Use "
-            "unit, which takes them as they are, or standardized."
-        )
-    if pixel_range == "standardized":
-        pixels = dataset.images.reshape(-1, channels, size)
-        mean = pixels.mean(axis=(0, 2), dtype=np.float64)
-        std = np.sqrt((pixels.astype(np.float32) ** 2).mean(axis=(0, 2), dtype=np.float64) - mean**2)
-        std = np.where(std > 0, std, 1.0)  # a constant channel becomes 0
-        scale, shift = 1.0 / std, -mean / std
-    else:
-        low, high = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}[pixel_range]
-        scale, shift = np.full(channels, (high - low) / (1.0 if is_float else 255.0)), np.full(channels, low)
-    return tuple(torch.from_numpy(np.repeat(v, size).astype(np.float32)) for v in (scale, shift))  # type: ignore[return-value]
-
-
-def make_task(problem: Problem, index: int) -> Task:
-    """Task `index` of every member; a function of the seeds and the index alone.
-
-    Args:
-        problem: the sequence.
-        index: number of the task, from 0.
-
-    Returns:
-        The task.
-    """
-    from fastplast.problems import CHANGES
-
-    e, changed = problem.experiment, {}
-    if index > 0 or e.change_first_task or e.change == "class_pairs":
-        changed = CHANGES[e.change].apply(problem, index)
-    unchanged = {"rows": problem.rows, "labels": problem.labels, "pixels": None}
-    return Task(
-        **(unchanged | changed),  # pyright: ignore[reportArgumentType]
-        index=index,
-        images=problem.images,
-        scale=problem.scale,
-        shift=problem.shift,
-        shape=problem.shape,
-        num_classes=problem.num_classes,
-    )
