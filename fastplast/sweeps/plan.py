@@ -12,11 +12,12 @@ from typing import Any
 
 from fastplast.config import ConfigError, Experiment, Member
 from fastplast.data import Dataset, load
+from fastplast.machine.memory import free_bytes
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
 from fastplast.sweeps.reader import keys_of
-from fastplast.training.capacity import bytes_per_member, free_bytes
+from fastplast.training.capacity import bytes_per_member
 from fastplast.training.setup import Setup, prepare
 
 
@@ -184,7 +185,7 @@ def _plan_group(
         datasets[group.dataset] = load(group.dataset, group.data_dir)
     dataset = datasets[group.dataset]
     setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), dataset=dataset)
-    each = bytes_per_member(setup)
+    each = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
     budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
     capacity = (budget - dataset.images.nbytes) // each
     for count, what in ((1, "one member"), (min(batch or 1, len(members)), f"--batch {batch}")):

@@ -14,6 +14,7 @@ from fastplast.engines import missing_kernels, pull_of
 from fastplast.measuring.group import measure_group
 from fastplast.problems import make_task
 from fastplast.text import duration
+from fastplast.training.capacity import bytes_per_member, fitting
 from fastplast.training.setup import Setup, prepare
 
 _MIN_SECONDS = 1.0  # of training that a rate is measured over
@@ -57,12 +58,11 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
 
 def _fits(setup: Setup, memory: float) -> list[str]:
     """How many members a device of so many GiB trains at once, with this engine and with those of a GPU."""
-    from fastplast.training.capacity import bytes_per_member, fitting
-
+    sizes = (setup.experiment, setup.group, setup.problem)
     on_gpu = "vmap" if missing_kernels(setup.group) else "cuda"
     return [
-        f"fits        {fitting(setup, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
-        f"{name}, {bytes_per_member(setup, name) / 2**20:,.2f} MiB each"
+        f"fits        {fitting(*sizes, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
+        f"{name}, {bytes_per_member(*sizes, name) / 2**20:,.2f} MiB each"
         for name in dict.fromkeys((setup.engine.name, on_gpu))
     ]
 

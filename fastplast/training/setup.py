@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from fastplast.measuring.group import Column, check_block
 from fastplast.methods import Pull
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem
+from fastplast.training.capacity import fitting
 
 Held = TypeVar("Held", Task, GroupState, Pull)
 
@@ -144,11 +144,8 @@ def on_device(setup: Setup, task: Task) -> Task:
 
 def _too_large(e: Experiment, group: Group, problem: Problem, device: torch.device) -> str:
     """What to say when a group and its data do not fit on a GPU: how many members would."""
-    from fastplast.training.capacity import fitting
-
     engine = "cuda" if e.engine == "cuda" else "vmap"
-    sizes = cast(Setup, SimpleNamespace(experiment=e, group=group, problem=problem))  # there may be no engine yet
-    held = fitting(sizes, engine, torch.cuda.mem_get_info(device)[1])
+    held = fitting(e, group, problem, engine, torch.cuda.mem_get_info(device)[1])
     return (
         f"members and their data must fit in GPU memory: got {len(group.members):,} members, of which it holds about "
         f"{held:,} with engine {engine}. Use fewer --seeds, or fastplast sweep: its batches fit."

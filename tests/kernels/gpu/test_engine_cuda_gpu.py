@@ -3,7 +3,6 @@
 import copy
 import math
 from itertools import product
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -220,8 +219,8 @@ def test_the_estimate_of_memory_covers_what_a_member_takes_full_size(method, cha
 
     arenas = 6 if method in ("regenerative", "wasserstein") else 5  # state, initial and the task's start, targets
     each = taken(3) - taken(2) + arenas * 4 * trial.group.layout.size
-    setup = SimpleNamespace(experiment=trial.experiment, group=trial.group, problem=trial.problem)
-    assert each <= bytes_per_member(setup, "cuda") <= 2 * each
+    estimate = bytes_per_member(trial.experiment, trial.group, trial.problem, "cuda")
+    assert each <= estimate <= 2 * each
 
 
 if not INTERPRETED:  # graphs need a GPU
