@@ -110,3 +110,62 @@ def test_files_stay_short():
     long = {str(p.relative_to(ROOT)): n for p in files("fastplast") + files("kernels") + files("tests")
             if (n := len(p.read_text().splitlines())) > 420}  # fmt: skip
     assert not long
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module of fastplast or of its kernels; None for any other name."""
+    top, *rest = name.split(".")
+    if top not in ("fastplast", "fastplast_kernels"):
+        return None
+    base = ROOT.joinpath(top.removeprefix("fastplast_"), *rest)
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()), None)
+
+
+def imported_files(path: Path) -> set[Path]:
+    """Files that a file imports, at its top or when it is used; what only a type checker imports does not count."""
+    found, nodes = set(), [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            nodes += node.orelse
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {file_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {file_of(f"{node.module}.{alias.name}") or file_of(node.module) for alias in node.names}
+    return found - {None, path}
+
+
+def circular(arrows: dict[str, set[str]]) -> list[str]:
+    """The arrows that lie on a circle: from their end there is a way back to their start."""
+
+    def reached(start: str) -> set[str]:
+        found, left = set(), [start]
+        while left:
+            new = arrows.get(left.pop(), set()) - found
+            found |= new
+            left += new
+        return found
+
+    ways = {name: reached(name) for name in arrows}
+    return sorted(f"{a} -> {b}" for a in arrows for b in arrows[a] if a in ways.get(b, ()))
+
+
+@pytest.mark.parametrize("folder", ["fastplast", "kernels"])
+def test_no_files_import_each_other_in_a_circle(folder):
+    arrows = {path: imported_files(path) for path in files(folder)}
+    named = {str(a.relative_to(ROOT)): {str(b.relative_to(ROOT)) for b in arrows[a]} for a in arrows}
+    assert not (found := circular(named)), "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", ["fastplast", "kernels"])
+def test_no_rooms_import_each_other_in_a_circle(folder):
+    def room(path: Path) -> str:
+        return path.relative_to(ROOT / folder).parts[0].removesuffix(".py")
+
+    arrows: dict[str, set[str]] = {}
+    for path in files(folder):
+        inside = {other for other in imported_files(path) if other.is_relative_to(ROOT / folder)}
+        arrows.setdefault(room(path), set()).update({room(other) for other in inside} - {room(path)})
+    assert not (found := circular(arrows)), "\n".join(found)
