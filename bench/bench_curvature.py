@@ -19,7 +19,7 @@ from fastplast import seeding
 from fastplast.config import Experiment
 from fastplast.curvature import Curvature, Tail, measure
 from fastplast.measuring import probes
-from fastplast.measuring.group import tail_of
+from fastplast.measuring.hessian import tail_of
 from fastplast.problems import make_task
 from fastplast.training.setup import prepare
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fastplast.config import ACTIVATIONS
-from fastplast.measuring.probes import DEFINITIONS
+from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.runs.run import RunWriter
 
 TASKS, SEEDS, LAYERS = 100, 20, ("fc1", "fc2", "fc3", "fc4")

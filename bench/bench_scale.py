@@ -24,7 +24,7 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import measure
 from fastplast.machine.profiling import annotated
 from fastplast.measuring import probes
-from fastplast.measuring.group import tail_of
+from fastplast.measuring.hessian import tail_of
 from fastplast.networks import Conv
 from fastplast.problems import Task, make_task
 from fastplast.training.setup import Setup, prepare

@@ -115,7 +115,7 @@ def experiment() -> str:
 
 def metrics() -> str:
     """The definition of every column."""
-    from fastplast.measuring.probes import DEFINITIONS
+    from fastplast.measuring.definitions import DEFINITIONS
 
     return table(("column", "definition"), ((f"`{name}`", text) for name, text in DEFINITIONS.items()))
 

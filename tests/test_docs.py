@@ -14,7 +14,7 @@ import fastplast
 from fastplast import methods
 from fastplast.cli.parser import build_parser, run
 from fastplast.config import OWN_METHODS, Experiment
-from fastplast.measuring.probes import DEFINITIONS
+from fastplast.measuring.definitions import DEFINITIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

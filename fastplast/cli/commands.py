@@ -230,7 +230,7 @@ def _list(options: dict[str, Any]) -> int:
 
         rows = {k: v.summary + (f" ({v.reference})" if v.reference else "") for k, v in METHODS.items()}
     else:
-        from fastplast.measuring.probes import DEFINITIONS
+        from fastplast.measuring.definitions import DEFINITIONS
 
         rows = DEFINITIONS
     width = max(map(len, rows))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.kernel_layers import kernel_layers
-from fastplast.machine.out_of_memory import give_back, halved
+from fastplast.machine.out_of_memory import free_cached_memory, halved
 from fastplast.machine.profiling import annotated
 from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
@@ -143,7 +143,7 @@ class CudaEngine:
         """Gives memory back and goes on with half as many members at once; an error if one by itself does not fit."""
         self._captured.clear()
         before, self.at_once = self.at_once, halved(self.at_once, len(self.group.members))
-        give_back(f"{before:,} members at once: {self.at_once:,} are trained at a time")
+        free_cached_memory(f"{before:,} members at once: {self.at_once:,} are trained at a time")
 
     def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
         """Memory for a call, holding the tables, order and targets of some members, and its graphs."""

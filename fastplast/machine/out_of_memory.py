@@ -10,7 +10,7 @@ import torch
 from fastplast.config import ConfigError
 
 
-def give_back(what: str) -> None:
+def free_cached_memory(what: str) -> None:
     """Gives memory that is cached but not in use back to the GPU, and tells the user what happens next.
 
     Args:

@@ -1,7 +1,4 @@
-"""Measurements of a group at a task's start or end: weights, features and curvature to one number per member.
-
-Every metric has one definition, kept here and written beside the results. Measurement arithmetic is float64.
-"""
+"""Probes: features, weights and updates of a member to numbers in float64, as ``definitions`` puts them in words."""
 
 from __future__ import annotations
 
@@ -18,57 +15,6 @@ from fastplast.networks.layout import Layout
 from fastplast.problems import Task
 
 DORMANT_THRESHOLD = 0.1  # tau of ReDo (Sokar et al. 2023)
-
-# {layer} stands for the name of a layer. Metrics of weights alone are measured at task end and before task 0: the start
-# of a task finds the weights of the end of the one before.
-DEFINITIONS: dict[str, str] = {
-    "loss": "mean cross-entropy over all examples of the task, regulariser left out",
-    "error": "fraction of all examples of the task that are misclassified; at task end this is J_K of the paper",
-    "test_loss": "mean cross-entropy over the task's test examples, which are never trained on",
-    "test_error": "fraction of the task's test examples that are misclassified",
-    "penalty": "the regulariser's penalty, strength included",
-    "online_loss": "mean over the task's updates of the batch loss before the update",
-    "online_error": "mean over the task's updates of the misclassified fraction of the batch before the update",
-    "update_l1_mean": "mean over updates of the mean absolute change of a parameter in one update",
-    "update_l2_mean": "mean over updates of the Euclidean length of the change of all parameters in one update",
-    "displacement_l1": "mean absolute difference of a parameter between the end and the start of the task",
-    "displacement_l2": "Euclidean distance of all parameters between the end and the start of the task",
-    "init_distance_l1": "mean absolute difference of a parameter from its initial value",
-    "init_distance_l2": "Euclidean distance of all parameters from their initial values",
-    "weight_norm_l1": "mean absolute value of a parameter, biases included",
-    "weight_norm_l2": "Euclidean norm of all parameters",
-    "weight_norm_l1_{layer}": "mean absolute value of the elements of the layer's weight matrix",
-    "weight_srank_{layer}": "stable rank of the layer's weight matrix (kernels flattened per output): least j such "
-    "that the j largest singular values make up more than 99% of their sum",
-    "feature_srank_{layer}": "stable rank of the examples x units matrix of the layer's post-activation features over "
-    "all examples of the task; features of a convolution are averaged over space",
-    "activation_entropy": "entropy, natural logarithm, of the share of each unit of the last hidden layer in the "
-    "data-averaged absolute activation of that layer; 0 where all are zero",
-    "dormant_fraction": "fraction of hidden units whose data-averaged absolute activation is at most 0.1 times its "
-    "mean over their layer (ReDo score, tau 0.1; a unit of a convolution is a channel)",
-    "dead_fraction": "fraction of hidden units that are exactly zero on every example of the task",
-    "hessian_srank": "stable rank of the exact Hessian of the mean data loss over the whole task with respect to the "
-    "weights and biases of the last two layers; 0 for a zero Hessian",
-    "hessian_srank_lo": "certified lower bound of hessian_srank",
-    "hessian_srank_hi": "certified upper bound of hessian_srank",
-    "hessian_zero": "whether that Hessian is exactly zero",
-    "hessian_sharpness": "largest absolute eigenvalue of that Hessian; by a method other than exact, of the part of it "
-    "that was solved, which is a lower bound",
-    "hessian_nuclear_norm": "sum of the absolute eigenvalues of that Hessian; by a method other than exact, the "
-    "estimate of it that hessian_srank rests on",
-    "hessian_frobenius_norm": "root of the sum of the squared eigenvalues of that Hessian",
-    "hessian_trace": "trace of that Hessian",
-    "hessian_negative_mass": "share of the nuclear norm held by negative eigenvalues of what was solved",
-    "hessian_overlap": "g'Hg / (|g| |Hg|), g the gradient of the mean data loss over the whole task in the same block",
-    "hessian_dimension": "dimension of the space left to the eigenvalue solver after exact deflation",
-    "hessian_depth": "eigenvalues computed: hessian_dimension by the exact method, otherwise the size of the basis",
-    "hessian_trace_error": "|sum of eigenvalues - trace| / nuclear norm, the trace from the data alone",
-    "hessian_frobenius_error": "|sum of squared eigenvalues - squared Frobenius norm| / squared Frobenius norm",
-    "hessian_assembly_error": "disagreement of the assembled Hessian's product with the gradient and the closed form "
-    "of that product, relative to the Frobenius norm",
-    "hessian_method": "how the stable rank was computed: exact (all eigenvalues), truncated, lanczos or residual "
-    "(certified bounds from a part)",
-}
 
 
 @dataclass(frozen=True)
@@ -128,7 +74,7 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
     return Evaluation(float(loss), float(error), features, magnitudes, below.double())
 
 
-def test_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> dict[str, float]:
+def held_out_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> dict[str, float]:
     """Metrics on a task's test examples.
 
     Args:
@@ -147,7 +93,7 @@ def test_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> d
     return {"test_loss": found.loss, "test_error": found.error}
 
 
-def data_columns(evaluation: Evaluation) -> dict[str, float]:
+def feature_columns(evaluation: Evaluation) -> dict[str, float]:
     """Metrics of features that need all examples of the task.
 
     Args:

@@ -207,7 +207,7 @@ def definitions(results: Results) -> str:
     texts = dict(results.definitions)
     names = list(dict.fromkeys(name for name, _ in results.curves))
     if any(definition_of(name, texts) is None for name in names):
-        from fastplast.measuring.probes import DEFINITIONS  # a run of an older version, or one written by hand
+        from fastplast.measuring.definitions import DEFINITIONS  # a run of an older version, or one written by hand
 
         texts = DEFINITIONS | texts
     rows = []

@@ -19,7 +19,7 @@ from fastplast.curvature.estimates import empirical_fisher_rank, gauss_newton_ra
 from fastplast.curvature.lanczos import Known, block_lanczos
 from fastplast.curvature.synthetic import conjugate, spectra
 from fastplast.measuring import probes
-from fastplast.measuring.group import tail_of
+from fastplast.measuring.hessian import tail_of
 from fastplast.problems import Task, make_task
 from fastplast.runs import checkpoint
 from fastplast.runs.run import Run

@@ -25,7 +25,7 @@ from fastplast.runs.paths import SHARDS
 from fastplast.runs.run import Run
 from fastplast.runs.tables import read_part
 from fastplast.training.loop import EpochDone, Event, TaskDone, TaskStarted
-from fastplast.training.setup import Setup, describe
+from fastplast.training.setup import Setup, member_columns
 
 MOST_MEMBERS = 32  # whose own values are written beside the means
 ONLINE = "online"
@@ -115,7 +115,7 @@ def watch(setup: Setup, events: Iterator[Event], views: Views) -> Iterator[Event
         return
     import pandas
 
-    settings, _ = settings_of(pandas.DataFrame(describe(setup)).assign(run=0), [""])
+    settings, _ = settings_of(pandas.DataFrame(member_columns(setup)).assign(run=0), [""])
     run, sinks, told = Run(setup.experiment.out or "."), [], 0
     try:
         for kind, target in ((_TensorBoard, views.tensorboard), (_Wandb, views.wandb)):
@@ -228,7 +228,7 @@ class _TensorBoard:
         about = self._writer("about", 0)
         about.add_text("config", f"```json\n{(run.path / 'config.json').read_text()}```")
         about.flush()
-        described = describe(setup)
+        described = member_columns(setup)
         for setting in settings:
             member = setting.members[0][1]
             values = {name: column[member] for name, column in described.items() if name not in ("member", "seed")}

@@ -1,4 +1,4 @@
-"""Work done beside what the caller does meanwhile: in a thread, on a GPU on a stream of its own."""
+"""Work in the background while the caller does something else: in a thread, on a GPU on a stream of its own."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 Result = TypeVar("Result")
 
 
-class Beside(Generic[Result]):
-    """Does one piece of work at a time, whose inputs nobody may change until its result was taken.
+class BackgroundWorker(Generic[Result]):
+    """Does one piece of work at a time, whose inputs nobody may change until its result was asked for.
 
     Leaving the context waits for work that was begun.
 
     Args:
         device: on which the work is done.
-        at_once: do it in the caller's thread instead, before `begin` returns.
+        at_once: do it in the caller's thread instead, before ``submit`` returns.
     """
 
     def __init__(self, device: torch.device, at_once: bool) -> None:
-        self._threads = None if at_once else ThreadPoolExecutor(1, "fastplast-beside")
+        self._threads = None if at_once else ThreadPoolExecutor(1, "fastplast-background")
         self._device = device
         self._stream: Any = None if at_once or device.type != "cuda" else torch.cuda.Stream(device)
         self._pending: Future[Result] | None = None
 
-    def __enter__(self) -> Beside[Result]:
+    def __enter__(self) -> BackgroundWorker[Result]:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -37,15 +37,15 @@ class Beside(Generic[Result]):
 
     @property
     def is_pending(self) -> bool:
-        """Whether work was begun whose result was not yet taken."""
+        """Whether work was submitted whose result was not yet asked for."""
         return self._pending is not None
 
     @property
     def is_done(self) -> bool:
-        """Whether a result is there to be taken without waiting."""
+        """Whether ``result`` would return without waiting."""
         return self._pending is not None and self._pending.done()
 
-    def begin(self, work: Callable[[], Result]) -> None:
+    def submit(self, work: Callable[[], Result]) -> None:
         """Begins work, on a GPU once what the caller has launched is done.
 
         Args:
@@ -60,8 +60,8 @@ class Beside(Generic[Result]):
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         self._pending = self._threads.submit(self._do, work)
 
-    def take(self) -> Result:
-        """Waits for the work begun last.
+    def result(self) -> Result:
+        """Waits for the work submitted last.
 
         Returns:
             Its result, all of it computed.

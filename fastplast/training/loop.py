@@ -1,7 +1,7 @@
 """The loop over tasks, top to bottom.
 
-``training`` is a generator of events that trains, measures and stores what ``preparation`` set up. Whoever iterates it
-may print them, or stop.
+``training`` is a generator of events that trains, measures and stores what ``setup.prepare`` made ready. Whoever
+iterates it may print them, or stop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,18 +19,20 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.engines import Accumulators, GroupState
 from fastplast.machine import profiling
-from fastplast.machine.out_of_memory import give_back
+from fastplast.machine.out_of_memory import free_cached_memory
 from fastplast.measuring import probes
-from fastplast.measuring.group import Column, Measurement, due, measure_group
+from fastplast.measuring.definitions import DEFINITIONS
+from fastplast.measuring.group import measure_group
+from fastplast.measuring.measurement import Column, Measurement
 from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.runs.run import RunWriter
-from fastplast.training.background import Beside
-from fastplast.training.setup import Setup, describe, moved, on_device
+from fastplast.training.background import BackgroundWorker
+from fastplast.training.setup import Setup, identity_columns, member_columns, task_to_device, to_device
 
 _Start = tuple[GroupState, Measurement]  # what is measured at a task's start, and what was found
 
-_TELL_SECONDS = 2.0  # between two words on progress: a small file and a flush each
+_REPORT_SECONDS = 2.0  # between two reports of progress: a small file and a flush each
 
 
 @dataclass(frozen=True)
@@ -84,230 +86,233 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
     Args:
         setup: from ``prepare``.
         writer: of the run directory.
-        stop: asked after every epoch; True ends training after a checkpoint.
+        stop: called after every epoch; True ends training after a checkpoint.
 
     Yields:
         What happened.
     """
-    with writer:
-        yield from _training(setup, writer, stop)
+    at_once = not setup.experiment.overlap
+    with writer, BackgroundWorker[_Start](setup.engine.device, at_once=at_once) as worker:
+        yield from _Loop(setup, writer, worker, stop).run()
 
 
 @dataclass
-class _Kept:
-    """What the loop keeps beside the state, all of it in a checkpoint.
+class _Timing:
+    """Seconds of a task.
+
+    Attributes:
+        waiting: for measurements.
+        hessian: of each member's Hessian at the task's start and end, where they were measured.
+        epochs: trained since the clock began.
+    """
+
+    waiting: float = 0.0
+    hessian: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    epochs: int = 0
+    _begun: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @property
+    def training(self) -> float:
+        """All but waiting for measurements."""
+        return time.perf_counter() - self._begun - self.waiting
+
+    @contextlib.contextmanager
+    def count_as_waiting(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.waiting += time.perf_counter() - begun
+
+
+class _Loop:
+    """Trains, measures and stores one task after the other.
 
     Attributes:
         at_start: `[M, P]` parameters at the task's start.
         sums: over the task's updates.
         expected: `[2, M]` stable ranks expected at task start and end: those last measured.
+        timing: of the task.
     """
 
-    at_start: Tensor
-    sums: Accumulators
-    expected: Tensor
+    def __init__(
+        self, setup: Setup, writer: RunWriter, worker: BackgroundWorker[_Start], stop: Callable[[], bool]
+    ) -> None:
+        members = len(setup.group.members)
+        self.setup, self.writer, self.worker, self.stop = setup, writer, worker, stop
+        self.at_start = setup.state.params.clone()
+        self.sums = Accumulators.zeros(members)
+        self.expected = torch.full((2, members), -1)
+        self.timing = _Timing()
+        self.saved = self.reported = time.monotonic()
 
-
-@dataclass
-class _Spent:
-    """Seconds of a task: waited for measurements, and of each member's Hessian where they were measured."""
-
-    waited: float = 0.0
-    hessian: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        clock = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - clock
-
-
-def _training(setup: Setup, writer: RunWriter, stop: Callable[[], bool]) -> Iterator[Event]:
-    e, group, state = setup.experiment, setup.group, setup.state
-    position, kept = _restore(setup, writer)
-    saved = told = time.monotonic()
-    writer.write_progress(position)
-    writer.write_definitions(probes.DEFINITIONS)
-    with Beside[_Start](setup.engine.device, at_once=not e.overlap) as beside:
-        for index in profiling.each("task", range(position["task"], e.tasks or 0)):
-            task, spent = on_device(setup, make_task(setup.problem, index)), _Spent()
-            first = position["epoch"] if index == position["task"] else 0
-            if first == 0:
-                _begin(setup, task, kept, beside, spent)
-            clock = time.perf_counter() - spent.waited
-            for epoch in profiling.each("epoch", range(first, e.epochs)):
-                if beside.is_done:
-                    yield _started(setup, writer, index, kept, beside, spent)
-                order = seeding.orders(group.seeds, e.examples, e.batch_size, index, epoch)
-                done = setup.engine.run(state, task, torch.from_numpy(order))
-                kept.sums.add(done)
-                if setup.curve is not None:
-                    setup.curve[epoch] = torch.stack(list(done.means().values())).cpu()
-                seconds = time.perf_counter() - clock - spent.waited
-                if time.monotonic() - told > _TELL_SECONDS:
-                    rate = len(group.members) * e.steps_per_epoch() * (epoch + 1 - first) / seconds
-                    writer.write_progress({"task": index, "epoch": epoch + 1, "rate": rate})
-                    told = time.monotonic()
-                yield _epoch_event(setup, index, epoch, done, seconds)
-                if epoch + 1 < e.epochs:
-                    asked = stop()
-                    if asked or time.monotonic() - saved > 60 * e.checkpoint_minutes:
-                        if beside.is_pending:
-                            yield _started(setup, writer, index, kept, beside, spent)
-                        _save(setup, writer, {"task": index, "epoch": epoch + 1}, kept)
-                        saved = time.monotonic()
-                    if asked:
-                        yield _stopped(writer, index, epoch + 1)
-                        return
-            trained = time.perf_counter() - clock - spent.waited
-            if beside.is_pending:
-                yield _started(setup, writer, index, kept, beside, spent)
-            columns = _end(setup, writer, task, kept, spent)
-            saved = time.monotonic()
-            writer.append_timing(
-                {"task": index, "train_seconds": trained, "measure_seconds": spent.waited} | spent.hessian
-            )
-            yield TaskDone(index, columns, _diverged(state), trained, spent.waited)
-            if stop() and index + 1 < (e.tasks or 0):
-                yield _stopped(writer, index + 1, 0)
+    def run(self) -> Iterator[Event]:
+        """All tasks that are left."""
+        setup, position = self.setup, self._restore()
+        self.writer.write_progress(position)
+        self.writer.write_definitions(DEFINITIONS)
+        for index in profiling.each("task", range(position["task"], setup.experiment.tasks or 0)):
+            task = task_to_device(setup, make_task(setup.problem, index))
+            is_stopped = yield from self._run_task(task, position["epoch"] if index == position["task"] else 0)
+            if is_stopped:
                 return
-    writer.finish()
+        self.writer.finish()
 
+    def _run_task(self, task: Task, first_epoch: int) -> Generator[Event, None, bool]:
+        """A task from an epoch on; returns whether training stopped."""
+        e, self.timing = self.setup.experiment, _Timing()
+        if first_epoch == 0:
+            self._begin(task)
+        for epoch in profiling.each("epoch", range(first_epoch, e.epochs)):
+            if self.worker.is_done:
+                yield self._store_start(task)
+            yield self._train_epoch(task, epoch)
+            if epoch + 1 < e.epochs:
+                must_stop = self.stop()
+                if must_stop or time.monotonic() - self.saved > 60 * e.checkpoint_minutes:
+                    if self.worker.is_pending:
+                        yield self._store_start(task)
+                    self._save(task.index, epoch + 1)
+                if must_stop:
+                    yield self._stopped(task.index, epoch + 1)
+                    return True
+        seconds = self.timing.training
+        if self.worker.is_pending:
+            yield self._store_start(task)
+        yield self._end(task, seconds)
+        if self.stop() and task.index + 1 < (e.tasks or 0):
+            yield self._stopped(task.index + 1, 0)
+            return True
+        return False
 
-def _begin(setup: Setup, task: Task, kept: _Kept, beside: Beside[_Start], spent: _Spent) -> None:
-    """Begins a task, and its measurement in a state that training leaves alone."""
-    e, state, group = setup.experiment, setup.state, setup.group
-    reset_head(e.head_reset, state.params, state.diverged < 0, group.network, group.seeds, task.index)
-    kept.at_start.copy_(state.params)
-    kept.sums = Accumulators.zeros(len(group.members))
-    own = {"params": kept.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
-    before, expected = dataclasses.replace(state, **own), kept.expected[0].clone()
-    with spent.waiting():
-        beside.begin(lambda: (before, _measure(setup, before, task, "start", expected)))
+    def _begin(self, task: Task) -> None:
+        """Begins a task, and its measurement in a state that training leaves alone."""
+        e, state, group = self.setup.experiment, self.setup.state, self.setup.group
+        reset_head(e.head_reset, state.params, state.diverged < 0, group.network, group.seeds, task.index)
+        self.at_start.copy_(state.params)
+        self.sums = Accumulators.zeros(len(group.members))
+        own = {"params": self.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
+        before, expected = dataclasses.replace(state, **own), self.expected[0].clone()
+        with self.timing.count_as_waiting():
+            self.worker.submit(lambda: (before, _measure(self.setup, before, task, "start", expected)))
 
+    def _store_start(self, task: Task) -> TaskStarted:
+        """Waits for the measurement of a task's start and stores it."""
+        with self.timing.count_as_waiting():
+            before, start = self.worker.result()
+        self._remember(start, "start")
+        self._write(task.index, "start", before, start, {})
+        return TaskStarted(task.index, start.columns)
 
-def _started(
-    setup: Setup, writer: RunWriter, index: int, kept: _Kept, beside: Beside[_Start], spent: _Spent
-) -> TaskStarted:
-    """Takes and stores the measurement of a task's start."""
-    with spent.waiting():
-        before, start = beside.take()
-    _learn(start, 0, kept, spent)
-    _write(setup, writer, index, "start", before, start, {})
-    return TaskStarted(index, start.columns)
+    def _train_epoch(self, task: Task, epoch: int) -> EpochDone:
+        setup, e, members = self.setup, self.setup.experiment, len(self.setup.group.members)
+        order = seeding.orders(setup.group.seeds, e.examples, e.batch_size, task.index, epoch)
+        sums = setup.engine.run(setup.state, task, torch.from_numpy(order))
+        self.sums.add(sums)
+        self.timing.epochs += 1
+        if setup.curve is not None:
+            setup.curve[epoch] = torch.stack(list(sums.means().values())).cpu()
+        seconds = self.timing.training
+        if time.monotonic() - self.reported > _REPORT_SECONDS:
+            rate = members * e.steps_per_epoch() * self.timing.epochs / seconds
+            self.writer.write_progress({"task": task.index, "epoch": epoch + 1, "rate": rate})
+            self.reported = time.monotonic()
+        count = max(int(sums.steps.sum()), 1)
+        updates = (task.index * e.epochs + epoch + 1) * e.steps_per_epoch()
+        loss, error = float(sums.loss.sum()) / count, float(sums.error.sum()) / count
+        return EpochDone(task.index, epoch, updates, loss, error, self._num_diverged(), seconds)
 
+    def _end(self, task: Task, train_seconds: float) -> TaskDone:
+        """Measures and stores a task's end, and the checkpoint after it."""
+        setup, state, timing = self.setup, self.setup.state, self.timing
+        with timing.count_as_waiting():
+            end = _measure(setup, state, task, "end", self.expected[1])
+        self._remember(end, "end")
+        columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout)
+        self._write(task.index, "end", state, end, {name: values.tolist() for name, values in columns.items()})
+        self._write_curve(task.index)
+        self._save(task.index + 1, 0)
+        seconds = {"train_seconds": train_seconds, "measure_seconds": timing.waiting}
+        self.writer.append_timing({"task": task.index} | seconds | timing.hessian)
+        return TaskDone(task.index, end.columns, self._num_diverged(), **seconds)
 
-def _end(setup: Setup, writer: RunWriter, task: Task, kept: _Kept, spent: _Spent) -> dict[str, Column]:
-    """Measures and stores a task's end, and the checkpoint after it."""
-    state = setup.state
-    with spent.waiting():
-        end = _measure(setup, state, task, "end", kept.expected[1])
-    _learn(end, 1, kept, spent)
-    columns = probes.update_columns(kept.sums, state, kept.at_start, setup.group.layout)
-    _write(setup, writer, task.index, "end", state, end, {k: v.tolist() for k, v in columns.items()})
-    _write_curve(setup, writer, task.index)
-    _save(setup, writer, {"task": task.index + 1, "epoch": 0}, kept)
-    return end.columns
+    def _stopped(self, task: int, epoch: int) -> Stopped:
+        self.writer.write_progress({"task": task, "epoch": epoch, "stopped": True})
+        return Stopped(task, epoch)
 
+    def _num_diverged(self) -> int:
+        return int((self.setup.state.diverged >= 0).sum())
 
-def _learn(measured: Measurement, time_of_task: int, kept: _Kept, spent: _Spent) -> None:
-    """Keeps what a measurement at a task's start, 0, or end, 1, says about the next and about its cost."""
-    kept.expected[time_of_task] = measured.expected(kept.expected[time_of_task])
-    if measured.member_seconds is not None:
-        spent.hessian[f"hessian_seconds_{('start', 'end')[time_of_task]}"] = measured.member_seconds
+    def _remember(self, measured: Measurement, when: str) -> None:
+        """Keeps what a measurement says about the next one and about its cost."""
+        expected = self.expected[("start", "end").index(when)]
+        expected.copy_(measured.expected(expected))
+        if measured.hessian_seconds is not None:
+            self.timing.hessian[f"hessian_seconds_{when}"] = measured.hessian_seconds
 
+    def _write(self, task: int, when: str, state: GroupState, measured: Measurement, more: dict[str, Column]) -> None:
+        steps = [step if step >= 0 else None for step in state.diverged.tolist()]
+        columns: dict[str, Column] = {
+            **member_columns(self.setup),
+            "updates": state.steps.tolist(),
+            "diverged": [step is not None for step in steps],
+            "diverged_step": steps,
+            **measured.columns,
+            **more,
+        }
+        self.writer.write_metrics(task, when, columns)
+        if measured.eigenvalues is not None:
+            self.writer.write_spectra(task, when, measured.eigenvalues)
 
-def _diverged(state: GroupState) -> int:
-    return int((state.diverged >= 0).sum())
+    def _write_curve(self, task: int) -> None:
+        curve = self.setup.curve
+        if curve is None:
+            return
+        epochs, _, members = curve.shape
+        who = {name: list(values) * epochs for name, values in identity_columns(self.setup.group).items()}
+        when = {"task": [task] * epochs * members, "epoch": [epoch for epoch in range(epochs) for _ in range(members)]}
+        means = {name: curve[:, i].flatten().tolist() for i, name in enumerate(Accumulators.zeros(1).means())}
+        self.writer.write_epochs(task, who | when | means)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds, by name."""
+        tensors = {f"state.{name}": tensor for name, tensor in self.setup.state.tensors().items()}
+        tensors |= {f"sums.{name}": tensor for name, tensor in self.sums.tensors().items()}
+        tensors |= {"task_start.params": self.at_start, "hessian.expected": self.expected}
+        return tensors if self.setup.curve is None else tensors | {"curve": self.setup.curve}
+
+    def _save(self, task: int, epoch: int) -> None:
+        self.writer.save_checkpoint(self._tensors(), {"task": task, "epoch": epoch})
+        self.saved = time.monotonic()
+
+    def _restore(self) -> dict[str, int]:
+        """Brings everything to the run's last checkpoint, which a new run gets; returns its position."""
+        found = self.writer.load_checkpoint()
+        if found is None:
+            self._save(0, 0)
+            return {"task": 0, "epoch": 0}
+        stored, position = found
+        for name, tensor in self._tensors().items():
+            tensor.copy_(stored[name])
+        return position
 
 
 def _measure(setup: Setup, state: GroupState, task: Task, when: str, expected: Tensor) -> Measurement:
+    """Measures what the experiment asks for at a task's start or end; on the CPU where a GPU has no memory for it."""
     e, pull = setup.experiment, setup.engine.pull
-    hessian = e.srank == "both" or (e.srank == "start" and when == "start")
-    measured = functools.partial(
+    measured_here = e.srank == "both" or (e.srank == "start" and when == "start")
+    measure = functools.partial(
         measure_group,
         setup.group,
-        with_probes=due(task.index, e.probe_every),
-        with_hessian=hessian and due(task.index, e.srank_every),
+        with_probes=task.index % e.probe_every == 0,
+        with_hessian=measured_here and task.index % e.srank_every == 0,
         with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
         method=e.srank_method,
         expected=expected,
     )
     with profiling.annotated(f"probe at {when}"):
         try:
-            return measured(state, task, pull)
+            return measure(state, task, pull)
         except torch.OutOfMemoryError:
             pass  # once the frames that hold memory are gone, there is more
-        give_back(f"measuring beside training: task {task.index} is measured on the CPU at its {when}")
+        free_cached_memory(f"measuring beside training: task {task.index} is measured on the CPU at its {when}")
         cpu = torch.device("cpu")
-        return measured(moved(state, cpu), moved(task, cpu), moved(pull, cpu))
-
-
-def _write(
-    setup: Setup, writer: RunWriter, task: int, when: str, state: GroupState, measured: Measurement,
-    more: dict[str, Column],
-) -> None:  # fmt: skip
-    steps = [s if s >= 0 else None for s in state.diverged.tolist()]
-    columns: dict[str, Column] = {
-        **describe(setup),
-        "updates": state.steps.tolist(),
-        "diverged": [s is not None for s in steps],
-        "diverged_step": steps,
-        **measured.columns,
-        **more,
-    }
-    writer.write_metrics(task, when, columns)
-    if measured.eigenvalues is not None:
-        writer.write_spectra(task, when, measured.eigenvalues)
-
-
-def _write_curve(setup: Setup, writer: RunWriter, task: int) -> None:
-    if setup.curve is None:
-        return
-    epochs, _, members = setup.curve.shape
-    who = {name: list(values) * epochs for name, values in list(describe(setup).items())[:5]}
-    when = {"task": [task] * epochs * members, "epoch": [epoch for epoch in range(epochs) for _ in range(members)]}
-    names = Accumulators.zeros(1).means()
-    writer.write_epochs(task, who | when | {n: setup.curve[:, i].flatten().tolist() for i, n in enumerate(names)})
-
-
-def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, seconds: float) -> EpochDone:
-    e = setup.experiment
-    counted = max(int(done.steps.sum()), 1)
-    updates = (task * e.epochs + epoch + 1) * e.steps_per_epoch()
-    loss, error = float(done.loss.sum()) / counted, float(done.error.sum()) / counted
-    return EpochDone(task, epoch, updates, loss, error, _diverged(setup.state), seconds)
-
-
-def _stopped(writer: RunWriter, task: int, epoch: int) -> Stopped:
-    writer.write_progress({"task": task, "epoch": epoch, "stopped": True})
-    return Stopped(task, epoch)
-
-
-def _save(setup: Setup, writer: RunWriter, position: dict[str, int], kept: _Kept) -> None:
-    tensors = {f"state.{k}": v for k, v in setup.state.tensors().items()}
-    tensors |= {f"sums.{k}": v for k, v in kept.sums.tensors().items()}
-    tensors |= {"task_start.params": kept.at_start, "hessian.expected": kept.expected}
-    if setup.curve is not None:
-        tensors["curve"] = setup.curve
-    writer.save_checkpoint(tensors, position)
-
-
-def _restore(setup: Setup, writer: RunWriter) -> tuple[dict[str, int], _Kept]:
-    """Brings the state to the run's last checkpoint; a new run gets its first."""
-    members = len(setup.group.members)
-    state, sums, expected = setup.state, Accumulators.zeros(members), torch.full((2, members), -1)
-    found = writer.load_checkpoint()
-    if found is None:
-        position, kept = {"task": 0, "epoch": 0}, _Kept(state.params.clone(), sums, expected)
-        _save(setup, writer, position, kept)
-        return position, kept
-    tensors, position = found
-    for name, tensor in state.tensors().items():
-        tensor.copy_(tensors[f"state.{name}"])
-    for name, tensor in sums.tensors().items():
-        tensor.copy_(tensors[f"sums.{name}"])
-    if setup.curve is not None:
-        setup.curve.copy_(tensors["curve"])
-    at_start = tensors["task_start.params"].to(state.params.device, copy=True)
-    return position, _Kept(at_start, sums, tensors["hessian.expected"].clone())
+        return measure(to_device(state, cpu), to_device(task, cpu), to_device(pull, cpu))

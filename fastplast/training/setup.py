@@ -21,14 +21,15 @@ from fastplast.engines import (
     choose_engine,
     new_state,
 )
-from fastplast.machine.out_of_memory import give_back
-from fastplast.measuring.group import Column, check_block
+from fastplast.machine.out_of_memory import free_cached_memory
+from fastplast.measuring.hessian import check_block
+from fastplast.measuring.measurement import Column
 from fastplast.methods import Pull
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem
 from fastplast.training.capacity import fitting
 
-Held = TypeVar("Held", Task, GroupState, Pull)
+Holder = TypeVar("Holder", Task, GroupState, Pull)
 
 
 @dataclass
@@ -84,15 +85,34 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
     group = build_group(e, net, members)
     curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
     try:
-        state = moved(new_state(group), device)
+        state = to_device(new_state(group), device)
         engine = choose_engine(e, group, state, device)
     except torch.OutOfMemoryError:
         raise ConfigError(_too_large(e, group, problem, device)) from None
     return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine, curve)
 
 
-def describe(setup: Setup) -> dict[str, Column]:
-    """Who each member is: every hyperparameter as a column.
+def identity_columns(group: Group) -> dict[str, Column]:
+    """What tells the members of a group apart.
+
+    Args:
+        group: of the experiment.
+
+    Returns:
+        Column to `[M]` values.
+    """
+    members, hyper = group.members, group.hyper
+    return {
+        "member": list(range(len(members))),
+        "seed": [m.seed for m in members],
+        "learning_rate": hyper.learning_rate.tolist(),
+        "method": [m.method for m in members],
+        "strength": hyper.strength.tolist(),
+    }
+
+
+def member_columns(setup: Setup) -> dict[str, Column]:
+    """What describes each member: its identity, and every option and hyperparameter that results depend on.
 
     Args:
         setup: of the experiment.
@@ -100,43 +120,37 @@ def describe(setup: Setup) -> dict[str, Column]:
     Returns:
         Column to `[M]` values.
     """
-    e, members, hyper = setup.experiment, setup.group.members, setup.group.hyper
-    columns: dict[str, Column] = {
-        "member": list(range(len(members))),
-        "seed": [m.seed for m in members],
-        "learning_rate": hyper.learning_rate.tolist(),
-        "method": [m.method for m in members],
-        "strength": hyper.strength.tolist(),
-    }
+    e, members = setup.experiment, len(setup.group.members)
     shared = {"dataset": e.dataset, "data_source": "embedded" if setup.embedded else "full", "reduction": e.reduction}
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
-    columns |= {name: [value] * len(members) for name, value in shared.items() if value is not None}
-    return columns | {name: getattr(hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
+    columns = identity_columns(setup.group)
+    columns |= {name: [value] * members for name, value in shared.items() if value is not None}
+    return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
 
 
-def moved(holder: Held, device: torch.device) -> Held:
+def to_device(holder: Holder, device: torch.device) -> Holder:
     """A task, a state or a rule, with its tensors on a device."""
     tensors = {name: value.to(device) for name, value in vars(holder).items() if isinstance(value, Tensor)}
     return dataclasses.replace(holder, **tensors)
 
 
-def on_device(setup: Setup, task: Task) -> Task:
+def task_to_device(setup: Setup, task: Task) -> Task:
     """A task, with its tensors where the engine trains.
 
     Raises:
         ConfigError: if they do not fit there.
     """
     try:
-        return moved(task, setup.engine.device)
+        return to_device(task, setup.engine.device)
     except torch.OutOfMemoryError:
         pass
-    give_back("a task's data beside what was measured before: it is moved again")
+    free_cached_memory("a task's data beside what was measured before: it is moved again")
     try:
-        return moved(task, setup.engine.device)
+        return to_device(task, setup.engine.device)
     except torch.OutOfMemoryError:
         text = _too_large(setup.experiment, setup.group, setup.problem, setup.engine.device)
         raise ConfigError(text) from None

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fastplast.config import Experiment
 from fastplast.curvature import Tail
 from fastplast.curvature.coordinates import coordinates
-from fastplast.measuring.group import tail_of
+from fastplast.measuring.hessian import tail_of
 from fastplast.measuring.probes import evaluate
 from fastplast.problems import make_task
 from fastplast.seeding import orders

@@ -42,7 +42,7 @@ def test_members_that_do_not_fit_are_told_how_many_would(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("of_two_gib")
 def test_data_that_does_not_fit_is_told_and_the_run_resumes(tmp_path, monkeypatch):
     expected = table(fp.train(small(tmp_path / "a")).path)
-    original, moved = preparation.moved, []
+    original, moved = preparation.to_device, []
 
     def to(holder, device):
         moved.append(type(holder).__name__)
@@ -50,13 +50,13 @@ def test_data_that_does_not_fit_is_told_and_the_run_resumes(tmp_path, monkeypatc
             raise NO_MEMORY
         return original(holder, device)
 
-    monkeypatch.setattr(preparation, "moved", to)
+    monkeypatch.setattr(preparation, "to_device", to)
     with (
         pytest.warns(UserWarning, match="GPU memory does not suffice for a task's data"),
         pytest.raises(ConfigError, match="members and their data must fit in GPU memory: got 2 members"),
     ):
         fp.train(small(tmp_path / "b"))
-    monkeypatch.setattr(preparation, "moved", original)
+    monkeypatch.setattr(preparation, "to_device", original)
     fp.resume(tmp_path / "b")
     pd.testing.assert_frame_equal(table(tmp_path / "b"), expected, check_exact=True)
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from fastplast.config import ELEMENTWISE, NETWORK_NAMES
 from fastplast.engines import Accumulators
 from fastplast.measuring import probes
-from fastplast.measuring.probes import Evaluation, data_columns, evaluate, update_columns, weight_columns
+from fastplast.measuring.definitions import DEFINITIONS
+from fastplast.measuring.probes import Evaluation, evaluate, feature_columns, update_columns, weight_columns
 
 FP64 = {"dtype": torch.float64, "factor": 64.0}
 
@@ -92,7 +93,7 @@ def test_the_numbers_of_a_member_do_not_depend_on_the_others(make_trial) -> None
     together, alone = moved(make_trial(seeds=(4, 9, 2))), make_trial(seeds=(9,))
     a = evaluate(together.group.network, together.state.params[1], together.task(1), 1)
     b = evaluate(alone.group.network, together.state.params[1], alone.task(1), 0)
-    assert (a.loss, a.error, data_columns(a)) == (b.loss, b.error, data_columns(b))
+    assert (a.loss, a.error, feature_columns(a)) == (b.loss, b.error, feature_columns(b))
 
 
 class Noisy(nn.Module):
@@ -123,7 +124,7 @@ def test_columns_of_features_equal_their_definitions() -> None:
         "fc2": rng.normal(0, 1, (50, 9)) * 4.0 ** -np.arange(9),
     }
     layers["fc1"][:, [3, 7]] = 0
-    columns = data_columns(evaluation(**layers))
+    columns = feature_columns(evaluation(**layers))
     for name, h in layers.items():
         assert columns[f"feature_srank_{name}"] == srank(h)
     mean_abs = {name: np.abs(h).mean(0) for name, h in layers.items()}
@@ -136,27 +137,27 @@ def test_columns_of_features_equal_their_definitions() -> None:
 
 
 def test_entropy_of_units_that_share_equally_is_the_logarithm_of_their_number() -> None:
-    uniform = data_columns(evaluation(fc1=np.tile([1.0, -1.0], (10, 16))))
+    uniform = feature_columns(evaluation(fc1=np.tile([1.0, -1.0], (10, 16))))
     assert_close("entropy", uniform["activation_entropy"], math.log(32), length=32, **FP64)
-    assert data_columns(evaluation(fc1=np.eye(5)[:, :1]))["activation_entropy"] == 0.0
-    two = data_columns(evaluation(fc1=np.array([[3.0, 0.0, -3.0, 0.0]])))
+    assert feature_columns(evaluation(fc1=np.eye(5)[:, :1]))["activation_entropy"] == 0.0
+    two = feature_columns(evaluation(fc1=np.array([[3.0, 0.0, -3.0, 0.0]])))
     assert_close("entropy of two", two["activation_entropy"], math.log(2), **FP64)
 
 
 def test_entropy_is_of_the_last_hidden_layer() -> None:
-    columns = data_columns(evaluation(fc1=np.ones((4, 50)), fc2=np.ones((4, 3))))
+    columns = feature_columns(evaluation(fc1=np.ones((4, 50)), fc2=np.ones((4, 3))))
     assert_close("entropy", columns["activation_entropy"], math.log(3), **FP64)
 
 
 def test_features_that_are_all_zero_are_dead_dormant_and_of_rank_and_entropy_zero() -> None:
-    columns = data_columns(evaluation(fc1=np.zeros((6, 4))))
+    columns = feature_columns(evaluation(fc1=np.zeros((6, 4))))
     expected = {"feature_srank_fc1": 0.0, "dormant_fraction": 1.0, "dead_fraction": 1.0, "activation_entropy": 0.0}
     assert columns == expected
 
 
 def test_a_unit_at_the_threshold_is_dormant_and_one_just_above_is_not() -> None:
-    at = data_columns(evaluation(fc1=np.array([[0.1, 1.9]])))
-    above = data_columns(evaluation(fc1=np.array([[np.nextafter(0.1, 1), 1.9]])))
+    at = feature_columns(evaluation(fc1=np.array([[0.1, 1.9]])))
+    above = feature_columns(evaluation(fc1=np.array([[np.nextafter(0.1, 1), 1.9]])))
     assert (at["dormant_fraction"], above["dormant_fraction"]) == (0.5, 0.0)
     assert probes.DORMANT_THRESHOLD == 0.1
 
@@ -164,7 +165,7 @@ def test_a_unit_at_the_threshold_is_dormant_and_one_just_above_is_not() -> None:
 def test_a_unit_that_is_zero_on_all_but_one_example_is_not_dead() -> None:
     h = np.zeros((100, 3))
     h[:, 0], h[42, 1] = 1.0, -1e-30
-    assert data_columns(evaluation(fc1=h))["dead_fraction"] == 1 / 3
+    assert feature_columns(evaluation(fc1=h))["dead_fraction"] == 1 / 3
 
 
 def test_dead_units_of_a_network_are_counted_over_all_layers_and_channels(make_trial) -> None:
@@ -174,7 +175,7 @@ def test_dead_units_of_a_network_are_counted_over_all_layers_and_channels(make_t
     found = evaluate(trial.group.network, trial.state.params[0], trial.task(), 0)
     killed = [found.magnitudes[name][unit] for name, unit in (("conv1", 2), ("fc1", 4), ("fc2", 1))]
     assert killed == [0.0, 0.0, 0.0]
-    columns, dead = data_columns(found), sum(int((h == 0).all(0).sum()) for h in found.features.values())
+    columns, dead = feature_columns(found), sum(int((h == 0).all(0).sum()) for h in found.features.values())
     assert columns["dead_fraction"] == dead / (4 + 5 + 9 + 8)
     assert 3 / 26 <= columns["dead_fraction"] <= columns["dormant_fraction"] < 1
 
@@ -240,7 +241,7 @@ def test_metrics_of_non_finite_weights_are_not_numbers(family: str, value: float
     trial.state.params[0, slot.offset] = value
     row, init, layout = trial.state.params[0], trial.state.init[0], trial.group.layout
     found = evaluate(trial.group.network, row, trial.task(), 0)
-    columns = {"loss": found.loss, "error": found.error} | data_columns(found) | weight_columns(row, init, layout)
+    columns = {"loss": found.loss, "error": found.error} | feature_columns(found) | weight_columns(row, init, layout)
     first, others = slot.name[:-7], [s.name[:-7] for s in layout.slots[1:] if s.is_weight]
     untouched = {f"{kind}_{name}" for kind in ("weight_srank", "weight_norm_l1") for name in others}
     assert all(math.isfinite(columns[name]) for name in untouched)
@@ -251,11 +252,9 @@ def test_metrics_of_non_finite_weights_are_not_numbers(family: str, value: float
 def test_every_column_has_a_definition(make_trial) -> None:
     trial = make_trial(benchmark="cifar_shuffle")
     found = evaluate(trial.group.network, trial.state.params[0], trial.task(), 0)
-    columns = [*data_columns(found), *weight_columns(trial.state.params[0], trial.state.init[0], trial.group.layout)]
+    columns = [*feature_columns(found), *weight_columns(trial.state.params[0], trial.state.init[0], trial.group.layout)]
     columns += update_columns(Accumulators.zeros(3), trial.state, trial.state.params, trial.group.layout)
-    defined = re.compile(
-        "|".join(re.escape(name).replace(r"\{layer\}", "(conv|fc)[0-9]+") for name in probes.DEFINITIONS)
-    )
+    defined = re.compile("|".join(re.escape(name).replace(r"\{layer\}", "(conv|fc)[0-9]+") for name in DEFINITIONS))
     assert [name for name in columns if not defined.fullmatch(name)] == []
 
 

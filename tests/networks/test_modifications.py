@@ -13,7 +13,9 @@ import fastplast as fp
 from fastplast import seeding
 from fastplast.config import ConfigError, Member
 from fastplast.engines import CpuEngine, VmapEngine
-from fastplast.measuring.group import block_names
+from fastplast.measuring.hessian import block_names
+from fastplast.measuring.probes import member_inputs
+from fastplast.problems import make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.training.setup import prepare
 
@@ -141,10 +143,10 @@ def test_auto_takes_the_cpu_engine_without_a_line(network, change):
 def test_the_hessian_of_a_changed_tail_is_that_of_autograd(change, tmp_path):
     run = fp.train(fp.Experiment(benchmark="mnist_shuffle", out=str(tmp_path / "r"), **SMALL | change | {"tasks": 1}))
     setup = prepare(fp.Experiment(benchmark="mnist_shuffle", **SMALL | change))
-    task, network = fp.trainer.make_task(setup.problem, 0), setup.group.network
+    task, network = make_task(setup.problem, 0), setup.group.network
     names = block_names(network)
     start = network.layout[names[0]].offset
-    x, row = fp.trainer.probes.member_inputs(task, 1).double(), setup.state.params[1].double()
+    x, row = member_inputs(task, 1).double(), setup.state.params[1].double()
 
     def loss(block):
         return functional.cross_entropy(network.logits(torch.cat([row[:start], block]), x), task.labels[1])

@@ -54,7 +54,7 @@ def test_a_finished_run_is_described_by_its_last_measurements(finished):
 
 @pytest.mark.parametrize("tell_seconds", [0.0, 1000.0])
 def test_a_run_in_training_answers_at_every_event_and_goes_forward(tmp_path, monkeypatch, tell_seconds):
-    monkeypatch.setattr("fastplast.training.loop._TELL_SECONDS", tell_seconds)
+    monkeypatch.setattr("fastplast.training.loop._REPORT_SECONDS", tell_seconds)
     _, events = start(small(tmp_path / "run"))
     shares = []
     for event in events:
@@ -71,7 +71,7 @@ def test_a_run_in_training_answers_at_every_event_and_goes_forward(tmp_path, mon
 
 
 def test_progress_within_a_task_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastplast.training.loop._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("fastplast.training.loop._REPORT_SECONDS", 0.0)
     _, events = start(small(tmp_path / "run"))
     for event in events:
         if isinstance(event, EpochDone):
@@ -83,7 +83,7 @@ def test_progress_within_a_task_is_told(tmp_path, monkeypatch):
 
 
 def test_a_run_whose_process_is_gone_has_died_and_stands_at_its_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastplast.training.loop._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("fastplast.training.loop._REPORT_SECONDS", 0.0)
     _, events = start(small(tmp_path / "run"))
     for event in events:
         if isinstance(event, EpochDone) and event.task == 1:

@@ -13,7 +13,7 @@ from fastplast.api import proceed, start
 from fastplast.config import ConfigError
 from fastplast.measuring.group import measure_group
 from fastplast.training import loop as trainer
-from fastplast.training.background import Beside
+from fastplast.training.background import BackgroundWorker
 from fastplast.training.loop import EpochDone, Stopped, TaskDone, TaskStarted
 
 CPU = torch.device("cpu")
@@ -107,18 +107,18 @@ def test_a_module_is_refused(tmp_path):
 
 
 def test_work_is_done_at_once_where_nothing_overlaps():
-    with Beside(CPU, at_once=True) as beside:
-        beside.begin(threading.current_thread)
-        assert beside.is_done
-        assert beside.take() is threading.main_thread()
-        assert not beside.is_pending
+    with BackgroundWorker(CPU, at_once=True) as worker:
+        worker.submit(threading.current_thread)
+        assert worker.is_done
+        assert worker.result() is threading.main_thread()
+        assert not worker.is_pending
 
 
 def test_leaving_waits_for_work():
     done = []
-    with Beside(CPU, at_once=False) as beside:
-        beside.begin(lambda: done.append(threading.current_thread()))
-        assert beside.is_pending
+    with BackgroundWorker(CPU, at_once=False) as worker:
+        worker.submit(lambda: done.append(threading.current_thread()))
+        assert worker.is_pending
     assert done[0] is not threading.main_thread()
 
 

@@ -1,0 +1,190 @@
+"""The Hessian block of a group: which parameters it is of, and its measurement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastplast.config import ConfigError, Experiment
+from fastplast.curvature import Curvature, Tail, measure, measure_block
+from fastplast.curvature.exact import MEMORY_LIMIT
+from fastplast.measuring.measurement import Column
+from fastplast.measuring.probes import member_inputs
+from fastplast.networks import AnyNetwork, ModuleNetwork, Network
+from fastplast.problems import Task
+
+MAX_BLOCK = 6000  # parameters of a dense Hessian: 0.3 GB a member in float64
+MAX_CLOSED_BLOCK = 20_000  # where the closed form leaves out what is silent, and a route that certifies may be taken
+
+
+def block_names(network: AnyNetwork) -> tuple[str, ...]:
+    """The parameters of the Hessian block: weights and biases of the last two layers.
+
+    Of a user's module: its last two parameters of two or more dimensions, and everything from the first of them on.
+
+    Args:
+        network: of a group.
+
+    Returns:
+        Names in the layout.
+    """
+    names = [slot.name for slot in network.layout.slots]
+    weights = [i for i, slot in enumerate(network.layout.slots) if slot.is_weight]
+    return tuple(names[weights[-2] if len(weights) > 1 else 0 :])
+
+
+def check_block(network: AnyNetwork, experiment: Experiment) -> None:
+    """Refuses a Hessian that no dense solver should be asked for.
+
+    Args:
+        network: of a group.
+        experiment: its ``srank``.
+
+    Raises:
+        ConfigError: if the last two layers have too many parameters.
+    """
+    if experiment.srank == "off":
+        return
+    size = _block_size(network)
+    most = MAX_CLOSED_BLOCK if network.has_closed_tail and experiment.srank_method != "exact" else MAX_BLOCK
+    if size > most:
+        raise ConfigError(
+            f"--srank {experiment.srank} needs a Hessian block of at most {most:,} parameters: the last two "
+            f"layers of {network.name} have {size:,}. Use --srank off or narrower --widths."
+        )
+
+
+def _block_size(network: AnyNetwork) -> int:
+    return sum(network.layout[name].count for name in block_names(network))
+
+
+def tail_of(network: AnyNetwork, params: Tensor, labels: Tensor, inputs: list[Tensor]) -> Tail:
+    """The last two dense layers of some members.
+
+    Args:
+        network: a built-in network.
+        params: `[M, P]`.
+        labels: `[M, N]`.
+        inputs: `M` tensors `[N, I]`, what enters the last but one layer.
+
+    Returns:
+        The tail.
+    """
+    hidden, output = [layer.name for layer in network.layers][-2:]  # type: ignore[union-attr]
+    views = network.layout.views(params)
+    return Tail(
+        inputs=torch.stack(inputs),
+        hidden_weight=views[f"{hidden}.weight"],
+        hidden_bias=views[f"{hidden}.bias"],
+        output_weight=views[f"{output}.weight"],
+        output_bias=views[f"{output}.bias"],
+        labels=labels,
+        activation=network.activation,
+        negative_slope=network.slope,  # type: ignore[union-attr]
+    )
+
+
+def measure_tails(
+    network: Network, params: Tensor, labels: Tensor, inputs: list[Tensor], method: str, hint: Tensor | None
+) -> list[Curvature]:
+    """The Hessian block of some members of a built-in network: in closed form, or by products where there is none.
+
+    Args:
+        network: of the group.
+        params: `[M, P]`.
+        labels: `[M, N]`.
+        inputs: `M` tensors `[N, I]`, what enters the last but one layer.
+        method: as ``curvature.measure`` takes it.
+        hint: likewise.
+
+    Returns:
+        Their curvature, in order, in one part or more.
+    """
+    if not network.has_closed_tail:
+        return [_measure_by_products(network, *member) for member in zip(params, labels, inputs)]
+    tail = tail_of(network, params, labels, inputs)
+    return [measure(tail, method=method, hint=hint, memory_limit=_memory_limit(network))]
+
+
+def measure_modules(network: ModuleNetwork, params: Tensor, task: Task) -> Curvature:
+    """The Hessian block of every member that is a user's module, by Hessian-vector products.
+
+    Args:
+        network: of the group.
+        params: `[M, P]`.
+        task: on whose examples.
+
+    Returns:
+        Their curvature.
+    """
+    slots = [network.layout[name] for name in block_names(network)]
+    network.train(False)
+    losses, blocks = [], []
+    for member, row in enumerate(params.to(network.measuring_dtype)):
+        x, y = member_inputs(task, member).to(row.dtype), task.labels[member]
+
+        def loss(block: Tensor, row: Tensor = row, x: Tensor = x, y: Tensor = y) -> Tensor:
+            pieces, start, end = [], 0, 0
+            for slot in slots:
+                pieces += [row[end : slot.offset], block[start : start + slot.count]]
+                start, end = start + slot.count, slot.offset + slot.count
+            return functional.cross_entropy(network.logits(torch.cat([*pieces, row[end:]]), x), y)
+
+        losses.append(loss)
+        blocks.append(torch.cat([row[slot.slice] for slot in slots]))
+    return measure_block(losses, torch.stack(blocks))
+
+
+def hessian_columns(parts: list[Curvature]) -> dict[str, Column]:
+    """Metrics of Hessians.
+
+    Args:
+        parts: curvature of the members, in order.
+
+    Returns:
+        Column to `[M]` values, None for members that could not be measured.
+    """
+    fields = {
+        "hessian_srank": "srank",
+        "hessian_srank_lo": "srank_lo",
+        "hessian_srank_hi": "srank_hi",
+        "hessian_zero": "zero",
+        "hessian_sharpness": "sharpness",
+        "hessian_nuclear_norm": "nuclear_norm",
+        "hessian_frobenius_norm": "frobenius_norm",
+        "hessian_trace": "trace",
+        "hessian_negative_mass": "negative_mass",
+        "hessian_overlap": "overlap",
+        "hessian_dimension": "dimension",
+        "hessian_depth": "depth",
+        "hessian_trace_error": "trace_error",
+        "hessian_frobenius_error": "frobenius_error",
+        "hessian_assembly_error": "assembly_error",
+    }
+    finite = [ok for part in parts for ok in part.finite.tolist()]
+    columns: dict[str, Column] = {}
+    for column, field in fields.items():
+        values = [value for part in parts for value in getattr(part, field).tolist()]
+        columns[column] = [value if ok else None for value, ok in zip(values, finite)]
+    names = [name for part in parts for name in part.method]
+    columns["hessian_method"] = [name if ok else None for name, ok in zip(names, finite)]
+    return columns
+
+
+def _memory_limit(network: AnyNetwork) -> int:
+    """Bytes for the matrices of the Hessians being worked on: at least enough for one."""
+    return max(MEMORY_LIMIT, 4 * 8 * _block_size(network) ** 2)
+
+
+def _measure_by_products(network: Network, row: Tensor, labels: Tensor, inputs: Tensor) -> Curvature:
+    """The Hessian block of a tail without a closed form, of one member, by Hessian-vector products."""
+    slots = [network.layout[name] for name in block_names(network)]
+    inputs = inputs.double()
+
+    def loss(block: Tensor) -> Tensor:
+        pieces = block.split([slot.count for slot in slots])
+        parameters = {slot.name: piece.reshape(slot.shape) for slot, piece in zip(slots, pieces)}
+        return functional.cross_entropy(network.run(network.layers[-2:], parameters, inputs)[0], labels)
+
+    return measure_block([loss], torch.cat([row[slot.slice].double() for slot in slots]).unsqueeze(0))
