@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastplast.curvature.eigensolver import eigenvalues
-from fastplast.curvature.lanczos import Found, Known, block_lanczos
+from fastplast.curvature.lanczos import KnownSpectrum, LanczosResult, block_lanczos
 
 STEP = 64  # dimensions are rounded up to a multiple, so that members of nearly the same one meet
 
@@ -39,24 +39,24 @@ class Krylov:
 
     Attributes:
         hessian: `[D, D]`.
-        negatives: as in ``lanczos.Known``.
+        negatives: as in ``lanczos.KnownSpectrum``.
         threshold: of the stable rank.
-        depth: columns before the first look.
-        most: columns at which the member is given up.
+        depth: columns before the first check of the certificate.
+        max_depth: columns at which the member is given up.
     """
 
     hessian: Tensor
     negatives: Tensor
     threshold: float
     depth: int
-    most: int
+    max_depth: int
 
 
 Problem = Eigenvalues | Krylov
 Steps = Generator[Problem, Any, Result]
 
 
-def alone(steps: Steps[Result]) -> Result:
+def run_one(steps: Steps[Result]) -> Result:
     """Runs the steps of one member.
 
     Args:
@@ -71,14 +71,14 @@ def alone(steps: Steps[Result]) -> Result:
     solution = None
     try:
         while True:
-            problem = _advanced(steps, solution)
+            problem = _advance(steps, solution)
             size = len(problem.matrix if isinstance(problem, Eigenvalues) else problem.hessian)
-            (solution,) = _each_or_failure(_SOLVE[type(problem)], [problem], size)
+            (solution,) = _solve_or_fail(_SOLVE[type(problem)], [problem], size)
     except StopIteration as end:
         return end.value
 
 
-def together(members: Sequence[Steps[Result]]) -> list[Result]:
+def run_together(members: Sequence[Steps[Result]]) -> list[Result]:
     """Runs the steps of many members side by side.
 
     Args:
@@ -88,7 +88,7 @@ def together(members: Sequence[Steps[Result]]) -> list[Result]:
         Their results, in order.
 
     Raises:
-        LinAlgError: as in ``alone``; the failure of one member is thrown into its own steps only.
+        LinAlgError: as in ``run_one``; the failure of one member is thrown into its own steps only.
     """
     results: dict[int, Result] = {}
     solutions: dict[int, Any] = dict.fromkeys(range(len(members)))
@@ -96,45 +96,45 @@ def together(members: Sequence[Steps[Result]]) -> list[Result]:
         problems: dict[int, Problem] = {}
         for index, solution in solutions.items():
             try:
-                problems[index] = _advanced(members[index], solution)
+                problems[index] = _advance(members[index], solution)
             except StopIteration as end:
                 results[index] = end.value
-        solutions = _solved(problems)
+        solutions = _solve_all(problems)
     return [results[index] for index in range(len(members))]
 
 
-def _advanced(steps: Steps, solution: Any) -> Problem:
+def _advance(steps: Steps, solution: Any) -> Problem:
     """The next problem of some steps, which are sent a solution, or thrown the reason why there is none."""
     return steps.throw(solution) if isinstance(solution, Exception) else steps.send(solution)
 
 
-def _solved(problems: dict[int, Problem]) -> dict[int, Any]:
+def _solve_all(problems: dict[int, Problem]) -> dict[int, Any]:
     """The solution of every problem, or the exception that says why there is none."""
     batches: dict[tuple, list[int]] = {}
     for index, problem in problems.items():
-        batches.setdefault(_kind(problem), []).append(index)
+        batches.setdefault(_batch_key(problem), []).append(index)
     solutions: dict[int, Any] = {}
     for (kind, size, *_), indices in batches.items():
         batch = [problems[index] for index in indices]
-        solutions |= zip(indices, _each_or_failure(_SOLVE[kind], batch, size))
+        solutions |= zip(indices, _solve_or_fail(_SOLVE[kind], batch, size))
     return solutions
 
 
-def _kind(problem: Problem) -> tuple:
+def _batch_key(problem: Problem) -> tuple:
     """What problems of a batch have in common; their padded dimension second."""
     if isinstance(problem, Eigenvalues):
         return Eigenvalues, _padded(len(problem.matrix))
-    return Krylov, _padded(len(problem.hessian)), problem.threshold, problem.depth, problem.most
+    return Krylov, _padded(len(problem.hessian)), problem.threshold, problem.depth, problem.max_depth
 
 
-def _each_or_failure(solve: Callable[[list, int], list], batch: list, size: int) -> list:
+def _solve_or_fail(solve: Callable[[list, int], list], batch: list, size: int) -> list:
     failure = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
     try:
         return solve(batch, size)
     except failure as error:
         if len(batch) == 1:
             return [error]
-    return [solution for problem in batch for solution in _each_or_failure(solve, [problem], size)]
+    return [solution for problem in batch for solution in _solve_or_fail(solve, [problem], size)]
 
 
 def _all_eigenvalues(batch: list[Eigenvalues], size: int) -> list[Tensor]:
@@ -142,7 +142,7 @@ def _all_eigenvalues(batch: list[Eigenvalues], size: int) -> list[Tensor]:
     return [_without_padding(row, len(problem.matrix)) for row, problem in zip(values, batch)]
 
 
-def _grown(batch: list[Krylov], size: int) -> list[Found]:
+def _lanczos(batch: list[Krylov], size: int) -> list[LanczosResult]:
     matrices = _stacked([problem.hessian for problem in batch], size)
     norm = torch.stack([torch.linalg.vector_norm(problem.hessian) for problem in batch])
     trace = torch.stack([problem.hessian.trace() for problem in batch])
@@ -153,11 +153,11 @@ def _grown(batch: list[Krylov], size: int) -> list[Found]:
             growing[0] = matrices[members]
         return growing[0] @ block
 
-    known = Known(trace, norm, [problem.negatives for problem in batch])
+    known = KnownSpectrum(trace, norm, [problem.negatives for problem in batch])
     one = batch[0]
-    found = block_lanczos(product, size, known, threshold=one.threshold, depth=one.depth, most=one.most)
+    found = block_lanczos(product, size, known, threshold=one.threshold, depth=one.depth, max_depth=one.max_depth)
     return [
-        Found(member.certificate, _without_padding(member.ritz, len(problem.hessian)))
+        LanczosResult(member.certificate, _without_padding(member.ritz, len(problem.hessian)))
         for member, problem in zip(found, batch)
     ]
 
@@ -184,4 +184,4 @@ def _without_padding(values: Tensor, dimension: int) -> Tensor:
     return values[kept].sort().values
 
 
-_SOLVE: dict[type, Callable[[list, int], list]] = {Eigenvalues: _all_eigenvalues, Krylov: _grown}
+_SOLVE: dict[type, Callable[[list, int], list]] = {Eigenvalues: _all_eigenvalues, Krylov: _lanczos}

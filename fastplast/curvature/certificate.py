@@ -1,8 +1,8 @@
 """Certified bounds of a stable rank from a compression of the matrix to any orthonormal basis.
 
 In a basis [Q, P] of the whole space a symmetric matrix reads H = [[T, B'], [B, C]]: T = Q'HQ is solved, the coupling B
-and the rest C are known by a few norms. With s_1 >= s_2 >= ... = |eig(T)|, F_T(j) their first sums and |.|_1 the sum of
-singular values:
+and the complement C are known by a few norms. With s_1 >= s_2 >= ... = |eig(T)|, F_T(j) their first sums and |.|_1
+the sum of singular values:
 
 - Cauchy interlacing (Ky Fan): F_H(j) >= F_T(j); pinching: |H|_1 >= |T|_1 + |C|_1 (Bhatia, Matrix Analysis, ch. III-IV);
 - triangle: |H|_1 <= |T|_1 + |C|_1 + 2|B|_1 and F_H(j) <= F_(T+C)(j) + 2|B|_1;
@@ -34,9 +34,9 @@ class Compression:
         coupling_nuclear: at least the sum of singular values of B.
         coupling_norm: Frobenius norm of B.
         coupling_largest: at least the largest singular value of B.
-        rest_trace: trace of C.
-        rest_norm: Frobenius norm of C, rounded up if anything.
-        rest_negative: at least the sum of |negative eigenvalues| of C; infinite if nothing is known.
+        complement_trace: trace of C.
+        complement_norm: Frobenius norm of C, rounded up if anything.
+        complement_negative: at least the sum of |negative eigenvalues| of C; infinite if nothing is known.
         negatives: `[p]`, |negative eigenvalues| of a matrix R with H - R >= 0, descending; None if none is known.
         dimension: D.
         perturbation: bounds the sum of singular values of a symmetric matrix by which H differs from what is described.
@@ -46,9 +46,9 @@ class Compression:
     coupling_nuclear: Tensor
     coupling_norm: Tensor
     coupling_largest: Tensor
-    rest_trace: Tensor
-    rest_norm: Tensor
-    rest_negative: Tensor
+    complement_trace: Tensor
+    complement_norm: Tensor
+    complement_negative: Tensor
     negatives: Tensor | None
     dimension: int
     perturbation: float | Tensor = 0.0
@@ -94,23 +94,27 @@ def certify(known: Compression, threshold: float = 0.99) -> Certificate:
         The certificate; 0 for a matrix of zeros.
     """
     values = known.ritz.abs().sort(descending=True).values
-    count, rest_size = len(values), known.dimension - len(values)
+    count, complement_size = len(values), known.dimension - len(values)
     top = values.cumsum(0)
     kept, coupling = top[-1], known.coupling_norm
-    size = (values.square().sum() + 2 * coupling.square() + known.rest_norm.square()).sqrt()
+    size = (values.square().sum() + 2 * coupling.square() + known.complement_norm.square()).sqrt()
     slack = known.dimension * torch.finfo(values.dtype).eps * (8 * size + 2 * kept) + known.perturbation
 
     if known.negatives is not None:
         # Negative parts pinch as well: those of T and C together are no more than that of H, at most that of R.
         left = known.negatives.sum() - (-known.ritz).clamp(min=0).sum() + slack
-        known = replace(known, rest_negative=torch.minimum(known.rest_negative, left.clamp(min=0)))
-    rest_lo = torch.maximum(known.rest_trace.abs(), _frobenius_floor(known, size)) if rest_size else 0 * kept
-    rest_hi = torch.minimum(rest_size**0.5 * known.rest_norm, known.rest_trace + 2 * known.rest_negative)
-    rest_hi = torch.maximum(rest_hi, rest_lo)
-    nuclear_lo = kept + rest_lo - slack
-    nuclear_hi = kept + rest_hi + 2 * known.coupling_nuclear
+        known = replace(known, complement_negative=torch.minimum(known.complement_negative, left.clamp(min=0)))
+    complement_lo = 0 * kept
+    if complement_size:
+        complement_lo = torch.maximum(known.complement_trace.abs(), _frobenius_floor(known, size))
+    complement_hi = torch.minimum(
+        complement_size**0.5 * known.complement_norm, known.complement_trace + 2 * known.complement_negative
+    )
+    complement_hi = torch.maximum(complement_hi, complement_lo)
+    nuclear_lo = kept + complement_lo - slack
+    nuclear_hi = kept + complement_hi + 2 * known.coupling_nuclear
     if known.negatives is not None:
-        trace = known.ritz.sum() + known.rest_trace
+        trace = known.ritz.sum() + known.complement_trace
         nuclear_hi = torch.minimum(nuclear_hi, trace + 2 * (_negative_mass(known, size) + known.perturbation))
     nuclear_hi = nuclear_hi + slack
 
@@ -120,7 +124,7 @@ def certify(known: Compression, threshold: float = 0.99) -> Certificate:
     lo = torch.where(nuclear_lo > 0, lo, 0)  # the matrix may be zero
     enough = top - slack > threshold * nuclear_hi
     hi = torch.where(enough, ranks, known.dimension).amin()
-    nuclear = kept + known.rest_trace.clamp(rest_lo, rest_hi)
+    nuclear = kept + known.complement_trace.clamp(complement_lo, complement_hi)
     estimate = (1 + (top <= threshold * nuclear).sum()).clamp(lo, torch.maximum(lo, hi))
     zero = (size == 0) & (slack == 0)
     lo, hi, estimate = (torch.where(zero, 0, rank) for rank in (lo, hi, estimate))
@@ -157,21 +161,21 @@ def coupling_norms(coupling: Tensor, group: int = _GROUP) -> tuple[Tensor, Tenso
 
 def _frobenius_floor(known: Compression, size: Tensor) -> Tensor:
     """At most the Frobenius norm of C, whose square may have come from a difference of squares."""
-    return (known.rest_norm.square() - 1e-12 * size.square()).clamp(min=0).sqrt()
+    return (known.complement_norm.square() - 1e-12 * size.square()).clamp(min=0).sqrt()
 
 
 def _top_sums(known: Compression, values: Tensor, top: Tensor) -> Tensor:
     """Upper bounds of the sums of the first singular values, `[k]`."""
-    rest = known.rest_norm  # at least |C|_2
+    complement = known.complement_norm  # at least |C|_2
     tiny, square = torch.finfo(values.dtype).tiny, known.coupling_norm.square()
     ranks = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device)
-    crossing = torch.minimum(ranks, (rest / values.clamp(min=tiny)).square())
-    beyond = torch.where(values >= rest, 0.0, crossing.sqrt() * rest)
+    crossing = torch.minimum(ranks, (complement / values.clamp(min=tiny)).square())
+    beyond = torch.where(values >= complement, 0.0, crossing.sqrt() * complement)
     bounds = top + beyond + 2 * known.coupling_nuclear
-    gap = values - rest
+    gap = values - complement
     bounds = torch.where(gap > 0, torch.minimum(bounds, top + square / gap.clamp(min=tiny)), bounds)
     gap = values.amax() * torch.logspace(-8, 0, _LEVELS, dtype=values.dtype, device=values.device)
-    levels = rest + gap
+    levels = complement + gap
     above = (values - levels[:, None]).clamp(min=0).sum(1) + square / gap.clamp(min=tiny)
     return torch.minimum(bounds, (ranks * levels[:, None] + above[:, None]).amin(0))
 
@@ -189,4 +193,4 @@ def _negative_mass(known: Compression, size: Tensor) -> Tensor:
     above = (negative - levels[:, None]).clamp(min=0).sum(1)
     below = torch.minimum(bounds, levels[:, None]).sum(1)
     coupled = known.coupling_norm.square() / levels.clamp(min=torch.finfo(size.dtype).tiny)
-    return known.rest_negative + (above + below + coupled).amin()
+    return known.complement_negative + (above + below + coupled).amin()

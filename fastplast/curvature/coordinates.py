@@ -29,7 +29,7 @@ class Coordinates:
         inputs: `[N, r]`.
         hidden: `[N, L]`.
         slope: `[N, K+J]`, of active and silent units.
-        bend: `[N, K+J]`, second derivative of the activation, or None where it is zero.
+        second_derivative: `[N, K+J]`, second derivative of the activation, or None where it is zero.
         weight: `[C-1, K]`, outgoing weights of the active units.
         basis: `[C, C-1]`, the Helmert basis.
         state: of the member alone, for the softmax.
@@ -38,7 +38,7 @@ class Coordinates:
     inputs: Tensor
     hidden: Tensor
     slope: Tensor
-    bend: Tensor | None
+    second_derivative: Tensor | None
     weight: Tensor
     basis: Tensor
     state: TailState
@@ -85,8 +85,8 @@ def coordinates(tail: Tail) -> Coordinates:
     basis = helmert(tail.output_weight.shape[1]).to(state.hidden)
     weight = basis.T @ tail.output_weight[0]
     hidden, slope = state.hidden[0, :, :-1], state.slope[0]
-    if state.bend is None:
-        weight, hidden = _gather_silent(weight, hidden, slope)
+    if state.second_derivative is None:
+        weight, hidden = _mix_equal_slopes(weight, hidden, slope)
 
     has_slope = (slope != 0).any(0)
     speaks = (weight != 0).any(0)
@@ -99,7 +99,7 @@ def coordinates(tail: Tail) -> Coordinates:
         inputs=_independent_inputs(state.inputs[0]),
         hidden=torch.cat((hidden[:, columns], state.hidden[0, :, -1:]), 1),
         slope=slope[:, coupled],
-        bend=None if state.bend is None else state.bend[0][:, coupled],
+        second_derivative=None if state.second_derivative is None else state.second_derivative[0][:, coupled],
         weight=weight[:, active],
         basis=basis,
         state=state,
@@ -121,7 +121,7 @@ def helmert(classes: int) -> Tensor:
     return basis / (column * (column + 1)).sqrt()
 
 
-def _gather_silent(weight: Tensor, hidden: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def _mix_equal_slopes(weight: Tensor, hidden: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Rotates units with equal slopes on all examples so that at most C-1 of them reach the outputs.
 
     Within such a group an orthogonal mix of units is again a set of units with these slopes, so every formula of the

@@ -14,12 +14,12 @@ from threading import Condition
 import torch
 from torch import Tensor
 
-from fastplast.curvature.batches import STEP, Steps, alone, together
+from fastplast.curvature.batches import STEP, Steps, run_one, run_together
 from fastplast.curvature.compressed import compressed_dimension, compressed_hessian, is_compressible
 from fastplast.curvature.coordinates import Coordinates, coordinates
 from fastplast.curvature.hessian import CHUNK_BYTES, add_residual, gauss_newton, gradient, residual_part
 from fastplast.curvature.routes import Plan, check_method, residual_row
-from fastplast.curvature.spectrum import Curvature, Known, Row, gather_rows, matrix_steps, missing_row, norm
+from fastplast.curvature.spectrum import ClosedForms, Curvature, Row, gather_rows, matrix_steps, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
 from fastplast.machine.out_of_memory import free_cached_memory
@@ -116,14 +116,14 @@ class _Member:
     """One member, with a tail for each labelling; coordinates are None where it cannot be measured."""
 
     tails: list[Tail]
-    at: Coordinates | None
+    coords: Coordinates | None
     plan: Plan
 
     def steps(self) -> Steps[list[Row]]:
         """To its rows, one for each labelling."""
-        if self.at is not None:
+        if self.coords is not None:
             try:
-                return (yield from _rows(self.tails, self.at, self.plan))
+                return (yield from _rows(self.tails, self.coords, self.plan))
             except _NO_CONVERGENCE:  # a missing value, not the end of an experiment
                 pass
         return [missing_row("exact") for _ in self.tails]
@@ -142,7 +142,7 @@ def _member_by_member(member: Callable[[int], _Member], members: int, memory_lim
         begun = time.perf_counter()
         one = member(index)
         with reserve(*_bytes_needed(one)):
-            return _with_seconds(alone(one.steps()), begun)
+            return _with_seconds(run_one(one.steps()), begun)
 
     threads = torch.get_num_threads()
     try:
@@ -164,28 +164,28 @@ def _wave_by_wave(member: Callable[[int], _Member], members: int, memory_limit: 
         needed += 8 * (dimension + STEP) ** 2  # its place in a batch
         _check_limit(needed, dimension, memory_limit)
         if wave and used + needed > memory_limit:
-            rows += [_with_seconds(found, begun, len(wave)) for found in _measured(wave)]
+            rows += [_with_seconds(found, begun, len(wave)) for found in _measure_together(wave)]
             wave, used, begun = [], 0, time.perf_counter()
         wave.append(one)
         used += needed
-    return rows + [_with_seconds(found, begun, len(wave)) for found in _measured(wave)]
+    return rows + [_with_seconds(found, begun, len(wave)) for found in _measure_together(wave)]
 
 
-def _measured(wave: list[_Member]) -> list[list[Row]]:
+def _measure_together(wave: list[_Member]) -> list[list[Row]]:
     """The rows of some members side by side; half by half where memory does not suffice for all.
 
     Raises:
         OutOfMemoryError: if it does not suffice for one.
     """
     try:
-        return together([one.steps() for one in wave])
+        return run_together([one.steps() for one in wave])
     except torch.OutOfMemoryError:
         if len(wave) == 1:
             raise
     # Here, where the frames that held memory are gone.
     free_cached_memory(f"the curvature of {len(wave):,} members at once: {-(-len(wave) // 2):,} are measured at a time")
     middle = -(-len(wave) // 2)
-    return _measured(wave[:middle]) + _measured(wave[middle:])
+    return _measure_together(wave[:middle]) + _measure_together(wave[middle:])
 
 
 def _with_seconds(rows: list[Row], begun: float, shared: int = 1) -> list[Row]:
@@ -201,25 +201,27 @@ def _coordinates_or_none(tail: Tail) -> Coordinates | None:
         return None
 
 
-def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> Steps[list[Row]]:
+def _rows(tails: list[Tail], coords: Coordinates, plan: Plan) -> Steps[list[Row]]:
     shared: tuple[Tensor, Tensor] | None = None  # G and its norm
     rows = []
     for tail in tails:
         labels = tail.labels[0]
-        residual = residual_part(at, labels)
-        known, gauss_newton_trace = _known(tail)
-        row = residual_row(tail, at, residual, known, gauss_newton_trace, plan) if plan.method == "auto" else None
-        if row is None and is_compressible(at):
-            hessian, slope, gauss_newton_norm = compressed_hessian(at, labels, residual)
-            row = yield from matrix_steps(hessian, slope, plan.threshold, known, plan.compressed_solver(residual))
+        residual = residual_part(coords, labels)
+        known, gauss_newton_trace = _closed_forms(tail)
+        row = residual_row(tail, coords, residual, known, gauss_newton_trace, plan) if plan.method == "auto" else None
+        if row is None and is_compressible(coords):
+            hessian, loss_gradient, gauss_newton_norm = compressed_hessian(coords, labels, residual)
+            row = yield from matrix_steps(
+                hessian, loss_gradient, plan.threshold, known, plan.compressed_solver(residual)
+            )
             row["residual_ratio"] = norm(residual.eigenvalues) / gauss_newton_norm
         elif row is None:
             if shared is None:
-                matrix = gauss_newton(at)
+                matrix = gauss_newton(coords)
                 shared = matrix, norm(matrix)
-            hessian = add_residual(shared[0] if tail is tails[-1] else shared[0].clone(), at, residual)
-            slope, solve = gradient(at, labels, residual), plan.solver(at, residual)
-            row = yield from matrix_steps(hessian, slope, plan.threshold, known, solve)
+            hessian = add_residual(shared[0] if tail is tails[-1] else shared[0].clone(), coords, residual)
+            loss_gradient, solve = gradient(coords, labels, residual), plan.solver(coords, residual)
+            row = yield from matrix_steps(hessian, loss_gradient, plan.threshold, known, solve)
             row["residual_ratio"] = norm(residual.eigenvalues) / shared[1]
         if row["finite"]:
             values = residual.eigenvalues
@@ -232,16 +234,16 @@ def _rows(tails: list[Tail], at: Coordinates, plan: Plan) -> Steps[list[Row]]:
     return rows
 
 
-def _known(tail: Tail) -> tuple[Known, float]:
+def _closed_forms(tail: Tail) -> tuple[ClosedForms, float]:
     """Checks in closed form, and the trace of the Gauss-Newton part, which is its nuclear norm."""
-    slope = tail_gradient(tail)
-    size = norm(torch.cat([part.flatten() for part in slope]))
-    direction = [part.unsqueeze(1) / size for part in slope]
+    loss_gradient = tail_gradient(tail)
+    size = norm(torch.cat([part.flatten() for part in loss_gradient]))
+    direction = [part.unsqueeze(1) / size for part in loss_gradient]
     product = tail_hvp(tail, *direction)
     quadratic = sum(float((u * v).sum()) for u, v in zip(direction, product))
     gauss_newton_trace, residual_trace = (float(part) for part in tail_trace(tail))
     product_norm = float(norm(torch.cat([part.flatten() for part in product])))
-    return Known(gauss_newton_trace + residual_trace, product_norm, quadratic), gauss_newton_trace
+    return ClosedForms(gauss_newton_trace + residual_trace, product_norm, quadratic), gauss_newton_trace
 
 
 def _is_finite(tail: Tail) -> bool:
@@ -253,15 +255,15 @@ def _is_finite(tail: Tail) -> bool:
 
 def _bytes_needed(member: _Member) -> tuple[int, int]:
     """Peak memory of a member's matrices, and the dimension of the Hessian."""
-    at, labellings = member.at, len(member.tails)
-    if at is None:
+    coords, labellings = member.coords, len(member.tails)
+    if coords is None:
         return 0, 0
-    if not is_compressible(at):
+    if not is_compressible(coords):
         matrices = 3 if labellings == 1 else 4  # G or H, a copy for the eigensolver, one more while G is put together
-        return 8 * matrices * at.dimension**2 + 4 * CHUNK_BYTES, at.dimension
-    classes, active, _, inputs, _ = at.sizes
-    factors = active * inputs * classes * (len(at.inputs) + active)
-    dimension = compressed_dimension(at)
+        return 8 * matrices * coords.dimension**2 + 4 * CHUNK_BYTES, coords.dimension
+    classes, active, _, inputs, _ = coords.sizes
+    factors = active * inputs * classes * (len(coords.inputs) + active)
+    dimension = compressed_dimension(coords)
     return 8 * (3 * factors + 3 * dimension**2), dimension
 
 

@@ -31,26 +31,26 @@ class Residual:
 
     Attributes:
         coupling: `[K+J, C-1, r]`, blocks between a unit's outgoing and incoming weights.
-        bend: `[K+J, r, r]`, blocks of a unit's incoming weights; None where the activation is piecewise linear.
+        incoming: `[K+J, r, r]`, blocks of a unit's incoming weights; None where the activation is piecewise linear.
     """
 
     coupling: Tensor
-    bend: Tensor | None
+    incoming: Tensor | None
 
     @cached_property
     def eigenvalues(self) -> Tensor:
         """All eigenvalues that can be nonzero, `[.]`.
 
-        Without bend they are plus and minus the singular values of the couplings.
+        Without ``incoming`` they are plus and minus the singular values of the couplings.
         """
-        if self.bend is None:
+        if self.incoming is None:
             if self.coupling.numel() == 0:
                 return self.coupling.flatten()
             values = torch.linalg.svdvals(self.coupling).flatten()
             return torch.cat((values, -values))
         units, classes, inputs = self.coupling.shape
-        block = self.bend.new_zeros(units, inputs + classes, inputs + classes)
-        block[:, :inputs, :inputs] = self.bend
+        block = self.incoming.new_zeros(units, inputs + classes, inputs + classes)
+        block[:, :inputs, :inputs] = self.incoming
         block[:, inputs:, :inputs] = self.coupling
         block[:, :inputs, inputs:] = self.coupling.transpose(1, 2)
         return torch.linalg.eigvalsh(block).flatten()
@@ -66,86 +66,86 @@ def scaled(residual: Residual, scale: float) -> Residual:
     Returns:
         A new one.
     """
-    result = Residual(residual.coupling / scale, None if residual.bend is None else residual.bend / scale)
+    result = Residual(residual.coupling / scale, None if residual.incoming is None else residual.incoming / scale)
     result.__dict__["eigenvalues"] = residual.eigenvalues / scale
     return result
 
 
-def gauss_newton(at: Coordinates) -> Tensor:
+def gauss_newton(coords: Coordinates) -> Tensor:
     """Gauss-Newton part G of the Hessian of one member, which does not depend on the labels.
 
     Args:
-        at: coordinates of the member.
+        coords: coordinates of the member.
 
     Returns:
         `[D, D]`; zero on the incoming coordinates of silent units.
     """
-    classes, active, _, inputs, hidden = at.sizes
-    pairs = {size: _pairs(size, at.inputs) for size in (classes, active, inputs, hidden)}
-    incoming = at.inputs.new_zeros(pairs[active].shape[1], pairs[inputs].shape[1])
-    mixed = at.inputs.new_zeros(active * classes, inputs * hidden)
-    outgoing = at.inputs.new_zeros(pairs[classes].shape[1], pairs[hidden].shape[1])
+    classes, active, _, inputs, hidden = coords.sizes
+    pairs = {size: _pairs(size, coords.inputs) for size in (classes, active, inputs, hidden)}
+    incoming = coords.inputs.new_zeros(pairs[active].shape[1], pairs[inputs].shape[1])
+    mixed = coords.inputs.new_zeros(active * classes, inputs * hidden)
+    outgoing = coords.inputs.new_zeros(pairs[classes].shape[1], pairs[hidden].shape[1])
     width = sum(sum(block.shape) for block in (incoming, mixed, outgoing)) + (active + classes) ** 2
-    for rows in _chunks(len(at.inputs), width):
-        a, h = at.inputs[rows], at.hidden[rows]
-        softmax = softmax_hessian(at, rows)
-        jacobian = at.weight * at.slope[rows, None, :active]  # [n, C-1, K]
+    for rows in _chunks(len(coords.inputs), width):
+        a, h = coords.inputs[rows], coords.hidden[rows]
+        softmax = softmax_hessian(coords, rows)
+        jacobian = coords.weight * coords.slope[rows, None, :active]  # [n, C-1, K]
         half = softmax @ jacobian
         full = jacobian.transpose(1, 2) @ half
         incoming.addmm_(_upper(full, pairs[active]).T, _products(a, pairs[inputs]))
         mixed.addmm_(half.transpose(1, 2).flatten(1).T, (a.unsqueeze(2) * h.unsqueeze(1)).flatten(1))
         outgoing.addmm_(_upper(softmax, pairs[classes]).T, _products(h, pairs[hidden]))
 
-    matrix = at.inputs.new_zeros(at.dimension, at.dimension)
-    incoming_part, outgoing_part = slice(0, active * inputs), slice(at.dimension - classes * hidden, None)
+    matrix = coords.inputs.new_zeros(coords.dimension, coords.dimension)
+    incoming_part, outgoing_part = slice(0, active * inputs), slice(coords.dimension - classes * hidden, None)
     _fill(matrix[incoming_part, incoming_part], incoming, active, inputs)
     _fill(matrix[outgoing_part, outgoing_part], outgoing, classes, hidden)
     mixed = mixed.view(active, classes, inputs, hidden).transpose(1, 2).reshape(active * inputs, classes * hidden)
     matrix[incoming_part, outgoing_part] = mixed
     matrix[outgoing_part, incoming_part] = mixed.T
-    return matrix.div_(len(at.inputs))
+    return matrix.div_(len(coords.inputs))
 
 
-def residual_part(at: Coordinates, labels: Tensor) -> Residual:
+def residual_part(coords: Coordinates, labels: Tensor) -> Residual:
     """Residual part R of the Hessian of one member.
 
     Args:
-        at: coordinates of the member.
+        coords: coordinates of the member.
         labels: `[N]`.
 
     Returns:
         The blocks of R.
     """
-    classes, active, silent, inputs, _ = at.sizes
-    units, examples = active + silent, len(at.inputs)
-    residual = at.residual(labels)
-    coupling = at.inputs.new_zeros(units * classes, inputs)
-    pairs = _pairs(inputs, at.inputs)
-    bend = None if at.bend is None else at.inputs.new_zeros(units, pairs.shape[1])
+    classes, active, silent, inputs, _ = coords.sizes
+    units, examples = active + silent, len(coords.inputs)
+    residual = coords.residual(labels)
+    coupling = coords.inputs.new_zeros(units * classes, inputs)
+    pairs = _pairs(inputs, coords.inputs)
+    incoming = None if coords.second_derivative is None else coords.inputs.new_zeros(units, pairs.shape[1])
     for rows in _chunks(examples, units * classes + inputs + pairs.shape[1]):
-        a = at.inputs[rows]
-        coupling.addmm_((at.slope[rows].unsqueeze(2) * residual[rows].unsqueeze(1)).flatten(1).T, a)
-        if bend is not None and at.bend is not None:
-            pull = at.bend[rows, :active] * (residual[rows] @ at.weight)
-            bend[:active].addmm_(pull.T, _products(a, pairs))
-    if bend is not None:
-        bend = bend.div_(examples)[:, _pair_index(pairs, inputs)].unflatten(1, (inputs, inputs))
-    return Residual(coupling.div_(examples).view(units, classes, inputs), bend)
+        a = coords.inputs[rows]
+        coupling.addmm_((coords.slope[rows].unsqueeze(2) * residual[rows].unsqueeze(1)).flatten(1).T, a)
+        if incoming is not None and coords.second_derivative is not None:
+            pull = coords.second_derivative[rows, :active] * (residual[rows] @ coords.weight)
+            incoming[:active].addmm_(pull.T, _products(a, pairs))
+    if incoming is not None:
+        incoming = incoming.div_(examples)[:, _pair_index(pairs, inputs)].unflatten(1, (inputs, inputs))
+    return Residual(coupling.div_(examples).view(units, classes, inputs), incoming)
 
 
-def add_residual(matrix: Tensor, at: Coordinates, residual: Residual) -> Tensor:
+def add_residual(matrix: Tensor, coords: Coordinates, residual: Residual) -> Tensor:
     """Adds R to G in place.
 
     Args:
         matrix: `[D, D]`, the Gauss-Newton part; overwritten.
-        at: coordinates of the member.
+        coords: coordinates of the member.
         residual: of the member.
 
     Returns:
         The same `[D, D]`, now the Hessian.
     """
-    classes, active, silent, inputs, hidden = at.sizes
-    size, outgoing = active * inputs, at.dimension - classes * hidden
+    classes, active, silent, inputs, hidden = coords.sizes
+    size, outgoing = active * inputs, coords.dimension - classes * hidden
     blocks = [(0, active, residual.coupling[:active].transpose(1, 2))]  # first row, end of units, [units, rows, C-1]
     if silent:
         # In the basis that the coupling itself spans, of which only the triangular factor is needed.
@@ -158,43 +158,43 @@ def add_residual(matrix: Tensor, at: Coordinates, residual: Residual) -> Tensor:
         below = matrix[outgoing:, part].view(classes, hidden, units, rows).permute(2, 3, 0, 1)
         for view in (above, below):
             view[..., end - units : end].diagonal(dim1=0, dim2=3).add_(block.permute(1, 2, 0))
-    if residual.bend is not None:
+    if residual.incoming is not None:
         view = matrix[:size, :size].unflatten(0, (active, inputs)).unflatten(2, (active, inputs))
-        view.diagonal(dim1=0, dim2=2).add_(residual.bend[:active].permute(1, 2, 0))
+        view.diagonal(dim1=0, dim2=2).add_(residual.incoming[:active].permute(1, 2, 0))
     return matrix
 
 
-def softmax_hessian(at: Coordinates, rows: slice) -> Tensor:
+def softmax_hessian(coords: Coordinates, rows: slice) -> Tensor:
     """S = diag(p) - p p' of some examples in the rotated classes, from entries free of cancellation.
 
     Args:
-        at: coordinates of the member.
+        coords: coordinates of the member.
         rows: which examples.
 
     Returns:
         `[n, C-1, C-1]`.
     """
-    probability, others = at.state.probability[0, rows], at.state.others[0, rows]
+    probability, others = coords.state.probability[0, rows], coords.state.others[0, rows]
     matrix = -probability.unsqueeze(2) * probability.unsqueeze(1)
     matrix.diagonal(dim1=1, dim2=2).copy_(probability * others)
-    return at.basis.T @ matrix @ at.basis
+    return coords.basis.T @ matrix @ coords.basis
 
 
-def gradient(at: Coordinates, labels: Tensor, residual: Residual) -> Tensor:
+def gradient(coords: Coordinates, labels: Tensor, residual: Residual) -> Tensor:
     """Gradient of the mean cross-entropy of one member.
 
     Args:
-        at: coordinates of the member.
+        coords: coordinates of the member.
         labels: `[N]`.
         residual: of the member.
 
     Returns:
         `[D]`; zero on the incoming coordinates of silent units, which no output feels.
     """
-    _, active, silent, _, _ = at.sizes
-    incoming = torch.einsum("ck,kci->ki", at.weight, residual.coupling[:active])
-    outgoing = at.residual(labels).T @ at.hidden / len(at.hidden)
-    return torch.cat((incoming.flatten(), at.hidden.new_zeros(silent * at.silent_rank), outgoing.flatten()))
+    _, active, silent, _, _ = coords.sizes
+    incoming = torch.einsum("ck,kci->ki", coords.weight, residual.coupling[:active])
+    outgoing = coords.residual(labels).T @ coords.hidden / len(coords.hidden)
+    return torch.cat((incoming.flatten(), coords.hidden.new_zeros(silent * coords.silent_rank), outgoing.flatten()))
 
 
 def tail_hessian(tail: Tail) -> tuple[Tensor, ...]:
@@ -211,8 +211,8 @@ def tail_hessian(tail: Tail) -> tuple[Tensor, ...]:
     matrices = []
     for index in range(tail.num_members):
         member = tail.member(index)
-        at = coordinates(member)
-        matrices.append(add_residual(gauss_newton(at), at, residual_part(at, member.labels[0])))
+        coords = coordinates(member)
+        matrices.append(add_residual(gauss_newton(coords), coords, residual_part(coords, member.labels[0])))
     return tuple(matrices)
 
 

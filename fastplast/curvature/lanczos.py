@@ -17,15 +17,15 @@ from fastplast.curvature.certificate import Certificate, Compression, certify, c
 from fastplast.curvature.eigensolver import eigenvalues
 
 BLOCK = 32
-GROW = 96  # columns between two looks at the certificate
+GROW = 96  # columns between two checks of the certificate
 _NULL = 1e-12  # of the Frobenius norm: a shorter column is rounding, and is refilled at random
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of the matrices beside their products.
+class KnownSpectrum:
+    """What is known of the spectra of the matrices, beside their products with vectors.
 
     Attributes:
         trace: `[M]`.
@@ -39,7 +39,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Found:
+class LanczosResult:
     """Of one member.
 
     Attributes:
@@ -54,55 +54,55 @@ class Found:
 def block_lanczos(
     product: Product,
     dimension: int,
-    known: Known,
+    known: KnownSpectrum,
     *,
     threshold: float = 0.99,
     depth: int = 128,
-    most: int | None = None,
+    max_depth: int | None = None,
     block: int = BLOCK,
-) -> list[Found]:
+) -> list[LanczosResult]:
     """Grows a block Krylov space for every member until its certificate closes.
 
     A member whose certificate has closed is left out of all further products; it harms no other. A GPU is asked for
-    values once per look at the certificates, beside what eigensolvers ask to see whether they have converged.
+    values once per check of the certificates, beside what eigensolvers ask to see whether they have converged.
 
     Args:
         product: from the positions `[A]` of the members that still grow and directions `[A, D, b]` to H @ directions.
         dimension: D.
         known: traces, norms and bounds of the negative eigenvalues.
         threshold: of the stable rank.
-        depth: columns before the first look.
-        most: columns at which a member is given up; D if None.
+        depth: columns before the first check of the certificate.
+        max_depth: columns at which a member is given up; D if None.
         block: b.
 
     Returns:
         What was found for each member. A member with a trace or norm that is not finite is the caller's business.
     """
     members, device = len(known.norm), known.norm.device
-    most = dimension if most is None else min(most, dimension)
+    max_depth = dimension if max_depth is None else min(max_depth, dimension)
     block = min(block, dimension)
     names, growing = list(range(members)), torch.arange(members, device=device)
     basis = _random((dimension, block), 0, device).expand(members, -1, -1)
     basis = torch.linalg.qr(basis).Q
     products = product(growing, basis)
-    found: list[Found | None] = [None] * members
-    look = min(depth, most)
+    found: list[LanczosResult | None] = [None] * members
+    next_check = min(depth, max_depth)
     while len(growing):
-        while basis.shape[2] < look:
+        while basis.shape[2] < next_check:
             width = min(block, dimension - basis.shape[2])
             new = _next_block(basis, products[..., -block:][..., :width], known.norm[growing])
             basis, products = torch.cat((basis, new), 2), torch.cat((products, product(growing, new)), 2)
-        looked = _certificates(basis, products, known, names, threshold)
-        for name, one in zip(names, looked):
+        checked = _certificates(basis, products, known, names, threshold)
+        for name, one in zip(names, checked):
             found[name] = one
-        closed = torch.stack([one.certificate.closed for one in looked]).tolist()
-        if basis.shape[2] >= most or all(closed):
+        closed = torch.stack([one.certificate.closed for one in checked]).tolist()
+        if basis.shape[2] >= max_depth or all(closed):
             break
         if any(closed):
             names = [name for name, done in zip(names, closed) if not done]
             going = torch.tensor([place for place, done in enumerate(closed) if not done], device=device)
             growing, basis, products = growing[going], basis[going], products[going]
-        look = min(look + GROW, most)
+        next_check = min(next_check + GROW, max_depth)
     return [one for one in found if one is not None]
 
 
@@ -118,8 +118,8 @@ def _next_block(basis: Tensor, last: Tensor, norm: Tensor) -> Tensor:
 
 
 def _certificates(
-    basis: Tensor, products: Tensor, known: Known, members: Sequence[int], threshold: float
-) -> list[Found]:
+    basis: Tensor, products: Tensor, known: KnownSpectrum, members: Sequence[int], threshold: float
+) -> list[LanczosResult]:
     """What the basis `[A, D, k]` and its products tell of members; eigenvalues of all are one batch."""
     _, dimension, depth = basis.shape
     parts = torch.stack([own.T @ image for own, image in zip(basis, products)])
@@ -129,20 +129,20 @@ def _certificates(
     found = []
     for member, part, own, (nuclear, norm, largest) in zip(members, parts, ritz, _coupling_norms(couplings)):
         square = known.norm[member].square()
-        rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
-        rest = (rest.clamp(min=0) + 1e-13 * square).sqrt() if depth < dimension else torch.zeros_like(norm)
+        remaining = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
+        remaining = (remaining.clamp(min=0) + 1e-13 * square).sqrt() if depth < dimension else torch.zeros_like(norm)
         compression = Compression(
             ritz=own,
             coupling_nuclear=nuclear,
             coupling_norm=norm,
             coupling_largest=largest,
-            rest_trace=known.trace[member] - own.sum() if depth < dimension else torch.zeros_like(norm),
-            rest_norm=rest,
-            rest_negative=torch.full_like(norm, torch.inf),
+            complement_trace=known.trace[member] - own.sum() if depth < dimension else torch.zeros_like(norm),
+            complement_norm=remaining,
+            complement_negative=torch.full_like(norm, torch.inf),
             negatives=known.negatives[member],
             dimension=dimension,
         )
-        found.append(Found(certify(compression, threshold), own))
+        found.append(LanczosResult(certify(compression, threshold), own))
     return found
 
 

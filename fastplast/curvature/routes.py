@@ -14,7 +14,7 @@ from fastplast.curvature.coordinates import Coordinates
 from fastplast.curvature.hessian import Residual, scaled
 from fastplast.curvature.lanczos import BLOCK
 from fastplast.curvature.spectrum import (
-    Known,
+    ClosedForms,
     Row,
     Solution,
     Solver,
@@ -32,7 +32,7 @@ METHODS = ("exact", "truncated", "lanczos", "auto")
 _EIGENVALUES = 8e-11
 _THIN, _THICK = 1 / 12e9, 1 / 30e9
 _DEPTH, _DEPTH_PER_RANK = 250, 5.0  # at which Lanczos has been seen to close, on trained perceptrons: a + b srank
-_LOOKS = 2  # at the certificate, each of some products of the basis and two decompositions
+_CHECKS = 2  # at the certificate, each of some products of the basis and two decompositions
 _PAYS = 0.8  # of the predicted time of all eigenvalues: Lanczos has been seen to take somewhat more than predicted
 _SMALL = 1200  # a Hessian so small is solved before a shortcut has paid for itself
 
@@ -73,7 +73,7 @@ def lanczos_seconds(dimension: int, depth: float) -> float:
         Seconds on one core.
     """
     products = _THIN * 2 * dimension**2 * depth + _THICK * 6 * dimension * depth**2
-    return products + _LOOKS * (_THICK * 6 * dimension * depth**2 + 2 * exact_seconds(int(depth)))
+    return products + _CHECKS * (_THICK * 6 * dimension * depth**2 + 2 * exact_seconds(int(depth)))
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Plan:
     threshold: float
     hint: int = -1
 
-    def solver(self, at: Coordinates, residual: Residual) -> Solver:
+    def solver(self, coords: Coordinates, residual: Residual) -> Solver:
         """The way to the eigenvalues of a Hessian.
 
         Args:
-            at: coordinates of the member.
+            coords: coordinates of the member.
             residual: of the member.
 
         Returns:
@@ -107,7 +107,7 @@ class Plan:
             if self._tries_lanczos(len(hessian)):
                 solution = yield from self._lanczos(hessian, part)
             if solution is None and self._tries_truncation(len(hessian)):
-                solution = yield from self._truncated(hessian, at, part)
+                solution = yield from self._truncated(hessian, coords, part)
             return solution or (yield from exact_solution(hessian, self.threshold))
 
         return solve
@@ -147,29 +147,29 @@ class Plan:
         dimension = len(hessian)
         negatives = residual.eigenvalues
         negatives = (-negatives[negatives < 0]).sort(descending=True).values
-        most = dimension
-        while most > 4 * BLOCK and lanczos_seconds(dimension, most) > exact_seconds(dimension):
-            most -= BLOCK
+        max_depth = dimension
+        while max_depth > 4 * BLOCK and lanczos_seconds(dimension, max_depth) > exact_seconds(dimension):
+            max_depth -= BLOCK
         first = 0.7 * self._closing_depth() if self.hint >= 0 else 4 * BLOCK  # some members close a third earlier
         depth = int(first) // BLOCK * BLOCK
-        found = yield Krylov(hessian, negatives, self.threshold, depth, most)
+        found = yield Krylov(hessian, negatives, self.threshold, depth, max_depth)
         return _solution("lanczos", found.certificate, found.ritz, hessian)
 
-    def _truncated(self, hessian: Tensor, at: Coordinates, residual: Residual) -> Steps[Solution | None]:
-        if at.sizes[1] == 0:
+    def _truncated(self, hessian: Tensor, coords: Coordinates, residual: Residual) -> Steps[Solution | None]:
+        if coords.sizes[1] == 0:
             return None
-        found = yield from truncated_certificate(hessian, at, residual, self.threshold)
+        found = yield from truncated_certificate(hessian, coords, residual, self.threshold)
         return found and _solution("truncated", *found, hessian)
 
 
 def residual_row(
-    tail: Tail, at: Coordinates, residual: Residual, known: Known, gauss_newton_trace: float, plan: Plan
+    tail: Tail, coords: Coordinates, residual: Residual, known: ClosedForms, gauss_newton_trace: float, plan: Plan
 ) -> Row | None:
     """Measures a Hessian by its residual part alone, without assembling it, if that certifies the stable rank.
 
     Args:
         tail: of one member.
-        at: its coordinates.
+        coords: its coordinates.
         residual: of the member.
         known: of the Hessian, in closed form.
         gauss_newton_trace: tr G.
@@ -183,7 +183,7 @@ def residual_row(
     if not math.isfinite(scale + known.trace) or not gauss_newton_trace < 0.01 * float(values.abs().sum()):
         return None
     found, values = residual_certificate(
-        scaled(residual, scale), gauss_newton_trace / scale, at.dimension, plan.threshold
+        scaled(residual, scale), gauss_newton_trace / scale, coords.dimension, plan.threshold
     )
     if not bool(found.closed):
         return None
@@ -198,7 +198,7 @@ def residual_row(
         frobenius_norm=torch.linalg.vector_norm(values) * scale,
         overlap=known.quadratic / known.product_norm if known.product_norm > 0 else math.nan,
         gradient_norm=gradient_norm,
-        dimension=at.dimension,
+        dimension=coords.dimension,
         zero=False,
         finite=True,
         trace_error=abs(float(values.sum()) * scale + gauss_newton_trace - known.trace) / float(found.nuclear * scale),
@@ -217,7 +217,7 @@ def _solution(method: str, certificate: Certificate, ritz: Tensor, hessian: Tens
         srank_lo=int(certificate.lo),
         srank_hi=int(certificate.hi),
         nuclear=certificate.nuclear,
-        rest_trace=hessian.trace() - ritz.sum(),
-        rest_square=square - ritz.square().sum(),
+        remaining_trace=hessian.trace() - ritz.sum(),
+        remaining_square=square - ritz.square().sum(),
         method=method,
     )

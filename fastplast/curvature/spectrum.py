@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastplast.curvature.batches import Eigenvalues, Steps, alone
+from fastplast.curvature.batches import Eigenvalues, Steps, run_one
 from fastplast.curvature.srank import MISSING, stable_rank
 
 TOLERANCE = 1e-9  # of the identities; measured violations are below 1e-12
@@ -118,8 +118,8 @@ def missing_row(method: str) -> Row:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a Hessian without assembling it, to check the assembly; u is the gradient over its norm.
+class ClosedForms:
+    """What is known of a Hessian in closed form, to check the assembled one; u is the gradient over its norm.
 
     Attributes:
         trace: sum of its eigenvalues.
@@ -142,8 +142,8 @@ class Solution:
         srank_lo: certified.
         srank_hi: certified.
         nuclear: sum of singular values that ``srank`` rests on.
-        rest_trace: trace of the Hessian minus the sum of the eigenvalues.
-        rest_square: sum of squares of the Hessian minus that of the eigenvalues.
+        remaining_trace: trace of the Hessian minus the sum of the eigenvalues.
+        remaining_square: sum of squares of the Hessian minus that of the eigenvalues.
         method: its name.
     """
 
@@ -152,8 +152,8 @@ class Solution:
     srank_lo: int
     srank_hi: int
     nuclear: Tensor
-    rest_trace: Tensor | float
-    rest_square: Tensor | float
+    remaining_trace: Tensor | float
+    remaining_square: Tensor | float
     method: str
 
 
@@ -195,11 +195,11 @@ def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float) -> Row:
     Raises:
         LinAlgError: if the eigensolver does not converge.
     """
-    return alone(matrix_steps(hessian, gradient, threshold))
+    return run_one(matrix_steps(hessian, gradient, threshold))
 
 
 def matrix_steps(
-    hessian: Tensor, gradient: Tensor, threshold: float, known: Known | None = None, solve: Solver | None = None
+    hessian: Tensor, gradient: Tensor, threshold: float, known: ClosedForms | None = None, solve: Solver | None = None
 ) -> Steps[Row]:
     """The steps of ``matrix_row``.
 
@@ -226,8 +226,8 @@ def matrix_steps(
     trace = hessian.trace() if known is None else known.trace / scale
     solution = yield from exact_solution(hessian, threshold) if solve is None or zero else solve(hessian, scale)
     eigenvalues, nuclear = solution.eigenvalues, solution.nuclear
-    total = eigenvalues.sum() + solution.rest_trace
-    squares = eigenvalues.square().sum() + solution.rest_square
+    total = eigenvalues.sum() + solution.remaining_trace
+    squares = eigenvalues.square().sum() + solution.remaining_square
     row.update(
         **eigenvalue_columns(eigenvalues, scale, nuclear),
         srank=solution.srank,

@@ -19,7 +19,7 @@ class TailState:
         inputs: `[M, N, I+1]`, the inputs with a last column of ones.
         hidden: `[M, N, H+1]`, the activated hidden layer with a last column of ones.
         slope: `[M, N, H]`, first derivative of the activation.
-        bend: `[M, N, H]`, second derivative of the activation; None where it is zero everywhere.
+        second_derivative: `[M, N, H]`, second derivative of the activation; None where it is zero everywhere.
         probability: `[M, N, C]`, softmax of the outputs.
         others: `[M, N, C]`, one minus the probability, summed from the other classes.
     """
@@ -27,7 +27,7 @@ class TailState:
     inputs: Tensor
     hidden: Tensor
     slope: Tensor
-    bend: Tensor | None
+    second_derivative: Tensor | None
     probability: Tensor
     others: Tensor
 
@@ -192,8 +192,8 @@ def tail_hvp(tail: Tail, hidden_direction: Tensor, output_direction: Tensor) -> 
     output = softmax_hessian_product(state, output)  # change of the residual, [M, V, N, C]
 
     delta = slope * (output @ weight + residual @ output_weights_direction)
-    if state.bend is not None:
-        delta = delta + state.bend.unsqueeze(1) * preactivation * (residual @ weight)
+    if state.second_derivative is not None:
+        delta = delta + state.second_derivative.unsqueeze(1) * preactivation * (residual @ weight)
     on_output = output.transpose(-1, -2) @ hidden
     on_output[..., :-1] += residual.transpose(-1, -2) @ activated
     num_examples = tail.labels.shape[1]
@@ -219,9 +219,9 @@ def tail_trace(tail: Tail) -> tuple[Tensor, Tensor]:
     inputs, hidden = state.inputs.square().sum(-1), state.hidden.square().sum(-1)
     softmax = (state.probability * state.others).sum(-1)
     gauss_newton = ((state.slope.square() * quadratic).sum(-1) * inputs + softmax * hidden).mean(-1)
-    if state.bend is None:
+    if state.second_derivative is None:
         return gauss_newton, torch.zeros_like(gauss_newton)
-    pull = state.bend * (output_residual(state, tail.labels) @ tail.output_weight)
+    pull = state.second_derivative * (output_residual(state, tail.labels) @ tail.output_weight)
     return gauss_newton, (pull.sum(-1) * inputs).mean(-1)
 
 
@@ -265,7 +265,7 @@ def _check_shapes(tail: Tail) -> None:
 
 def _forward(tail: Tail) -> TailState:
     z = tail.inputs @ tail.hidden_weight.transpose(1, 2) + tail.hidden_bias.unsqueeze(1)
-    hidden, slope, bend = _activate(z, tail.activation, tail.negative_slope)
+    hidden, slope, second_derivative = _activate(z, tail.activation, tail.negative_slope)
     outputs = hidden @ tail.output_weight.transpose(1, 2) + tail.output_bias.unsqueeze(1)
     exponential = (outputs - outputs.amax(-1, keepdim=True)).exp()
     total = exponential.sum(-1, keepdim=True)
@@ -274,7 +274,7 @@ def _forward(tail: Tail) -> TailState:
         inputs=torch.cat((tail.inputs, ones), -1),
         hidden=torch.cat((hidden, ones), -1),
         slope=slope,
-        bend=bend,
+        second_derivative=second_derivative,
         probability=exponential / total,
         others=_sum_of_others(exponential) / total,
     )

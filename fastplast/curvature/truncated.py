@@ -23,41 +23,41 @@ from fastplast.curvature.srank import stable_rank
 
 WORTHWHILE = 0.66  # of D: a larger part costs a third of all eigenvalues or more, and may fail
 _SPENT = 0.5  # of the time of all eigenvalues: what attempts may cost together
-_WORTHWHILE_BENT = 0.4  # where units have second derivatives, whose many small eigenvalues seldom let bounds close
+_WORTHWHILE_SMOOTH = 0.4  # where units have second derivatives, whose many small eigenvalues seldom let bounds close
 _TARGET = 0.0025  # of the stable rank, the width aimed at in the next attempts
 _ATTEMPTS = 3
 
 
 def truncated_certificate(
-    hessian: Tensor, at: Coordinates, residual: Residual, threshold: float, most: float = WORTHWHILE
+    hessian: Tensor, coords: Coordinates, residual: Residual, threshold: float, max_share: float = WORTHWHILE
 ) -> Steps[tuple[Certificate, Tensor] | None]:
     """Certifies the stable rank from the leading local coordinates.
 
     Args:
         hessian: `[D, D]`.
-        at: coordinates of the member.
+        coords: coordinates of the member.
         residual: of the member.
         threshold: of the stable rank.
-        most: share of the coordinates that may be kept.
+        max_share: share of the coordinates that may be kept.
 
     Returns:
         Steps to the last certificate and the eigenvalues `[k]` of the part; None if no part is worth an attempt.
     """
-    if residual.bend is not None:
-        most = min(most, _WORTHWHILE_BENT)
-    rotation, norms, order = _directions(hessian, at)
+    if residual.incoming is not None:
+        max_share = min(max_share, _WORTHWHILE_SMOOTH)
+    rotation, norms, order = _directions(hessian, coords)
     incoming, dimension = len(order), len(hessian)
     negatives = (-residual.eigenvalues[residual.eigenvalues < 0]).sort(descending=True).values
     squares = _from_the_end(norms.square())  # at least |B|_F^2 without all but the first n coordinates
     count = int((squares > _guess(hessian, norms, threshold)).sum())
-    if count + dimension - incoming > most * dimension:
+    if count + dimension - incoming > max_share * dimension:
         return None
-    local = _localise(hessian, rotation, order, most)
+    local = _localise(hessian, rotation, order, max_share)
     best, spent = None, 0.0
     for _ in range(_ATTEMPTS):
         share = (count + dimension - incoming) / dimension
         spent += share**3
-        if share > most or (best and spent > _SPENT):
+        if share > max_share or (best and spent > _SPENT):
             break
         known = yield from _compression(local, count, residual, negatives)
         found = certify(known, threshold)
@@ -124,21 +124,21 @@ class _Local:
     size: Tensor
 
 
-def _directions(hessian: Tensor, at: Coordinates) -> tuple[Tensor, Tensor, Tensor]:
+def _directions(hessian: Tensor, coords: Coordinates) -> tuple[Tensor, Tensor, Tensor]:
     """Each unit's directions by the norm of their rows: rotation `[K, r, r]`, norms `[K r]` descending, their order."""
-    _, active, _, inputs, _ = at.sizes
+    _, active, _, inputs, _ = coords.sizes
     rows = hessian[: active * inputs].unflatten(0, (active, inputs))
     squares, rotation = torch.linalg.eigh(rows @ rows.transpose(1, 2))
     norms, order = squares.clamp(min=0).sqrt().flatten().sort(descending=True)
     return rotation, norms, order
 
 
-def _localise(hessian: Tensor, rotation: Tensor, order: Tensor, most: float) -> _Local:
+def _localise(hessian: Tensor, rotation: Tensor, order: Tensor, max_share: float) -> _Local:
     """Rotates the Hessian into the directions of the units; of its rows as many are made as may be kept."""
     active, inputs, _ = rotation.shape
     dimension, incoming = len(hessian), active * inputs
     outgoing = dimension - incoming
-    kept = order[: max(0, math.ceil(most * dimension) - outgoing)]
+    kept = order[: max(0, math.ceil(max_share * dimension) - outgoing)]
     rows = hessian[:incoming].unflatten(0, (active, inputs))
     left = rotation.transpose(1, 2)
     rows = (left @ rows).flatten(0, 1)
@@ -160,16 +160,16 @@ def _compression(local: _Local, count: int, residual: Residual, negatives: Tenso
     part = (part + part.T) / 2
     nuclear, norm, largest = coupling_norms(coupling.T)
     square = local.size.square()
-    rest = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
+    remaining = square - torch.linalg.vector_norm(part).square() - 2 * norm.square()
     ritz = yield Eigenvalues(part)
     return Compression(
         ritz=ritz,
         coupling_nuclear=nuclear,
         coupling_norm=norm,
         coupling_largest=largest,
-        rest_trace=local.diagonal[kept:].sum(),
-        rest_norm=(rest.clamp(min=0) + 1e-13 * square).sqrt(),
-        rest_negative=_dropped_negative(residual, local.rotation, local.order[count:]),
+        complement_trace=local.diagonal[kept:].sum(),
+        complement_norm=(remaining.clamp(min=0) + 1e-13 * square).sqrt(),
+        complement_negative=_dropped_negative(residual, local.rotation, local.order[count:]),
         negatives=negatives,
         dimension=dimension,
     )
@@ -178,15 +178,15 @@ def _compression(local: _Local, count: int, residual: Residual, negatives: Tenso
 def _dropped_negative(residual: Residual, rotation: Tensor, dropped: Tensor) -> Tensor:
     """Sum of |negative eigenvalues| of R among the dropped coordinates, at least that of H among them.
 
-    All outgoing coordinates are kept, so only the bend of a unit is left there.
+    All outgoing coordinates are kept, so only incoming weights of a unit are left there.
     """
-    if residual.bend is None:
+    if residual.incoming is None:
         return residual.coupling.new_zeros(())
     active, inputs, _ = rotation.shape
     mask = rotation.new_zeros(active * inputs)
     mask[dropped] = 1.0
     directions = rotation * mask.view(active, 1, inputs)
-    blocks = directions.transpose(1, 2) @ residual.bend[:active] @ directions
+    blocks = directions.transpose(1, 2) @ residual.incoming[:active] @ directions
     return -torch.linalg.eigvalsh((blocks + blocks.transpose(1, 2)) / 2).clamp(max=0).sum()
 
 

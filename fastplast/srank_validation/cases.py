@@ -16,7 +16,7 @@ from fastplast import seeding
 from fastplast.config import Experiment
 from fastplast.curvature import Tail, measure, stable_rank
 from fastplast.curvature.estimates import empirical_fisher_rank, gauss_newton_rank, plain_lanczos_rank
-from fastplast.curvature.lanczos import Known, block_lanczos
+from fastplast.curvature.lanczos import KnownSpectrum, block_lanczos
 from fastplast.curvature.synthetic import conjugate, spectra
 from fastplast.measuring import probes
 from fastplast.measuring.hessian import tail_of
@@ -180,7 +180,7 @@ def validate_spectra(size: int) -> Iterator[Case]:
         torch.linalg.eigvalsh(matrix)
         exact_seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        known = Known(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
+        known = KnownSpectrum(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
         (found,) = block_lanczos(lambda _, block, matrix=matrix: matrix @ block, size, known, depth=min(64, size))
         seconds = time.perf_counter() - begun
         bounds = found.certificate

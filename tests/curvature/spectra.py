@@ -60,24 +60,24 @@ def compress(
     kept = basis.T @ product
     coupling = product - basis @ kept
     rest = rest_basis.T @ matrix @ rest_basis
-    negatives, rest_negative = None, torch.tensor(torch.inf, dtype=F64)
+    negatives, complement_negative = None, torch.tensor(torch.inf, dtype=F64)
     if psd_gap_of is not None:
         values = torch.linalg.eigvalsh(psd_gap_of)
         negatives = (-values[values < 0]).sort(descending=True).values
         if knows_rest and rest.numel():
             inner = torch.linalg.eigvalsh(rest_basis.T @ psd_gap_of @ rest_basis)
-            rest_negative = -inner.clamp(max=0).sum()
+            complement_negative = -inner.clamp(max=0).sum()
         elif knows_rest:
-            rest_negative = torch.zeros((), dtype=F64)
+            complement_negative = torch.zeros((), dtype=F64)
     nuclear, norm, largest = coupling_norms(coupling, group=3)
     return Compression(
         ritz=torch.linalg.eigvalsh((kept + kept.T) / 2),
         coupling_nuclear=nuclear,
         coupling_norm=norm,
         coupling_largest=largest,
-        rest_trace=matrix.trace() - kept.trace(),
-        rest_norm=torch.linalg.vector_norm(rest),
-        rest_negative=rest_negative,
+        complement_trace=matrix.trace() - kept.trace(),
+        complement_norm=torch.linalg.vector_norm(rest),
+        complement_negative=complement_negative,
         negatives=negatives,
         dimension=len(matrix),
         perturbation=perturbation,

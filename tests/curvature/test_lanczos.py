@@ -6,7 +6,7 @@ from assertions import assert_close
 from spectra import F64, conjugate, families
 
 from fastplast.curvature import lanczos
-from fastplast.curvature.lanczos import Known, block_lanczos
+from fastplast.curvature.lanczos import KnownSpectrum, block_lanczos
 
 SIZE = 200
 
@@ -15,7 +15,7 @@ def solve(matrices, **options):
     stacked = torch.stack(matrices)
     norms = torch.linalg.vector_norm(stacked, dim=(1, 2))
     traces = stacked.diagonal(dim1=1, dim2=2).sum(1)
-    known = Known(traces, norms, options.pop("negatives", [None] * len(matrices)))
+    known = KnownSpectrum(traces, norms, options.pop("negatives", [None] * len(matrices)))
     return block_lanczos(lambda members, block: stacked[members] @ block, stacked.shape[1], known, **options)
 
 
@@ -49,7 +49,7 @@ def test_clusters_wider_than_one_vector_are_found_by_a_block():
     matrix = conjugate(values, torch.Generator().manual_seed(0))
     (found,) = solve([matrix], depth=64)
     assert int(found.certificate.lo) == int(found.certificate.hi) == 46
-    (single,) = solve([matrix], depth=64, most=64, block=1)  # sees each value once before it is refilled at random
+    (single,) = solve([matrix], depth=64, max_depth=64, block=1)  # sees each value once before it is refilled at random
     assert int(single.certificate.hi) - int(single.certificate.lo) > 10
 
 
@@ -64,7 +64,7 @@ def test_the_basis_stays_orthonormal_through_breakdowns(monkeypatch):
         return original(basis, *rest)
 
     monkeypatch.setattr(lanczos, "_certificates", spy)
-    solve([matrix], depth=160, most=160)
+    solve([matrix], depth=160, max_depth=160)
     basis = kept["basis"]
     assert_close("Q'Q", basis.T @ basis, torch.eye(160, dtype=F64), dtype=F64, length=160)
 
@@ -78,7 +78,7 @@ def test_products_are_asked_for_in_blocks_of_32():
         return matrix @ block
 
     norm = torch.linalg.vector_norm(matrix)
-    block_lanczos(product, SIZE, Known(matrix.trace()[None], norm[None], [None]), depth=128, most=128)
+    block_lanczos(product, SIZE, KnownSpectrum(matrix.trace()[None], norm[None], [None]), depth=128, max_depth=128)
     assert asked == [32, 32, 32, 32]
 
 
@@ -115,7 +115,7 @@ def test_the_norm_of_the_rest_is_resolved_far_below_single_precision():
     matrix = conjugate(torch.exp(-index / 12) * (1 - 2 * (index % 2)), torch.Generator().manual_seed(4))
     nuclear = float(torch.linalg.eigvalsh(matrix).abs().sum())
     scales = [1.0 + step / 10 for step in range(8)]  # single precision would round the norm up in some of these
-    for scale, found in zip(scales, solve([matrix * scale for scale in scales], depth=160, most=160)):
+    for scale, found in zip(scales, solve([matrix * scale for scale in scales], depth=160, max_depth=160)):
         certificate = found.certificate
         assert float(certificate.nuclear_lo) <= nuclear * scale <= float(certificate.nuclear_hi)
         assert float(certificate.nuclear_hi - certificate.nuclear_lo) < 1e-4 * nuclear * scale

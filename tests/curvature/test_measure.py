@@ -157,7 +157,7 @@ def test_single_precision_weights_are_measured_in_double_precision():
 def test_wide_tails_are_compressed(monkeypatch):
     tail = make_tail("relu", members=2, examples=40, inputs=38, hidden=20, classes=2)
     curvature = measure(tail)
-    monkeypatch.setattr("fastplast.curvature.exact.is_compressible", lambda at: False)
+    monkeypatch.setattr("fastplast.curvature.exact.is_compressible", lambda coords: False)
     plain = measure(tail)
     assert bool((curvature.dimension < plain.dimension).all())
     assert torch.equal(curvature.srank, plain.srank)

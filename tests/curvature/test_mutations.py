@@ -12,7 +12,7 @@ from spectra import F64, conjugate
 from test_certificate import violations
 
 from fastplast.curvature import certificate, lanczos, srank
-from fastplast.curvature.lanczos import Known, block_lanczos
+from fastplast.curvature.lanczos import KnownSpectrum, block_lanczos
 
 SIZE = 120
 
@@ -34,8 +34,8 @@ def run_lanczos(values, depth=96):
 
     lanczos._certificates = spy
     try:
-        known = Known(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
-        (found,) = block_lanczos(lambda _, block: matrix @ block, len(matrix), known, depth=depth, most=depth)
+        known = KnownSpectrum(matrix.trace()[None], torch.linalg.vector_norm(matrix)[None], [None])
+        (found,) = block_lanczos(lambda _, block: matrix @ block, len(matrix), known, depth=depth, max_depth=depth)
     finally:
         lanczos._certificates = original
     return found.certificate, max(worst)
@@ -54,7 +54,7 @@ def products_come_in_blocks():
         asked.append(block.shape[2])
         return matrix @ block
 
-    block_lanczos(product, 128, Known(matrix.trace()[None], matrix.norm()[None], [None]), depth=128)
+    block_lanczos(product, 128, KnownSpectrum(matrix.trace()[None], matrix.norm()[None], [None]), depth=128)
     return len(asked) == 4
 
 
@@ -86,7 +86,7 @@ def first_order_gap_forgotten(known, values, top):
 
 
 def rest_forgotten_in_first_sums(known, values, top, original=certificate._top_sums):
-    return original(replace(known, rest_norm=0 * known.rest_norm), values, top)
+    return original(replace(known, complement_norm=0 * known.complement_norm), values, top)
 
 
 def negative_mass_of_the_part(known, size):
@@ -109,7 +109,7 @@ def coarse_products(basis, products, *rest, original=lanczos._certificates):
 
 def single_precision_square(basis, products, known, members, threshold, original=lanczos._certificates):
     norm = known.norm.float().double() * (1 + 2e-7)
-    return original(basis, products, Known(known.trace, norm, known.negatives), members, threshold)
+    return original(basis, products, KnownSpectrum(known.trace, norm, known.negatives), members, threshold)
 
 
 def not_strict(values, threshold=0.99):

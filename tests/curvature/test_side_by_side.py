@@ -16,8 +16,8 @@ from tails import make_tail
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastplast.curvature import Tail, eigensolver, exact, lanczos, measure, measure_labels
-from fastplast.curvature.batches import Eigenvalues, alone, together
-from fastplast.curvature.lanczos import Known, block_lanczos
+from fastplast.curvature.batches import Eigenvalues, run_one, run_together
+from fastplast.curvature.lanczos import KnownSpectrum, block_lanczos
 from fastplast.curvature.routes import METHODS
 
 LINALG_ERROR = torch.linalg.LinAlgError
@@ -76,13 +76,13 @@ def test_members_of_nearly_the_same_dimension_are_one_batch(monkeypatch):
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_the_memory_limit_decides_how_many_go_side_by_side(monkeypatch):
     tail, waves = some_tails(), []
-    original = exact._measured
+    original = exact._measure_together
 
     def spy(wave):
         waves.append(len(wave))
         return original(wave)
 
-    monkeypatch.setattr(exact, "_measured", spy)
+    monkeypatch.setattr(exact, "_measure_together", spy)
     everything = measure(tail)
     smaller = measure(tail, memory_limit=100 * 2**20)
     assert waves[0] == 5
@@ -95,7 +95,7 @@ def test_the_memory_limit_decides_how_many_go_side_by_side(monkeypatch):
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_members_that_do_not_fit_together_are_measured_half_by_half(monkeypatch):
     expected = measure(some_tails()).srank
-    original, asked = exact.together, []
+    original, asked = exact.run_together, []
 
     def at_most_two(steps):
         asked.append(len(steps))
@@ -103,7 +103,7 @@ def test_members_that_do_not_fit_together_are_measured_half_by_half(monkeypatch)
             raise torch.OutOfMemoryError("injected")
         return original(steps)
 
-    monkeypatch.setattr(exact, "together", at_most_two)
+    monkeypatch.setattr(exact, "run_together", at_most_two)
     with pytest.warns(UserWarning, match="GPU memory does not suffice for the curvature of [53] members at once"):
         found = measure(some_tails())
     assert asked == [5, 3, 2, 1, 2]
@@ -138,7 +138,7 @@ def test_a_member_whose_eigensolver_fails_harms_no_other(monkeypatch):
 
     monkeypatch.setattr(eigensolver.torch.linalg, "eigvalsh", fails)
     matrices = [value * torch.eye(3, dtype=F64) for value in (1.0, 7.0, 2.0)]
-    assert together([steps(matrix) for matrix in matrices]) == [[1.0] * 3, "missing", [2.0] * 3]
+    assert run_together([steps(matrix) for matrix in matrices]) == [[1.0] * 3, "missing", [2.0] * 3]
 
 
 def test_padding_changes_no_eigenvalue_beyond_rounding():
@@ -148,8 +148,8 @@ def test_padding_changes_no_eigenvalue_beyond_rounding():
     def steps(matrix):
         return (yield Eigenvalues(matrix))
 
-    for matrix, found in zip(matrices, together([steps(matrix) for matrix in matrices])):
-        assert_close("eigenvalues", found, alone(steps(matrix)), dtype=F64, length=len(matrix), scale=2.0)
+    for matrix, found in zip(matrices, run_together([steps(matrix) for matrix in matrices])):
+        assert_close("eigenvalues", found, run_one(steps(matrix)), dtype=F64, length=len(matrix), scale=2.0)
 
 
 class Synchronisations(TorchDispatchMode):
@@ -166,10 +166,10 @@ class Synchronisations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def krylov(matrices, product, depth, most):
+def krylov(matrices, product, depth, max_depth):
     norm = torch.linalg.vector_norm(matrices, dim=(1, 2))
-    known = Known(matrices.diagonal(dim1=1, dim2=2).sum(1), norm, [None] * len(matrices))
-    return block_lanczos(product, matrices.shape[1], known, depth=depth, most=most)
+    known = KnownSpectrum(matrices.diagonal(dim1=1, dim2=2).sum(1), norm, [None] * len(matrices))
+    return block_lanczos(product, matrices.shape[1], known, depth=depth, max_depth=max_depth)
 
 
 def test_the_host_waits_for_the_device_once_per_look_at_the_certificates(monkeypatch):
