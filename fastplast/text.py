@@ -1,6 +1,9 @@
-"""Quantities in words."""
+"""Texts that several rooms write: quantities in words, and the known names that a wrong one is answered with."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 def duration(seconds: float) -> str:
@@ -18,3 +21,23 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like an unknown one: ``Did you mean 'relu'?``, or nothing if none is."""
+    match = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean {match[0]!r}?" if match else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the closest match and the list.
+
+    Args:
+        name: what came.
+        known: the names there are.
+
+    Returns:
+        For example ``Did you mean 'relu'? Known: relu, tanh.``
+    """
+    known = list(known)
+    return f"{did_you_mean(name, known)} Known: {', '.join(known)}.".lstrip()

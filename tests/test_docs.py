@@ -145,6 +145,6 @@ def test_a_method_of_the_package_is_not_replaced():
 
 
 def test_an_unknown_method_is_told_with_ones_own_among_the_known(monkeypatch):
-    monkeypatch.setattr("fastplast.config.rules.OWN_METHODS", ["halfway"])
+    monkeypatch.setattr("fastplast.config.fields.OWN_METHODS", ["halfway"])
     with pytest.raises(fastplast.ConfigError, match="Did you mean 'halfway'"):
         Experiment(method="halfwya", strength=(0.1,))

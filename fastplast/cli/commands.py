@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastplast.cli.flags import fields_from, values_of
-from fastplast.config import BENCHMARKS, ConfigError, Experiment, closest, flag, load_config
+from fastplast.config import BENCHMARKS, ConfigError, Experiment, flag, load_config
+from fastplast.text import closest
 
 FAILURE, INTERRUPTED = 1, 130
 OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}

@@ -1,6 +1,11 @@
-"""What to run: one flat frozen dataclass, the presets of the benchmarks, and the rules that a configuration obeys."""
+"""What to run: one flat frozen dataclass, its known names and presets, and the rules that it obeys.
 
-from fastplast.config.experiment import (
+Needs the standard library only, so that ``fastplast --help`` answers at once.
+"""
+
+from fastplast.config.errors import ConfigError, flag
+from fastplast.config.experiment import Experiment, Member, load_config
+from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
     DATASET_NAMES,
@@ -13,13 +18,7 @@ from fastplast.config.experiment import (
     OPTIMIZERS,
     OWN_METHODS,
     STRENGTHLESS,
-    ConfigError,
-    Experiment,
-    Member,
-    closest,
-    flag,
     is_path,
-    load_config,
 )
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "ConfigError",
     "Experiment",
     "Member",
-    "closest",
     "flag",
     "is_path",
     "load_config",

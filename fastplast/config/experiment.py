@@ -1,4 +1,4 @@
-"""What to run: one flat frozen dataclass, the presets of the benchmarks, and the rules a configuration obeys.
+"""What to run: one flat frozen dataclass, in Python, in files and on the command line.
 
 Precedence: default < preset of the benchmark < ``--config`` file < flag. Fields whose default is None take the
 benchmark's own value. Standard library only, so that ``fastplast --help`` answers at once.
@@ -7,76 +7,41 @@ benchmark's own value. Standard library only, so that ``fastplast --help`` answe
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
-ACTIVATIONS = (*ELEMENTWISE, "crelu")
-CLASS_ORDERS = ("repeat", "redraw")
-DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32")
-DEVICES = ("auto", "cpu", "cuda")
-HEAD_RESETS = ("none", "zero", "reinit")
-ENGINES = ("auto", "vmap", "cpu", "cuda")
-INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
-LABEL_SHUFFLES = ("example", "class", "iid")
-METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
-OWN_METHODS: list[str] = []  # of the user: see fastplast.methods.register
-NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
-OPTIMIZERS = ("adam", "adamw", "sgd")
-PIXEL_RANGES = ("unit", "symmetric", "standardized")
-REDUCTIONS = ("mean", "sum")
-SRANK_METHODS = ("auto", "exact", "truncated", "lanczos")
-SRANK_TIMES = ("start", "both", "off")
-SUBSETS = ("per-seed", "fixed")
-WEIGHT_DECAY_MODES = ("auto", "coupled", "decoupled")
-
-# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. The last three are the changes
-# by themselves, on any dataset: what a benchmark of another dataset than its own is called in the results.
-_PAIRS = {"change": "class_pairs", "network": "convnet", "examples": 1200, "test_examples": 200, "batch_size": 100}
-BENCHMARKS: dict[str, dict[str, Any]] = {
-    "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
-    "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
-    "fashion_shuffle": {"dataset": "fashion_mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
-    "fashion_permute": {"dataset": "fashion_mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
-    "cifar_shuffle": {"dataset": "cifar10", "change": "label_shuffle", "tasks": 50, "network": "cnn"},
-    "cifar_permute": {"dataset": "cifar10", "change": "pixel_permute", "tasks": 50, "network": "cnn"},
-    "continual_imagenet": {"dataset": "imagenet32", "tasks": 500, "subset": "fixed", **_PAIRS},
-    "label_shuffle": {"dataset": None, "change": "label_shuffle", "tasks": 100, "network": "mlp"},
-    "pixel_permute": {"dataset": None, "change": "pixel_permute", "tasks": 100, "network": "mlp"},
-    "class_pairs": {"dataset": None, "tasks": 500, **_PAIRS},
-}
-# What a benchmark's preset decides as soon as an experiment is made, where it does not say it itself.
-_PRESET = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
-
-
-class ConfigError(ValueError):
-    """A configuration that breaks a rule. The text says the rule, what came, and what to do."""
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the closest match and the list.
-
-    Args:
-        name: what came.
-        known: the names there are.
-
-    Returns:
-        For example ``Did you mean 'relu'? Known: relu, tanh.``
-    """
-    known = list(known)
-    match = difflib.get_close_matches(str(name), known, n=1)
-    return (f"Did you mean {match[0]!r}? " if match else "") + f"Known: {', '.join(known)}."
-
-
-def _option(default: Any, text: str, group: str, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+from fastplast.config.errors import ConfigError
+from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, check_fields, option
+from fastplast.config.names import (
+    ACTIVATIONS,
+    BENCHMARKS,
+    CLASS_ORDERS,
+    DATASET_NAMES,
+    DEVICES,
+    ENGINES,
+    HEAD_RESETS,
+    INITS,
+    LABEL_SHUFFLES,
+    MEMBER_FIELDS,
+    METHOD_NAMES,
+    NETWORK_NAMES,
+    OPTIMIZERS,
+    PIXEL_RANGES,
+    PRESET_FIELDS,
+    REDUCTIONS,
+    SRANK_METHODS,
+    SRANK_TIMES,
+    SUBSETS,
+    WEIGHT_DECAY_MODES,
+)
+from fastplast.config.rules import check_combinations
+from fastplast.text import closest
 
 
 @dataclass(frozen=True)
@@ -101,13 +66,6 @@ class Member:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-# Hyperparameters of the optimizer that members of one batch may have each of their own.
-MEMBER_HYPERPARAMETERS = ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
-# Fields of an experiment in whose place a list of members stands.
-MEMBER_FIELDS = ("seeds", "seed_start", "learning_rate", "method", "strength")
-STRENGTHLESS = ("none",)  # methods that take no strength
-
-
 @dataclass(frozen=True)
 class Experiment:
     """One experiment; every field is a flag of ``fastplast train``.
@@ -123,73 +81,79 @@ class Experiment:
         50
     """
 
-    benchmark: str = _option("mnist_shuffle", "the problem: dataset and change", "problem", tuple(BENCHMARKS))
-    dataset: str = _option(None, f"{', '.join(DATASET_NAMES)}, a folder with one folder of images per class, or an "
-                           ".npz of images and labels (default: the benchmark's)", "problem")  # fmt: skip
-    tasks: int | None = _option(None, "tasks in sequence (default: the benchmark's)", "problem")
-    epochs: int = _option(200, "passes over a task's examples", "problem")
-    examples: int = _option(None, "examples of a task (default: 1280, or the benchmark's)", "problem")
-    test_examples: int = _option(None, "examples of a task kept for its test error (default: 0, 200 of class pairs)",
-                                 "problem")  # fmt: skip
-    batch_size: int = _option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
-    class_order: str = _option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
-                               "problem", CLASS_ORDERS)  # fmt: skip
-    label_shuffle: str = _option(
+    benchmark: str = option("mnist_shuffle", "the problem: dataset and change", "problem", tuple(BENCHMARKS))
+    dataset: str = option(None, f"{', '.join(DATASET_NAMES)}, a folder with one folder of images per class, or an "
+                          ".npz of images and labels (default: the benchmark's)", "problem", rule=None)  # fmt: skip
+    tasks: int | None = option(None, "tasks in sequence (default: the benchmark's)", "problem")
+    epochs: int = option(200, "passes over a task's examples", "problem")
+    examples: int = option(None, "examples of a task (default: 1280, or the benchmark's)", "problem")
+    test_examples: int = option(None, "examples of a task kept for its test error (default: 0, 200 of class pairs)",
+                                "problem", rule=AT_LEAST_ZERO)  # fmt: skip
+    batch_size: int = option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
+    class_order: str = option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
+                              "problem", CLASS_ORDERS)  # fmt: skip
+    label_shuffle: str = option(
         "example", "permute labels over examples, permute class names, or redraw uniformly", "problem", LABEL_SHUFFLES
     )
-    change_first_task: bool = _option(True, "shuffle or permute task 0 too", "problem")
-    pixel_range: str = _option("unit", "inputs in [0, 1], in [-1, 1], or zero mean and unit variance per channel",
-                               "problem", PIXEL_RANGES)  # fmt: skip
-    subset: str = _option(None, "each seed draws its examples, or all take those of seed 0; of class pairs, the first "
-                          "of each class (default: per-seed, or the benchmark's)", "problem", SUBSETS)  # fmt: skip
-    data_dir: str | None = _option(None, "where datasets lie (default: $FASTPLAST_DATA or the platform's)", "problem")
+    change_first_task: bool = option(True, "shuffle or permute task 0 too", "problem")
+    pixel_range: str = option("unit", "inputs in [0, 1], in [-1, 1], or zero mean and unit variance per channel",
+                              "problem", PIXEL_RANGES)  # fmt: skip
+    subset: str = option(None, "each seed draws its examples, or all take those of seed 0; of class pairs, the first "
+                         "of each class (default: per-seed, or the benchmark's)", "problem", SUBSETS)  # fmt: skip
+    data_dir: str | None = option(None, "where datasets lie (default: $FASTPLAST_DATA or the platform's)", "problem")
 
-    seeds: int | tuple[int, ...] = _option(10, "a count, or the seeds themselves: 30, or 3,7,11", "members")
-    seed_start: int = _option(0, "first seed, where --seeds is a count", "members")
-    learning_rate: tuple[float, ...] = _option((1e-3,), "step size; several make more members", "members")
-    method: str = _option("none", "what is done against plasticity loss", "members", METHOD_NAMES)
-    strength: tuple[float, ...] | None = _option(None, "of the method; several make more members", "members")
-    member_list: tuple[Member, ...] | None = _option(None, "members one by one, in place of the fields above", "")
-    reduction: str = _option("mean", "regularisers average over a weight matrix (paper) or sum", "members", REDUCTIONS)
+    seeds: int | tuple[int, ...] = option(10, "a count, or the seeds themselves: 30, or 3,7,11", "members", rule=None)
+    seed_start: int = option(0, "first seed, where --seeds is a count", "members", rule=AT_LEAST_ZERO)
+    learning_rate: tuple[float, ...] = option((1e-3,), "step size; several make more members", "members", rule=POSITIVE)
+    method: str = option("none", "what is done against plasticity loss", "members", METHOD_NAMES)
+    strength: tuple[float, ...] | None = option(
+        None, "of the method; several make more members", "members", rule=AT_LEAST_ZERO
+    )
+    member_list: tuple[Member, ...] | None = option(
+        None, "members one by one, in place of the fields above", "", rule=None
+    )
+    reduction: str = option("mean", "regularisers average over a weight matrix (paper) or sum", "members", REDUCTIONS)
 
-    network: str | None = _option(None, "default: the benchmark's", "network", NETWORK_NAMES)
-    widths: tuple[int, ...] | None = _option(None, "hidden widths of the dense layers", "network")
-    channels: tuple[int, ...] | None = _option(None, "channels of the convolutions of the cnn", "network")
-    activation: str = _option("relu", "of every hidden layer", "network", ACTIVATIONS)
-    leaky_slope: float = _option(0.01, "negative slope of leaky_relu", "network")
-    layer_norm: bool = _option(False, "layer normalisation before every hidden activation", "network")
-    dropout: float = _option(0.0, "fraction of every hidden layer's activations dropped in training", "network")
-    head_reset: str = _option("none", "at a task's start the last layer is set to zero, or drawn anew", "network",
-                              HEAD_RESETS)  # fmt: skip
-    init: str = _option("glorot_uniform", "initialisation of weights", "network", INITS)
-    tf32: bool = _option(
+    network: str | None = option(None, "default: the benchmark's", "network", NETWORK_NAMES)
+    widths: tuple[int, ...] | None = option(None, "hidden widths of the dense layers", "network")
+    channels: tuple[int, ...] | None = option(None, "channels of the convolutions of the cnn", "network")
+    activation: str = option("relu", "of every hidden layer", "network", ACTIVATIONS)
+    leaky_slope: float = option(0.01, "negative slope of leaky_relu", "network", rule=FRACTION)
+    layer_norm: bool = option(False, "layer normalisation before every hidden activation", "network")
+    dropout: float = option(
+        0.0, "fraction of every hidden layer's activations dropped in training", "network", rule=FRACTION
+    )
+    head_reset: str = option("none", "at a task's start the last layer is set to zero, or drawn anew", "network",
+                             HEAD_RESETS)  # fmt: skip
+    init: str = option("glorot_uniform", "initialisation of weights", "network", INITS)
+    tf32: bool = option(
         False, "large products of the cuda engine in TF32, 10 bits of mantissa, not in float32", "network"
     )
-    compile: bool = _option(False, "gradients of the vmap engine by torch.compile, on a GPU as CUDA graphs", "network")
+    compile: bool = option(False, "gradients of the vmap engine by torch.compile, on a GPU as CUDA graphs", "network")
 
-    optimizer: str = _option("adam", "update rule", "optimizer", OPTIMIZERS)
-    beta1: float = _option(0.9, "adam: decay of the first moment", "optimizer")
-    beta2: float = _option(0.999, "adam: decay of the second moment", "optimizer")
-    epsilon: float = _option(1e-8, "adam: added to the root of the second moment", "optimizer")
-    momentum: float = _option(0.0, "sgd: momentum", "optimizer")
-    weight_decay: float = _option(0.0, "weight decay on every parameter", "optimizer")
-    weight_decay_mode: str = _option("auto", "in the gradient, or apart from it (auto: apart for adamw)", "optimizer",
-                                     WEIGHT_DECAY_MODES)  # fmt: skip
+    optimizer: str = option("adam", "update rule", "optimizer", OPTIMIZERS)
+    beta1: float = option(0.9, "adam: decay of the first moment", "optimizer", rule=FRACTION)
+    beta2: float = option(0.999, "adam: decay of the second moment", "optimizer", rule=FRACTION)
+    epsilon: float = option(1e-8, "adam: added to the root of the second moment", "optimizer", rule=POSITIVE)
+    momentum: float = option(0.0, "sgd: momentum", "optimizer", rule=FRACTION)
+    weight_decay: float = option(0.0, "weight decay on every parameter", "optimizer", rule=AT_LEAST_ZERO)
+    weight_decay_mode: str = option("auto", "in the gradient, or apart from it (auto: apart for adamw)", "optimizer",
+                                    WEIGHT_DECAY_MODES)  # fmt: skip
 
-    srank: str = _option("start", "when the Hessian's stable rank is measured", "probes", SRANK_TIMES)
-    srank_method: str = _option(
+    srank: str = option("start", "when the Hessian's stable rank is measured", "probes", SRANK_TIMES)
+    srank_method: str = option(
         "auto", "the cheapest that certifies, or all eigenvalues, or one certified route", "probes", SRANK_METHODS
     )
-    srank_every: int = _option(1, "tasks between two measurements of the Hessian", "probes")
-    epoch_curves: bool = _option(False, "also store loss, error and update norms of every epoch", "probes")
-    probe_every: int = _option(1, "tasks between two measurements of weights and features", "probes")
+    srank_every: int = option(1, "tasks between two measurements of the Hessian", "probes")
+    epoch_curves: bool = option(False, "also store loss, error and update norms of every epoch", "probes")
+    probe_every: int = option(1, "tasks between two measurements of weights and features", "probes")
 
-    engine: str = _option("auto", "who trains", "machine", ENGINES)
-    device: str = _option("auto", "where", "machine", DEVICES)
-    threads: int | None = _option(None, "CPU threads (default: the cores this process may use)", "machine")
-    overlap: bool = _option(False, "measure a task's start while the task is trained; results are the same", "machine")
-    checkpoint_minutes: float = _option(5.0, "at most this long between two checkpoints", "machine")
-    out: str | None = _option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
+    engine: str = option("auto", "who trains", "machine", ENGINES)
+    device: str = option("auto", "where", "machine", DEVICES)
+    threads: int | None = option(None, "CPU threads (default: the cores this process may use)", "machine")
+    overlap: bool = option(False, "measure a task's start while the task is trained; results are the same", "machine")
+    checkpoint_minutes: float = option(5.0, "at most this long between two checkpoints", "machine", rule=POSITIVE)
+    out: str | None = option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "strength", "widths", "channels", "seeds"):
@@ -199,7 +163,7 @@ class Experiment:
             elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seeds":
                 object.__setattr__(self, name, (value,))
         preset = BENCHMARKS.get(self.benchmark, {}) if isinstance(self.benchmark, str) else {}
-        for name, usual in _PRESET.items():
+        for name, usual in PRESET_FIELDS.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, preset.get(name, usual))
         for name in ("data_dir", "out", "dataset"):
@@ -207,9 +171,8 @@ class Experiment:
                 object.__setattr__(self, name, os.fspath(value))
         if self.member_list is not None:
             object.__setattr__(self, "member_list", _members(self.member_list))
-        from fastplast.config.rules import validate  # which needs this module
-
-        validate(self)
+        check_fields(self)
+        check_combinations(self)
 
     def resolved(self) -> Experiment:
         """The same experiment with every field that the benchmark decides filled in.
@@ -294,11 +257,12 @@ class Experiment:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
-                raise ConfigError(f"{where} has an unknown key: got {key!r}. {closest(key, names)}")
+                raise ConfigError(f"{where} has an unknown key: got {key!r}. {closest(key, names)}", key)
         try:
             return cls(**values)
         except ConfigError as error:
-            raise ConfigError(f"{where}: {error}" if where != "configuration" else str(error)) from None
+            text = f"{where}: {error}" if where != "configuration" else str(error)
+            raise ConfigError(text, *error.fields) from None
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -345,13 +309,3 @@ def _members(values: Any) -> tuple[Member, ...]:
             raise ConfigError(f"member_list must hold dictionaries: got {value!r}.")
         members.append(value)
     return tuple(members)
-
-
-def flag(name: str) -> str:
-    """The command-line flag of a field."""
-    return "--" + name.replace("_", "-")
-
-
-def is_path(dataset: str) -> bool:
-    """Whether a dataset is a place of the user's and no name."""
-    return "/" in dataset or os.sep in dataset or dataset.endswith(".npz")

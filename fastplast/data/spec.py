@@ -1,6 +1,5 @@
 """The datasets that fastplast knows: shapes, official checksums, where their files come from and may lie."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from fastplast.data.formats import (
     Layout,
     Shape,
 )
+from fastplast.text import did_you_mean
 
 SPLITS = ("train", "test")
 
@@ -166,9 +166,8 @@ def choose(argument: str, value: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     if value in choices:
         return value
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{argument} must be one of {', '.join(choices)}: got {value!r}.{hint}")
+    hint = did_you_mean(value, choices)
+    raise ValueError(f"{argument} must be one of {', '.join(choices)}: got {value!r}. {hint}".rstrip())
 
 
 def spec_of(name: str) -> Spec:

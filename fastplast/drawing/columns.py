@@ -91,7 +91,7 @@ def place(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis
     Raises:
         ValueError: if there is no such column, or it has no value at that time.
     """
-    from fastplast.config import closest
+    from fastplast.text import closest
 
     name, _, when = column.partition("@")
     if name not in measured:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import closest
 from fastplast.runs.checkpoint import write_file
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import closest
 from fastplast.drawing.bands import (
     band_look,
     colour_of,
@@ -24,6 +23,7 @@ from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, name
 from fastplast.drawing.settings import Setting, phrase, settings_of
 from fastplast.runs.run import WHENS
 from fastplast.sweeps.reader import Results, open_results
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import pandas

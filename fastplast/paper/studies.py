@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastplast.config import BENCHMARKS, ELEMENTWISE, ConfigError, closest
+from fastplast.config import BENCHMARKS, ELEMENTWISE, ConfigError
+from fastplast.text import closest
 
 SCALES = ("paper", "tenth", "smoke")
 STEP_SIZES = (1e-2, 1e-3, 1e-4)

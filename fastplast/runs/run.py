@@ -19,7 +19,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import closest
 from fastplast.machine.environment import environment, now
 from fastplast.runs import checkpoint
 from fastplast.runs.checkpoint import SCHEMA_VERSION, StoreError, append_line, json_bytes, read_json, write_file
@@ -35,6 +34,7 @@ from fastplast.runs.tables import (
     write_csv,
     write_part,
 )
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import closest
 from fastplast.runs.checkpoint import StoreError, write_file
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import pyarrow

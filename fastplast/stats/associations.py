@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastplast.config import closest
 from fastplast.stats.intervals import check_confidence
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastplast.config import closest
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy

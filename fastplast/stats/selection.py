@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import closest
 from fastplast.stats.intervals import Interval, mean_interval
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import pandas

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -23,10 +22,10 @@ from fastplast.config import (
     ConfigError,
     Experiment,
     Member,
-    closest,
     flag,
 )
 from fastplast.sweeps.grid_file import Section, read_grid_file
+from fastplast.text import closest
 
 MOST_MEMBERS = 1_000_000
 # Of the whole sweep, not of its members: these move no curve, and have one value.
@@ -273,8 +272,7 @@ def _checked(cross: Section, values: dict[str, Any]) -> Experiment:
     try:
         return Experiment(**values).resolved()
     except ConfigError as error:
-        blamed = [name.replace("-", "_") for name in re.findall(r"--([a-z][a-z0-9-]*)", str(error))]
-        places = [cross.places[name] for name in blamed if name in cross.places]
+        places = [cross.places[name] for name in error.fields if name in cross.places]
         place = (places or [cross.place])[0]
         raise ConfigError(f"{place}: {error}" if place else str(error)) from None
 

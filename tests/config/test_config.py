@@ -6,7 +6,8 @@ import pytest
 
 from fastplast.cli.flags import fields_from
 from fastplast.cli.parser import build_parser
-from fastplast.config import BENCHMARKS, ConfigError, Experiment, Member, closest, flag, load_config
+from fastplast.config import BENCHMARKS, ConfigError, Experiment, Member, flag, load_config
+from fastplast.text import closest
 
 CHOICES = {f.name: f.metadata["choices"] for f in fields(Experiment) if f.metadata["choices"]}
 WHOLE = ("tasks", "epochs", "examples", "batch_size", "srank_every", "probe_every", "threads")
@@ -78,6 +79,39 @@ def test_each_rule_says_itself_and_what_came(name: str, rule: str, values: list[
         numbers = name in ("learning_rate", "strength", "widths", "channels")
         came = (value,) if numbers and isinstance(value, (int, float)) else value
         refused(f"{flag(name)} {rule}: got {came!r}.", method="l2", **{"strength": (0.1,), name: value})
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Experiment) if f.type == "bool"])
+@pytest.mark.parametrize("value", ["false", "true", 0, 1, None])
+def test_every_yes_or_no_is_true_or_false_and_nothing_like_it(name: str, value: object) -> None:
+    refused(f"{flag(name)} must be true or false: got {value!r}.", **{name: value})
+
+
+# Of a field's type, where it takes no known name: what is refused whatever its own rule.
+OF_NO_TYPE = {
+    "int": ["3", 2.5, True, float("nan"), (1,)],
+    "float": ["0.5", True, float("nan"), float("inf"), (0.5,)],
+    "str": ["", 3, True],
+    "tuple": ["8", (), ("8",), (True,), (float("nan"),), {}],
+}
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Experiment) if f.name not in (*CHOICES, "member_list")])
+def test_every_field_refuses_what_is_not_of_its_type(name: str) -> None:
+    kind = next((kind for kind in ("tuple", *OF_NO_TYPE) if kind in Experiment.__dataclass_fields__[name].type), "")
+    for value in OF_NO_TYPE.get(kind, ()):
+        with pytest.raises(ConfigError, match=f"^{flag(name)} must be ") as error:
+            Experiment(**{name: value})
+        assert error.value.fields == (name,)
+
+
+def test_an_error_names_the_fields_that_break_the_rule_first_the_one_to_correct() -> None:
+    with pytest.raises(ConfigError) as error:
+        Experiment(examples=16, batch_size=32)
+    assert error.value.fields == ("batch_size", "examples")
+    with pytest.raises(ConfigError) as error:
+        Experiment.from_dict({"momentum": 0.5}, "my.json")
+    assert error.value.fields == ("momentum", "optimizer")
 
 
 @pytest.mark.parametrize("seeds", [0, -3, (), (1, -1), (1, 2.0), (True,), 1.5, True, "3", None])

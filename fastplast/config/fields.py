@@ -1,0 +1,100 @@
+"""Fields of a configuration: help, group of flags, and the rule that each obeys by itself, from its type or its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastplast.config.errors import ConfigError, flag
+from fastplast.config.names import METHOD_NAMES, OWN_METHODS
+from fastplast.text import closest
+
+
+class Bound(NamedTuple):
+    """What a number of a field, or each of several, must be.
+
+    Attributes:
+        one: the rule in words, with a place for what kind of number it is.
+        several: the same of several numbers.
+        holds: the test.
+    """
+
+    one: str
+    several: str
+    holds: Callable[[float], bool]
+
+
+POSITIVE = Bound("a positive {}", "positive {}s", lambda number: number > 0)
+AT_LEAST_ZERO = Bound("a {} of at least 0", "{}s of at least 0", lambda number: number >= 0)
+AT_LEAST_ONE = Bound("a {} of at least 1", "{}s of at least 1", lambda number: number >= 1)
+FRACTION = Bound("in [0, 1)", "in [0, 1)", lambda number: 0 <= number < 1)
+
+
+def option(
+    default: Any, text: str, group: str, choices: tuple[str, ...] | None = None, rule: Bound | None = AT_LEAST_ONE
+) -> Any:
+    """A field of ``Experiment``.
+
+    Args:
+        default: its default; None where something else decides, and None is then allowed.
+        text: its help.
+        group: of flags; empty for a field without a flag.
+        choices: known names, where it takes one.
+        rule: of its numbers; None where only other fields say what is allowed.
+
+    Returns:
+        The dataclass field.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "group": group, "choices": choices, "rule": rule})
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_fields(experiment: Any) -> None:
+    """Checks every field by itself.
+
+    Args:
+        experiment: an instance of a dataclass whose fields are options.
+
+    Raises:
+        ConfigError: with the rule, what came and what to do.
+    """
+    for f in dataclasses.fields(experiment):
+        value = getattr(experiment, f.name)
+        if f.metadata["rule"] is None or (value is None and f.default is None):
+            continue
+        if f.metadata["choices"]:
+            _check_name(f, value)
+        elif broken := _broken_rule(f, value):
+            raise ConfigError(f"{flag(f.name)} must be {broken}: got {value!r}.", f.name)
+
+
+def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
+    known = (*METHOD_NAMES, *OWN_METHODS) if f.name == "method" else f.metadata["choices"]
+    is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
+    if not is_module and value not in known:
+        raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), known)}", f.name)
+
+
+def _broken_rule(f: dataclasses.Field[Any], value: Any) -> str | None:
+    """What a value of the field's type must be and is not; None if it is."""
+    kind, rule = str(f.type), f.metadata["rule"]
+    if kind == "bool":
+        return None if isinstance(value, bool) else "true or false"
+    if kind.startswith("str"):
+        return None if isinstance(value, str) and value else "a path"
+    is_one, words = (is_whole, "whole number") if "int" in kind else (is_number, "number")
+    if "tuple" not in kind:
+        return None if is_one(value) and rule.holds(value) else rule.one.format(words)
+    holds = isinstance(value, tuple) and len(value) > 0 and all(is_one(x) and rule.holds(x) for x in value)
+    return None if holds else rule.several.format(words)

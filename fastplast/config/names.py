@@ -1,0 +1,55 @@
+"""Known names: the choices of every field that takes a name, and what the benchmarks preset."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
+ACTIVATIONS = (*ELEMENTWISE, "crelu")
+CLASS_ORDERS = ("repeat", "redraw")
+DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32")
+DEVICES = ("auto", "cpu", "cuda")
+HEAD_RESETS = ("none", "zero", "reinit")
+ENGINES = ("auto", "vmap", "cpu", "cuda")
+INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
+LABEL_SHUFFLES = ("example", "class", "iid")
+METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
+OWN_METHODS: list[str] = []  # of the user: see fastplast.methods.register
+STRENGTHLESS = ("none",)  # methods that take no strength
+NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+PIXEL_RANGES = ("unit", "symmetric", "standardized")
+REDUCTIONS = ("mean", "sum")
+SRANK_METHODS = ("auto", "exact", "truncated", "lanczos")
+SRANK_TIMES = ("start", "both", "off")
+SUBSETS = ("per-seed", "fixed")
+WEIGHT_DECAY_MODES = ("auto", "coupled", "decoupled")
+
+# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. The last three are the changes
+# by themselves, on any dataset: what a benchmark of another dataset than its own is called in the results.
+_PAIRS = {"change": "class_pairs", "network": "convnet", "examples": 1200, "test_examples": 200, "batch_size": 100}
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "fashion_shuffle": {"dataset": "fashion_mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "fashion_permute": {"dataset": "fashion_mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "cifar_shuffle": {"dataset": "cifar10", "change": "label_shuffle", "tasks": 50, "network": "cnn"},
+    "cifar_permute": {"dataset": "cifar10", "change": "pixel_permute", "tasks": 50, "network": "cnn"},
+    "continual_imagenet": {"dataset": "imagenet32", "tasks": 500, "subset": "fixed", **_PAIRS},
+    "label_shuffle": {"dataset": None, "change": "label_shuffle", "tasks": 100, "network": "mlp"},
+    "pixel_permute": {"dataset": None, "change": "pixel_permute", "tasks": 100, "network": "mlp"},
+    "class_pairs": {"dataset": None, "tasks": 500, **_PAIRS},
+}
+# Fields that a benchmark's preset fills in as soon as an experiment is made, with what they are where it says nothing.
+PRESET_FIELDS = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
+
+# Hyperparameters of the optimizer that members of one batch may have each of their own.
+MEMBER_HYPERPARAMETERS = ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
+# Fields of an experiment in whose place a list of members stands.
+MEMBER_FIELDS = ("seeds", "seed_start", "learning_rate", "method", "strength")
+
+
+def is_path(dataset: str) -> bool:
+    """Whether a dataset is a place of the user's and no name."""
+    return "/" in dataset or os.sep in dataset or dataset.endswith(".npz")
