@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastplast.config import ConfigError, Experiment
+from fastplast.config import ConfigError, Experiment, defaults_of
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.runs.run import Run, RunWriter
@@ -139,16 +139,17 @@ def proceed(
     writer = RunWriter.open(path)
     try:
         stored = dict(writer.config)
-        writer.check_resumable(stored | changes)
+        experiment = Experiment.from_dict(stored, f"{path}/config.json")
+        defaults = defaults_of(experiment.benchmark)
+        writer.check_resumable(stored | changes, defaults=defaults)
         name = str(stored["network"])
         if name.startswith("module:") and network is None:
             raise ConfigError(
                 f"resume needs the network of the run: got none, the run was made with {name}. "
                 f"Use fastplast.resume({str(path)!r}, network=...) from Python."
             )
-        experiment = Experiment.from_dict(stored, f"{path}/config.json")
         setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
-        writer.check_resumable(stored_config(setup))
+        writer.check_resumable(stored_config(setup), defaults=defaults)
     except BaseException:
         writer.close()
         raise
@@ -157,4 +158,5 @@ def proceed(
 
 def stored_config(setup: Setup) -> dict[str, object]:
     """What ``config.json`` holds: the resolved configuration, a valid ``--config``, without the path of the run."""
-    return setup.experiment.to_dict() | {"out": None, "network": setup.group.network.name}
+    values = setup.experiment.to_dict() | {"network": setup.group.network.name}
+    return {name: value for name, value in values.items() if name != "out"}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastplast.cli.flags import fields_from, values_of
-from fastplast.config import BENCHMARKS, ConfigError, Experiment, flag, load_config
+from fastplast.config import BENCHMARKS, MACHINE_FIELDS, ConfigError, Experiment, flag, load_config
 from fastplast.text import closest
 
 FAILURE, INTERRUPTED = 1, 130
@@ -104,7 +104,6 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
         ConfigError: if what was asked is not known, or is to be changed.
     """
     from fastplast.sweeps import make_plan, parse_slice, remembered
-    from fastplast.sweeps.grid import MACHINE_FIELDS
 
     for name in changes:
         if name not in MACHINE_FIELDS:

@@ -4,7 +4,7 @@ Needs the standard library only, so that ``fastplast --help`` answers at once.
 """
 
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.experiment import Experiment, Member, load_config
+from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of, load_config
 from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
@@ -27,6 +27,7 @@ __all__ = [
     "DATASET_NAMES",
     "ELEMENTWISE",
     "INITS",
+    "MACHINE_FIELDS",
     "MEMBER_FIELDS",
     "MEMBER_HYPERPARAMETERS",
     "METHOD_NAMES",
@@ -37,6 +38,7 @@ __all__ = [
     "ConfigError",
     "Experiment",
     "Member",
+    "defaults_of",
     "flag",
     "is_path",
     "load_config",

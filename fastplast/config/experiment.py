@@ -228,11 +228,12 @@ class Experiment:
         return math.ceil(self.examples / self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary that ``from_dict`` reads back."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name in ("tf32", "compile"):
-            if not values[name]:  # so that what was stored before there was the field is the same configuration
-                del values[name]
+        """A JSON-ready dictionary that ``from_dict`` reads back; how to compute is left out where it is the default."""
+        values = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in _HOW_TO_COMPUTE or getattr(self, f.name) != f.default
+        }
         if self.member_list is None:
             del values["member_list"]
         else:
@@ -263,6 +264,24 @@ class Experiment:
         except ConfigError as error:
             text = f"{where}: {error}" if where != "configuration" else str(error)
             raise ConfigError(text, *error.fields) from None
+
+
+# Where and with what members are trained: of all of them, and no part of what they are.
+MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
+_HOW_TO_COMPUTE = (*MACHINE_FIELDS, "tf32", "compile")
+
+
+def defaults_of(benchmark: str) -> dict[str, Any]:
+    """What fields are that a stored configuration does not name: left out as defaults, or younger than the file.
+
+    Args:
+        benchmark: that the configuration names.
+
+    Returns:
+        Field to value, of all fields but those of the members.
+    """
+    names = {f.name: f.default for f in dataclasses.fields(Experiment) if f.name not in (*MEMBER_FIELDS, "member_list")}
+    return {n: BENCHMARKS[benchmark].get(n, PRESET_FIELDS.get(n, default)) for n, default in names.items()}
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

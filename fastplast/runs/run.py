@@ -274,17 +274,22 @@ class RunWriter:
         """The configuration that the run was started with."""
         return self.run.config
 
-    def check_resumable(self, config: Mapping[str, Any], ignore: Collection[str] = ()) -> None:
+    def check_resumable(
+        self, config: Mapping[str, Any], ignore: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuses to continue the run with another configuration.
 
         Args:
             config: the resolved configuration.
             ignore: fields that may differ, because they cannot move a curve.
+            defaults: what fields are that one of the two configurations does not name.
 
         Raises:
             ValueError: naming the fields that differ, each as ``name: stored -> given``.
         """
-        stored, given = _flat(self.config), _flat(json.loads(json_bytes(dict(config))))
+        stored, given = (
+            _flat(json.loads(json_bytes({**(defaults or {}), **values}))) for values in (self.config, config)
+        )
         pairs = {name: (stored.get(name, "(absent)"), given.get(name, "(absent)")) for name in stored | given}
         changes = [f"{n}: {a} -> {b}" for n, (a, b) in pairs.items() if a != b and n.split(".")[0] not in ignore]
         if changes:

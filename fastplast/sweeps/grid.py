@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastplast.config import (
+    MACHINE_FIELDS,
     MEMBER_FIELDS,
     MEMBER_HYPERPARAMETERS,
     STRENGTHLESS,
@@ -28,9 +29,7 @@ from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
 
 MOST_MEMBERS = 1_000_000
-# Of the whole sweep, not of its members: these move no curve, and have one value.
-MACHINE_FIELDS = tuple(n for n, f in Experiment.__dataclass_fields__.items() if f.metadata["group"] == "machine")
-ONE_VALUE = ("data_dir", "seed_start", *MACHINE_FIELDS)
+ONE_VALUE = ("data_dir", "seed_start", *MACHINE_FIELDS)  # for the whole sweep
 _LISTS = ("widths", "channels")  # whose one value is a list
 _FIELDS = [name for name in Experiment.__dataclass_fields__ if name not in ("member_list", "out")]
 

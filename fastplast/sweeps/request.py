@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastplast.config import ConfigError
+from fastplast.config import MACHINE_FIELDS, ConfigError
 from fastplast.runs.checkpoint import read_json, write_file
-from fastplast.sweeps.grid import MACHINE_FIELDS, Grid, grid_of
+from fastplast.sweeps.grid import Grid, grid_of
 
 FILE = "grid.json"
 
