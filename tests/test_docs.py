@@ -13,7 +13,7 @@ import pytest
 import fastplast
 from fastplast import methods
 from fastplast.cli.parser import build_parser, run
-from fastplast.config import OWN_METHODS, Experiment
+from fastplast.config import METHOD_NAMES, TAKES_STRENGTH, Experiment
 from fastplast.measuring.definitions import DEFINITIONS
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_the_pages_have_every_field_method_and_definition(site):
     for name, field in Experiment.__dataclass_fields__.items():
         assert f"<code>{name}</code>" in experiment or not field.metadata["group"], name
     for name in methods.METHODS:
-        assert f"### {name}" in (DOCS / "methods.md").read_text() or name in ("none", *OWN_METHODS), name
+        assert f"### {name}" in (DOCS / "methods.md").read_text() or name == "none" or name not in METHOD_NAMES, name
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
@@ -131,7 +131,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {})
     methods.METHODS.pop("halfway", None)
-    OWN_METHODS.clear()
+    TAKES_STRENGTH.pop("halfway", None)
 
 
 def test_a_method_of_ones_own_takes_fifteen_lines():
@@ -145,6 +145,6 @@ def test_a_method_of_the_package_is_not_replaced():
 
 
 def test_an_unknown_method_is_told_with_ones_own_among_the_known(monkeypatch):
-    monkeypatch.setattr("fastplast.config.fields.OWN_METHODS", ["halfway"])
+    monkeypatch.setitem(TAKES_STRENGTH, "halfway", True)
     with pytest.raises(fastplast.ConfigError, match="Did you mean 'halfway'"):
         Experiment(method="halfwya", strength=(0.1,))

@@ -16,8 +16,7 @@ from fastplast.config.names import (
     METHOD_NAMES,
     NETWORK_NAMES,
     OPTIMIZERS,
-    OWN_METHODS,
-    STRENGTHLESS,
+    TAKES_STRENGTH,
     is_path,
 )
 
@@ -33,8 +32,7 @@ __all__ = [
     "METHOD_NAMES",
     "NETWORK_NAMES",
     "OPTIMIZERS",
-    "OWN_METHODS",
-    "STRENGTHLESS",
+    "TAKES_STRENGTH",
     "ConfigError",
     "Experiment",
     "Member",

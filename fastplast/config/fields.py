@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.names import METHOD_NAMES, OWN_METHODS
+from fastplast.config.names import TAKES_STRENGTH
 from fastplast.text import closest
 
 
@@ -80,7 +80,7 @@ def check_fields(experiment: Any) -> None:
 
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
-    known = (*METHOD_NAMES, *OWN_METHODS) if f.name == "method" else f.metadata["choices"]
+    known = tuple(TAKES_STRENGTH) if f.name == "method" else f.metadata["choices"]  # the user's methods as well
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
     if not is_module and value not in known:
         raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), known)}", f.name)

@@ -14,9 +14,9 @@ HEAD_RESETS = ("none", "zero", "reinit")
 ENGINES = ("auto", "vmap", "cpu", "cuda")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 LABEL_SHUFFLES = ("example", "class", "iid")
-METHOD_NAMES = ("none", "l2", "regenerative", "wasserstein")
-OWN_METHODS: list[str] = []  # of the user: see fastplast.methods.register
-STRENGTHLESS = ("none",)  # methods that take no strength
+# Methods known to this process, and whether they take a strength; fastplast.methods.register adds those of the user.
+TAKES_STRENGTH = {"none": False, "l2": True, "regenerative": True, "wasserstein": True}
+METHOD_NAMES = tuple(TAKES_STRENGTH)
 NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PIXEL_RANGES = ("unit", "symmetric", "standardized")

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.fields import is_whole
-from fastplast.config.names import BENCHMARKS, DATASET_NAMES, MEMBER_FIELDS, is_path
+from fastplast.config.names import BENCHMARKS, DATASET_NAMES, MEMBER_FIELDS, TAKES_STRENGTH, is_path
 from fastplast.text import closest
 
 
@@ -102,13 +102,14 @@ def _check_settings(e: Any) -> None:
     Raises:
         ConfigError: if two of them contradict each other.
     """
-    if e.method == "none" and e.strength is not None and any(e.strength):
+    if not TAKES_STRENGTH[e.method] and any(e.strength or ()):
         raise ConfigError(
-            f"--strength needs a --method: got --strength {e.strength} with --method none. Choose a method or drop it.",
+            f"--strength needs a --method: got --strength {e.strength} with --method {e.method}. "
+            "Choose a method or drop it.",
             "strength",
             "method",
         )
-    if e.method != "none" and e.strength is None:
+    if TAKES_STRENGTH[e.method] and e.strength is None:
         raise ConfigError(
             f"--method {e.method} needs a --strength: got none. Say for example --strength 0.01.", "method", "strength"
         )

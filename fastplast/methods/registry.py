@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastplast.config import METHOD_NAMES, OWN_METHODS
+from fastplast.config import METHOD_NAMES, TAKES_STRENGTH
 from fastplast.methods.builtin import l2, none, regenerative
 from fastplast.methods.method import Method
 from fastplast.methods.wasserstein import wasserstein
@@ -32,5 +32,4 @@ def register(name: str, method: Method) -> None:
     if name in METHOD_NAMES:
         raise ValueError(f"name must be new: got {name!r}, which is one of fastplast's. Choose another name.")
     METHODS[name] = method
-    if name not in OWN_METHODS:
-        OWN_METHODS.append(name)
+    TAKES_STRENGTH[name] = method.anchor is not None

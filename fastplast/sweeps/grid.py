@@ -19,7 +19,7 @@ from fastplast.config import (
     MACHINE_FIELDS,
     MEMBER_FIELDS,
     MEMBER_HYPERPARAMETERS,
-    STRENGTHLESS,
+    TAKES_STRENGTH,
     ConfigError,
     Experiment,
     Member,
@@ -248,13 +248,13 @@ def _expand_cross(cross: Section, values: dict[str, tuple[Any, ...]]) -> Iterato
 def _methods(values: dict[str, tuple[Any, ...]]) -> Iterator[tuple[str, float | None]]:
     """Methods with their strengths; one that takes none has one."""
     for method in values.get("method", ("none",)):
-        for strength in (None,) if method in STRENGTHLESS else values.get("strength", (None,)):
+        for strength in values.get("strength", (None,)) if TAKES_STRENGTH.get(method, True) else (None,):
             yield method, strength
 
 
 def _check_strengths(cross: Section, values: dict[str, tuple[Any, ...]]) -> None:
     methods = values.get("method", ("none",))
-    if "strength" in values and all(method in STRENGTHLESS for method in methods):
+    if "strength" in values and not any(TAKES_STRENGTH.get(method, True) for method in methods):
         place = f"{cross.places['strength']}: " if "strength" in cross.places else ""
         raise ConfigError(
             f"{place}--strength needs a --method that takes one: got {list(values['strength'])} with "

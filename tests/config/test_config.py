@@ -6,7 +6,8 @@ import pytest
 
 from fastplast.cli.flags import fields_from
 from fastplast.cli.parser import build_parser
-from fastplast.config import BENCHMARKS, ConfigError, Experiment, Member, flag, load_config
+from fastplast.config import BENCHMARKS, TAKES_STRENGTH, ConfigError, Experiment, Member, flag, load_config
+from fastplast.methods import METHODS, Method, register
 from fastplast.text import closest
 
 CHOICES = {f.name: f.metadata["choices"] for f in fields(Experiment) if f.metadata["choices"]}
@@ -176,6 +177,19 @@ def test_impossible_combinations_are_refused(text: str, values: dict[str, object
 )
 def test_possible_combinations_are_taken(values: dict[str, object]) -> None:
     Experiment(**values)
+
+
+@pytest.mark.parametrize("anchor", [None, lambda init, layout: init])
+def test_a_method_of_ones_own_takes_a_strength_where_it_has_an_anchor(anchor, monkeypatch) -> None:
+    monkeypatch.setitem(TAKES_STRENGTH, "own", True)  # both are undone after the test
+    monkeypatch.setitem(METHODS, "own", METHODS["none"])
+    register("own", Method(anchor, False, "of this test", "here"))
+    if anchor:
+        assert Experiment(method="own", strength=0.5).strength == (0.5,)
+        refused("--method own needs a --strength: got none.", method="own")
+    else:
+        assert Experiment(method="own").resolved().strength == (0.0,)
+        refused("--strength needs a --method: got --strength (0.5,) with --method own.", method="own", strength=0.5)
 
 
 def test_numbers_and_lists_become_tuples() -> None:
