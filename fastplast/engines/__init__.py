@@ -1,10 +1,16 @@
 """Engines: who trains."""
 
+from collections.abc import Callable
+
+from fastplast_kernels import cores
+
 from fastplast.engines.base import Accumulators, Engine, Group, GroupState, build_group, new_state, pull_of
-from fastplast.engines.choose import available_cores, choose_device, choose_engine, why_no_cuda
+from fastplast.engines.choose import choose_device, choose_engine, why_no_cuda
 from fastplast.engines.cpu import CpuEngine
 from fastplast.engines.cuda import CudaEngine, missing_kernels
 from fastplast.engines.vmap import VmapEngine
+
+available_cores: Callable[[], int] = cores.available_cores  # typed: type checkers do not see the kernels
 
 __all__ = [
     "Accumulators",

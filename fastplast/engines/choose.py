@@ -8,6 +8,7 @@ import re
 import shutil
 
 import torch
+from fastplast_kernels.cores import available_cores
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.engines.base import Engine, Group, GroupState
@@ -20,23 +21,6 @@ _DRIVER_ERRORS = {  # what PyTorch says to what it means
     "Found no NVIDIA driver": "there is no NVIDIA driver",
     "No CUDA GPUs are available": "the driver lists none; is CUDA_VISIBLE_DEVICES empty?",
 }
-
-
-def available_cores() -> int:
-    """CPU cores this process may use: its affinity, limited by its control group.
-
-    Returns:
-        At least 1.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return cores
 
 
 def why_no_cuda() -> str:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from fastplast_kernels import workers
+from fastplast_kernels.cores import available_cores
 from fastplast_kernels.mlp_step.arguments import (
     Data,
     Sums,
-    available_cores,
     check,
     check_data,
     check_keys,

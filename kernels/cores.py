@@ -1,0 +1,37 @@
+"""How many CPU cores this process may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use: its affinity, limited by its control group and by its Slurm task.
+
+    Returns:
+        At least 1.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([affinity, *_quotas(), *_slurm()])
+
+
+def _quotas() -> Iterator[int]:
+    """Cores of the control group: of version 2 in one file, of version 1 in two; a group without a quota says none."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            words = " ".join((CONTROL_GROUPS / name).read_text(encoding="ascii") for name in names)
+            quota, period = map(int, words.split())
+        except (OSError, ValueError):  # no such file; or the quota is "max"
+            continue
+        if quota > 0 and period > 0:  # version 1 says -1 where there is none
+            yield max(1, round(quota / period))
+
+
+def _slurm() -> Iterator[int]:
+    count = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if count.isdecimal() and int(count) > 0:
+        yield int(count)
