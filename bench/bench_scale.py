@@ -22,7 +22,7 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import measure
-from fastplast.machine.profiling import annotated
+from fastplast.machine.profiling import annotate
 from fastplast.measuring import probes
 from fastplast.measuring.hessian import tail_of
 from fastplast.networks import Conv
@@ -115,7 +115,7 @@ def test_throughput(benchmark, name: str, network: str, members: int, method: st
     times: list[float] = []
 
     def timed() -> None:
-        with annotated(f"{name} {network} {members} {method}"):
+        with annotate(f"{name} {network} {members} {method}"):
             times.append(seconds(lambda: run(orders[len(times) % BUFFERS])) / STEPS / members)
 
     benchmark.pedantic(timed, rounds=ROUNDS, warmup_rounds=2)
@@ -138,7 +138,7 @@ def test_stable_rank(benchmark, members: int, method: str) -> None:
     inputs = [probes.evaluate(network, params[m], task, m).tail_inputs for m in range(members)]
     tail = tail_of(network, params, task.labels, inputs)
     times: list[float] = []
-    with annotated(f"srank {members} {method}"):
+    with annotate(f"srank {members} {method}"):
         benchmark.pedantic(lambda: times.append(seconds(lambda: measure(tail, method=method))), rounds=1)
     benchmark.extra_info["seconds"] = {f"{method}, {members} members": times[-1]}
     benchmark.extra_info["ratio"] = {f"{method}, {members} members": 1.0}

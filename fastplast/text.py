@@ -6,8 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: ``45 s``, ``12 min``, ``3 h 05 min``."""
+def duration(seconds: float, decimals: bool = False) -> str:
+    """Seconds in words: ``45 s``, ``12 min``, ``3 h 05 min``; with decimals ``45.2 s``, ``12.3 min``, ``3.1 h``."""
+    if decimals:
+        length, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+        return f"{seconds / length:.1f} {unit}"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

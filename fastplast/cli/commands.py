@@ -189,7 +189,7 @@ def _figure(options: dict[str, Any]) -> int:
     from fastplast import paper as figures
 
     if options["list"]:
-        print(figures.listing())
+        print(figures.listing(announce=lambda text: print(text, file=sys.stderr, flush=True)))
         return 0
     if options["number"] is None:
         raise ConfigError("figure needs a number: got none. `fastplast figure --list` lists them.")

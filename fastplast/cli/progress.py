@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from fastplast.runs.status import mean, median
 from fastplast.text import duration
 from fastplast.training.loop import EpochDone, Event, Stopped, TaskDone, TaskStarted
 from fastplast.training.setup import Setup
@@ -28,28 +28,24 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
     if quiet:
         yield from events
         return
-    _print(_opening(setup))
+    _print(_describe_start(setup))
     tally = _Tally(setup)
-    if sys.stdout.isatty():
-        yield from _live(tally, events)
-    else:
-        yield from _lines(tally, events)
-
-
-def aside(text: str) -> None:
-    """Prints progress that is no part of a command's result, to standard error.
-
-    Args:
-        text: a line.
-    """
-    print(text, file=sys.stderr, flush=True)
+    for event in (_show_bar if sys.stdout.isatty() else _print_tasks)(tally, events):
+        yield event
+        if isinstance(event, Stopped):
+            _print(
+                f"Stopped in task {event.task + 1} after {event.epoch} epochs. "
+                f"Go on with: fastplast resume {setup.experiment.out}"
+            )
+    if tally.tasks_measured:
+        _print(_describe_end(tally))
 
 
 def _print(text: str) -> None:
     print(text, flush=True)
 
 
-def _opening(setup: Setup) -> str:
+def _describe_start(setup: Setup) -> str:
     e, group = setup.experiment, setup.group
     notice = ""
     if setup.embedded:
@@ -72,30 +68,31 @@ class _Tally:
         self.train_seconds, self.task_seconds, self.measure_seconds = 0.0, 0.0, 0.0
         self.tasks_measured, self.tasks_ended = 0, 0
         self.start: dict[str, Any] = {}
-        self.error = math.nan
+        self.error: float | None = None
 
-    def see(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
         e = self.setup.experiment
         per_task = e.epochs * e.steps_per_epoch()
         if isinstance(event, TaskStarted):
             self.start = event.columns
             if event.task * per_task >= self.updates:  # none of its epochs was done meanwhile
                 self.task, self.epoch = event.task, 0
-                self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, math.nan
+                self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, None
         elif isinstance(event, EpochDone):
             if self.first_updates is None:
                 self.first_updates = event.updates - e.steps_per_epoch()
             if event.task != self.task:
                 self.start, self.tasks_ended = {}, event.task
             self.task, self.epoch, self.diverged = event.task, event.epoch + 1, event.diverged
-            self.updates, self.error, self.task_seconds = event.updates, event.error, event.seconds
+            self.updates, self.error, self.task_seconds = event.updates, mean([event.error]), event.seconds
         elif isinstance(event, TaskDone):
             self.train_seconds += event.train_seconds
             self.task_seconds = 0.0
             self.measure_seconds += event.measure_seconds
             self.tasks_measured += 1
             self.tasks_ended = event.task + 1
-            self.error = _mean(event.columns.get("error"))
+            columns: dict[str, Any] = event.columns
+            self.error = mean(columns.get("error") or ())
 
     @property
     def rate(self) -> float:
@@ -112,15 +109,15 @@ class _Tally:
         measured = self.measure_seconds / self.tasks_measured if self.tasks_measured else 0.0
         return left + measured * ((e.tasks or 0) - self.tasks_ended)
 
-    def summary(self) -> str:
+    def describe(self) -> str:
         parts = []
-        start_error, srank = _mean(self.start.get("error")), self.start.get("hessian_srank")
-        if not math.isnan(self.error):
+        start_error, srank = mean(self.start.get("error") or ()), median(self.start.get("hessian_srank") or ())
+        if self.error is not None:
             parts.append(f"error {self.error:.4f}")
-        if not math.isnan(start_error):
+        if start_error is not None:
             parts.append(f"(start {start_error:.4f})")
         if srank is not None:
-            parts.append(f" srank {_median(srank):.0f}")
+            parts.append(f" srank {srank:.0f}")
         parts = [" ".join(parts)]
         if not math.isnan(self.rate):
             parts.append(f"{self.rate:,.0f} updates/s")
@@ -131,32 +128,16 @@ class _Tally:
         return "  ".join(parts)
 
 
-def _known(values: Any) -> list[float]:
-    return [v for v in values or [] if v is not None and math.isfinite(v)]
-
-
-def _mean(values: Any) -> float:
-    known = _known(values)
-    return statistics.fmean(known) if known else math.nan
-
-
-def _median(values: Any) -> float:
-    known = _known(values)
-    return statistics.median(known) if known else math.nan
-
-
-def _lines(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
+def _print_tasks(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
     total = tally.setup.experiment.tasks
     for event in events:
-        tally.see(event)
+        tally.count(event)
         if isinstance(event, TaskDone):
-            _print(f"task {event.task + 1}/{total}  {tally.summary()}")
+            _print(f"task {event.task + 1}/{total}  {tally.describe()}")
         yield event
-        _close(tally, event)
-    _closing(tally)
 
 
-def _live(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
+def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     e = tally.setup.experiment
@@ -164,27 +145,16 @@ def _live(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
     with Progress(*columns, refresh_per_second=4) as progress:
         bar = progress.add_task("measuring", total=tally.setup.updates, now=f"1/{e.tasks}")
         for event in events:
-            tally.see(event)
+            tally.count(event)
             now = f"{tally.task + 1}/{e.tasks} epoch {tally.epoch}/{e.epochs}"
-            progress.update(bar, completed=tally.updates, description=tally.summary(), now=now)
+            progress.update(bar, completed=tally.updates, description=tally.describe(), now=now)
             if isinstance(event, TaskDone):
-                progress.console.print(f"task {event.task + 1}/{e.tasks}  {tally.summary()}", highlight=False)
+                progress.console.print(f"task {event.task + 1}/{e.tasks}  {tally.describe()}", highlight=False)
             yield event
-            _close(tally, event)
-    _closing(tally)
 
 
-def _close(tally: _Tally, event: Event) -> None:
-    if isinstance(event, Stopped):
-        out = tally.setup.experiment.out
-        _print(f"Stopped in task {event.task + 1} after {event.epoch} epochs. Go on with: fastplast resume {out}")
-
-
-def _closing(tally: _Tally) -> None:
-    seconds = time.monotonic() - tally.begun
-    if tally.tasks_measured:
-        out = tally.setup.experiment.out
-        _print(
-            f"{duration(seconds)}: {tally.rate:,.0f} updates/s in training, "
-            f"{duration(tally.measure_seconds)} of measuring. Figure: fastplast plot {out}"
-        )
+def _describe_end(tally: _Tally) -> str:
+    return (
+        f"{duration(time.monotonic() - tally.begun)}: {tally.rate:,.0f} updates/s in training, "
+        f"{duration(tally.measure_seconds)} of measuring. Figure: fastplast plot {tally.setup.experiment.out}"
+    )

@@ -22,7 +22,7 @@ from fastplast.curvature.routes import Plan, check_method, residual_row
 from fastplast.curvature.spectrum import ClosedForms, Curvature, Row, gather_rows, matrix_steps, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
-from fastplast.machine.out_of_memory import free_cached_memory
+from fastplast.machine.out_of_memory import release_and_warn
 
 MEMORY_LIMIT = 2**32
 
@@ -183,7 +183,7 @@ def _measure_together(wave: list[_Member]) -> list[list[Row]]:
         if len(wave) == 1:
             raise
     # Here, where the frames that held memory are gone.
-    free_cached_memory(f"the curvature of {len(wave):,} members at once: {-(-len(wave) // 2):,} are measured at a time")
+    release_and_warn(f"the curvature of {len(wave):,} members at once: {-(-len(wave) // 2):,} are measured at a time")
     middle = -(-len(wave) // 2)
     return _measure_together(wave[:middle]) + _measure_together(wave[middle:])
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.kernel_layers import kernel_layers
-from fastplast.machine.out_of_memory import free_cached_memory, halved
-from fastplast.machine.profiling import annotated
+from fastplast.machine.out_of_memory import halve_members, release_and_warn
+from fastplast.machine.profiling import annotate
 from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
 
@@ -126,7 +126,7 @@ class CudaEngine:
 
             def replay(count: int) -> None:
                 for updates in _parts(count):
-                    with annotated(f"replay {updates}"):
+                    with annotate(f"replay {updates}"):
                         captured.graphs[updates].replay()
 
             params, m, v, steps, diverged = (
@@ -142,8 +142,8 @@ class CudaEngine:
     def _halve(self) -> None:
         """Gives memory back and goes on with half as many members at once; an error if one by itself does not fit."""
         self._captured.clear()
-        before, self.at_once = self.at_once, halved(self.at_once, len(self.group.members))
-        free_cached_memory(f"{before:,} members at once: {self.at_once:,} are trained at a time")
+        before, self.at_once = self.at_once, halve_members(self.at_once, len(self.group.members))
+        release_and_warn(f"{before:,} members at once: {self.at_once:,} are trained at a time")
 
     def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
         """Memory for a call, holding the tables, order and targets of some members, and its graphs."""

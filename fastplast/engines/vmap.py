@@ -18,7 +18,7 @@ from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
 from fastplast.engines.draws import Draws
-from fastplast.machine.out_of_memory import free_cached_memory, halved
+from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
@@ -199,8 +199,8 @@ class VmapEngine:
 
     def _half(self, before: int, what: str) -> int:
         """How many members at once to go on with; an error if one by itself does not fit."""
-        half = halved(before, len(self.group.members))
-        free_cached_memory(f"{what} of {before:,} members at once: those of {half:,} are computed at a time")
+        half = halve_members(before, len(self.group.members))
+        release_and_warn(f"{what} of {before:,} members at once: those of {half:,} are computed at a time")
         return half
 
     def _masks(self, steps: Tensor, batch: int) -> list[Tensor]:

@@ -10,8 +10,8 @@ import torch
 from fastplast.config import ConfigError
 
 
-def free_cached_memory(what: str) -> None:
-    """Gives memory that is cached but not in use back to the GPU, and tells the user what happens next.
+def release_and_warn(what: str) -> None:
+    """Releases GPU memory that is cached and not in use, and warns the user of what happens next.
 
     Args:
         what: it does not suffice for, and what is done instead.
@@ -22,7 +22,7 @@ def free_cached_memory(what: str) -> None:
     warnings.warn(f"GPU memory does not suffice for {what}.", stacklevel=3)
 
 
-def halved(at_once: int, members: int) -> int:
+def halve_members(at_once: int, members: int) -> int:
     """How many members to train at once where memory does not suffice for so many.
 
     Args:

@@ -20,7 +20,7 @@ def _nvtx() -> Any:
     return nvtx
 
 
-def annotated(message: str) -> AbstractContextManager[Any]:
+def annotate(message: str) -> AbstractContextManager[Any]:
     """A range around what a ``with`` block does; nothing without the package, next to nothing without a tool.
 
     Args:
@@ -33,7 +33,7 @@ def annotated(message: str) -> AbstractContextManager[Any]:
     return nullcontext() if nvtx is None else nvtx.annotate(message=message, domain=DOMAIN)
 
 
-def each(name: str, numbers: Iterable[int]) -> Iterator[int]:
+def annotate_each(name: str, numbers: Iterable[int]) -> Iterator[int]:
     """Numbers, with a range around what a ``for`` loop does with each.
 
     Args:
@@ -44,5 +44,5 @@ def each(name: str, numbers: Iterable[int]) -> Iterator[int]:
         The numbers.
     """
     for number in numbers:
-        with annotated(f"{name} {number}"):
+        with annotate(f"{name} {number}"):
             yield number

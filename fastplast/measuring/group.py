@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastplast.engines.base import Group, GroupState
-from fastplast.machine.profiling import annotated
+from fastplast.machine.profiling import annotate
 from fastplast.measuring import hessian, probes
 from fastplast.measuring.measurement import Column, Measurement
 from fastplast.methods import Pull
@@ -61,11 +61,11 @@ def measure_group(
         if with_hessian and not isinstance(network, ModuleNetwork):
             part = slice(members.start, members.stop)
             hint = None if expected is None else expected[part]
-            with annotated("srank"):
+            with annotate("srank"):
                 params, labels = state.params[part], task.labels[part]
                 curvature += hessian.measure_tails(network, params, labels, tail_inputs, method, hint)
     if with_hessian and isinstance(network, ModuleNetwork):
-        with annotated("srank"):
+        with annotate("srank"):
             curvature.append(hessian.measure_modules(network, state.params, task))
     columns: dict[str, Column] = {name: [row[name] for row in rows] for name in rows[0]}
     if pull.active:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastplast.cli.progress import aside
 from fastplast.config import Experiment
 from fastplast.data import Dataset, load
 from fastplast.paper.make import uses_of
@@ -35,8 +35,12 @@ class _Rates:
     """What was measured so far: seconds of an update by kind, and of measuring both ends of a task, of one member.
 
     What a measurement takes does not depend on the method, so that it is timed once for each network on its data.
+
+    Attributes:
+        announce: is told what is timed next, as that takes a while.
     """
 
+    announce: Callable[[str], None]
     update: dict[_Kind, float] = field(default_factory=dict)
     measure: dict[_Kind, float] = field(default_factory=dict)
 
@@ -49,16 +53,19 @@ class _Cost(NamedTuple):
     seconds: float
 
 
-def listing() -> str:
+def listing(announce: Callable[[str], None]) -> str:
     """All figures with what they would take on this machine.
 
     Rates are measured with ReLU, once for each dataset, network and kind of method at its full size; they are not
     those of other activations, and a measurement's time is that of an untrained network.
 
+    Args:
+        announce: is told what is timed next, as that takes minutes in all.
+
     Returns:
         A table.
     """
-    rates = _Rates()
+    rates = _Rates(announce)
     lines = ["  N  section  what it shows"]
     for number, figure in FIGURES.items():
         uses = uses_of(figure, SCALES[0])
@@ -114,7 +121,7 @@ def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
     kind = _Kind(e.dataset, e.network, e.examples, method)
     plain = kind._replace(method="none")
     if kind not in rates.update:
-        aside(f"measuring: {e.network} on {e.dataset}, {e.examples:,} examples, method {method}")
+        rates.announce(f"measuring: {e.network} on {e.dataset}, {e.examples:,} examples, method {method}")
         rates.update[kind] = _update_seconds(e, method)
     if plain not in rates.measure:
         rates.measure[plain] = _measure_seconds(e)

@@ -12,6 +12,7 @@ from fastplast.drawing.settings import phrase
 from fastplast.reports.curves import describe
 from fastplast.reports.members import plain, who
 from fastplast.reports.reading import Part, Results
+from fastplast.text import duration
 
 _SHOWN = 200  # rows of a table that nobody reads to its end
 
@@ -256,19 +257,13 @@ def _runs(results: Results) -> str:
 def _seconds(part: Part) -> tuple[str, str]:
     timings = part.run.timings()
     return tuple(
-        _duration(float(timings[name].sum())) if name in timings else ""
+        duration(float(timings[name].sum()), decimals=True) if name in timings else ""
         for name in ("train_seconds", "measure_seconds")
     )  # type: ignore[return-value]
 
 
 def _time(text: str | None) -> str:
     return (text or "").replace("T", " ").replace("+00:00", " UTC")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _text(value: Any) -> str:

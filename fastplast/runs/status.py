@@ -167,9 +167,9 @@ def _of_run(path: Path) -> Status:
         epochs=e.epochs,
         rate=progress.get("rate") or rate,
         seconds_left=left,
-        error=None if last is None else _mean(last["error"].to_pylist()),
+        error=None if last is None else mean(last["error"].to_pylist()),
         error_task=None if last is None else _task_of(ends[-1]),
-        srank=_median(sranks),
+        srank=median(sranks),
         srank_task=srank_task,
         bytes=_bytes(path),
         sranks=sranks,
@@ -206,7 +206,7 @@ def _last_sranks(starts: Sequence[Path], e: Experiment) -> tuple[tuple[float, ..
     for part in reversed(starts[-e.srank_every :] if e.srank != "off" else ()):
         table = read_part(part)
         if "hessian_srank" in table.column_names:
-            return tuple(_known(table["hessian_srank"].to_pylist())), _task_of(part)
+            return tuple(finite(table["hessian_srank"].to_pylist())), _task_of(part)
     return (), None
 
 
@@ -220,17 +220,21 @@ def _task_of(part: Path) -> int:
     return int(part.name.split("-")[1])
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
+def finite(values: Iterable[float | None]) -> list[float]:
+    """The numbers among what members have: neither missing nor infinite."""
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = _known(values)
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the finite values; None if there is none."""
+    known = finite(values)
     return statistics.fmean(known) if known else None
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return float(statistics.median(values)) if values else None
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of the finite values; None if there is none."""
+    known = finite(values)
+    return float(statistics.median(known)) if known else None
 
 
 def _bytes(path: Path) -> int:
@@ -333,7 +337,7 @@ def _total(shards: list[Status]) -> dict[str, Any]:
         "task": sum(s.tasks if s.state == "finished" else s.task for s in shards),
         "tasks": sum(s.tasks for s in shards),
         "error": sum(error * members for error, members in errors) / counted if errors else None,
-        "srank": _median([srank for s in shards for srank in s.sranks]),
+        "srank": median([srank for s in shards for srank in s.sranks]),
         "seconds_left": None if None in left else sum(value for value in left if value is not None),
         "bytes": sum(s.bytes for s in shards),
     }

@@ -19,7 +19,7 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.engines import Accumulators, GroupState
 from fastplast.machine import profiling
-from fastplast.machine.out_of_memory import free_cached_memory
+from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring import probes
 from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.measuring.group import measure_group
@@ -149,7 +149,7 @@ class _Loop:
         setup, position = self.setup, self._restore()
         self.writer.write_progress(position)
         self.writer.write_definitions(DEFINITIONS)
-        for index in profiling.each("task", range(position["task"], setup.experiment.tasks or 0)):
+        for index in profiling.annotate_each("task", range(position["task"], setup.experiment.tasks or 0)):
             task = task_to_device(setup, make_task(setup.problem, index))
             is_stopped = yield from self._run_task(task, position["epoch"] if index == position["task"] else 0)
             if is_stopped:
@@ -161,7 +161,7 @@ class _Loop:
         e, self.timing = self.setup.experiment, _Timing()
         if first_epoch == 0:
             self._begin(task)
-        for epoch in profiling.each("epoch", range(first_epoch, e.epochs)):
+        for epoch in profiling.annotate_each("epoch", range(first_epoch, e.epochs)):
             if self.worker.is_done:
                 yield self._store_start(task)
             yield self._train_epoch(task, epoch)
@@ -308,11 +308,11 @@ def _measure(setup: Setup, state: GroupState, task: Task, when: str, expected: T
         method=e.srank_method,
         expected=expected,
     )
-    with profiling.annotated(f"probe at {when}"):
+    with profiling.annotate(f"probe at {when}"):
         try:
             return measure(state, task, pull)
         except torch.OutOfMemoryError:
             pass  # once the frames that hold memory are gone, there is more
-        free_cached_memory(f"measuring beside training: task {task.index} is measured on the CPU at its {when}")
+        release_and_warn(f"measuring beside training: task {task.index} is measured on the CPU at its {when}")
         cpu = torch.device("cpu")
         return measure(to_device(state, cpu), to_device(task, cpu), to_device(pull, cpu))

@@ -21,7 +21,7 @@ from fastplast.engines import (
     choose_engine,
     new_state,
 )
-from fastplast.machine.out_of_memory import free_cached_memory
+from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring.hessian import check_block
 from fastplast.measuring.measurement import Column
 from fastplast.methods import Pull
@@ -148,7 +148,7 @@ def task_to_device(setup: Setup, task: Task) -> Task:
         return to_device(task, setup.engine.device)
     except torch.OutOfMemoryError:
         pass
-    free_cached_memory("a task's data beside what was measured before: it is moved again")
+    release_and_warn("a task's data beside what was measured before: it is moved again")
     try:
         return to_device(task, setup.engine.device)
     except torch.OutOfMemoryError:

@@ -51,8 +51,6 @@ class Sums(NamedTuple):
     update_l2: Tensor
 
 
-
-
 def examples(data: Data) -> Examples:
     """A task's tables, as the kernels see them."""
     images, floats = data.images.numpy(), np.empty((0, 0), np.float32)

@@ -43,6 +43,6 @@ def test_tasks_epochs_probes_and_stable_ranks_have_ranges(recorded, tmp_path):
 def test_without_the_package_nothing_happens(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvtx", None)
     profiling._nvtx.cache_clear()
-    with profiling.annotated("nothing"):
-        assert list(profiling.each("task", range(2))) == [0, 1]
+    with profiling.annotate("nothing"):
+        assert list(profiling.annotate_each("task", range(2))) == [0, 1]
     profiling._nvtx.cache_clear()

@@ -4,7 +4,7 @@ import pytest
 
 from fastplast.cli.parser import run
 from fastplast.config import ConfigError
-from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw, figure_of, listing, make, plans
+from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw, figure_of, make, plans
 from fastplast.sweeps import Sweep, expand, grid_of
 
 
@@ -106,9 +106,10 @@ def test_the_list_has_every_figure_with_its_members_and_time(monkeypatch, capsys
     timed = []
     monkeypatch.setattr(costs, "_update_seconds", lambda experiment, method: 1e-4)
     monkeypatch.setattr(costs, "_measure_seconds", lambda e: timed.append((e.dataset, e.network, e.examples)) or 1e-2)
-    text = listing()
+    assert run(["figure", "--list"]) == 0
+    text, announced = capsys.readouterr()
     assert len(timed) == len(set(timed))  # whatever the method
-    assert "measuring: mlp on mnist, 1,280 examples, method none" in capsys.readouterr().err
+    assert "measuring: mlp on mnist, 1,280 examples, method none" in announced
     assert all(f"{number:3}  {figure.section:7}" in text for number, figure in FIGURES.items())
     assert "runs: budget-mnist_shuffle, activations-mnist_shuffle" in text
     assert "paper: 396 members, 6.3e+08 updates, about " in text  # 4 activations, 3 step sizes, 33 seeds
