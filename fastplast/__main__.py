@@ -9,7 +9,7 @@ def main() -> None:
     # PyTorch reads this at its first allocation: matrices of tens of megabytes in huge pages, where the system offers
     # them, come into memory faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    from fastplast.cli.parser import run
+    from fastplast.cli.main import run
 
     sys.exit(run(sys.argv[1:]))
 

@@ -97,11 +97,11 @@ def _sentence(text: str) -> str:
 
 def experiment() -> str:
     """Every field of ``Experiment``."""
-    from fastplast.cli.flags import _GROUPS
+    from fastplast.cli.flags import GROUPS
     from fastplast.config import Experiment
 
     text = []
-    for group, title in _GROUPS.items():
+    for group, title in GROUPS.items():
         rows = []
         for field in dataclasses.fields(Experiment):
             if field.metadata["group"] == group:

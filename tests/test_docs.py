@@ -12,7 +12,8 @@ import pytest
 
 import fastplast
 from fastplast import methods
-from fastplast.cli.parser import build_parser, run
+from fastplast.cli.main import run
+from fastplast.cli.parser import build_parser
 from fastplast.config import METHOD_NAMES, TAKES_STRENGTH, Experiment
 from fastplast.measuring.definitions import DEFINITIONS
 

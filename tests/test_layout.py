@@ -86,12 +86,12 @@ def test_only_the_command_line_and_display_print():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 speakers.add(path.name)
-    assert speakers <= {"parser.py", "commands.py", "progress.py"}
+    assert speakers <= {"main.py", "commands.py", "progress.py"}
 
 
 def test_help_imports_neither_torch_nor_numpy():
     code = (
-        "import sys, contextlib, io\nfrom fastplast.cli.parser import run\n"
+        "import sys, contextlib, io\nfrom fastplast.cli.main import run\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    run(['--help'])\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )

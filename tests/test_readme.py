@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import fastplast
-from fastplast.cli.parser import build_parser, run
+from fastplast.cli.main import run
+from fastplast.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

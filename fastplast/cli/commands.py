@@ -150,18 +150,18 @@ def stopping() -> Iterator[Callable[[], bool]]:
     Yields:
         A function that says whether stopping is wished for.
     """
-    asked = False
+    is_requested = False
 
     def handle(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal is_requested
+        if is_requested:
             raise KeyboardInterrupt
-        asked = True
+        is_requested = True
         print("\nStopping after this epoch; once more stops at once.", file=sys.stderr, flush=True)
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: is_requested
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

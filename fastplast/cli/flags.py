@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastplast.config import Experiment, flag
 
 T = TypeVar("T")
-_GROUPS = {
+GROUPS = {
     "problem": "problem",
     "members": "members (each combination is one more network of the same batch)",
     "network": "network",
@@ -25,7 +25,7 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
 
     Absent flags stay absent from the result.
     """
-    groups = {key: parser.add_argument_group(title, note) for key, title in _GROUPS.items()}
+    groups = {key: parser.add_argument_group(title, note) for key, title in GROUPS.items()}
     for f in dataclasses.fields(Experiment):
         if not f.metadata["group"]:
             continue
@@ -34,7 +34,7 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
         if kind == "bool":
             extra["action"] = argparse.BooleanOptionalAction
         elif "tuple" in kind:
-            extra |= {"nargs": "+", "type": _items, "metavar": f.name[0].upper()}
+            extra |= {"nargs": "+", "type": _numbers_between_commas, "metavar": f.name[0].upper()}
         else:
             extra |= {"type": {"int": whole, "float": number}.get(kind.split(" ")[0], str)}
             extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()
@@ -57,7 +57,7 @@ def _help(f: dataclasses.Field[Any]) -> str:
     return f"{text} (default: {default})"
 
 
-def _reader(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
+def _type_of(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
     """A type of the parser, which says in words what was expected."""
 
     def read(text: str) -> T:
@@ -69,11 +69,11 @@ def _reader(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
     return read
 
 
-whole = _reader(int, "a whole number")
-number = _reader(float, "a number")
+whole = _type_of(int, "a whole number")
+number = _type_of(float, "a number")
 
 
-def _items(text: str) -> int | float | list[int | float]:
+def _numbers_between_commas(text: str) -> int | float | list[int | float]:
     """Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
 
     Raises:

@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from fastplast.cli.commands import COMMANDS, FAILURE, INTERRUPTED, OWN_RUN
+from fastplast.cli.commands import OWN_RUN
 from fastplast.cli.flags import add_fields, number, whole
-from fastplast.config import ConfigError, flag
+from fastplast.config import flag
 from fastplast.version import __version__
 
-_USAGE = 2
 _Adder = Callable[[str, str], argparse.ArgumentParser]  # of a command's name and what it does
 LISTS = ("benchmarks", "networks", "methods", "probes")
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Runs one command.
-
-    Args:
-        arguments: the words after ``fastplast``.
-
-    Returns:
-        Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-    """
-    parser = build_parser()
-    options = vars(parser.parse_args(arguments))
-    command, debug = options.pop("command"), options.pop("debug", False)
-    try:
-        return COMMANDS[command](options)
-    except ConfigError as error:
-        return _fail(error, debug, _USAGE)
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        return _fail(error, debug, FAILURE)
-    except KeyboardInterrupt:
-        print("fastplast: stopped.", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _fail(error: Exception, debug: bool, status: int) -> int:
-    if debug:
-        traceback.print_exception(error)
-    print(f"fastplast: {error}", file=sys.stderr)
-    return status
 
 
 def build_parser() -> argparse.ArgumentParser:

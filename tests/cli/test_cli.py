@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 
 SMALL = ["--tasks", "2", "--epochs", "2", "--examples", "96", "--widths", "12", "10", "8", "--threads", "1"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.config import ConfigError
 from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw, figure_of, make, plans
 from fastplast.sweeps import Sweep, expand, grid_of

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import fastplast as fp
-from fastplast.cli.parser import run as command
+from fastplast.cli.main import run as command
 from fastplast.config import Experiment
 from fastplast.reports import report
 from fastplast.reports.page import as_script

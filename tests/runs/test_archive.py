@@ -3,7 +3,7 @@ import json
 import pytest
 
 import fastplast as fp
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.drawing import plot
 from fastplast.runs.archive import Archive, write_archive
 from fastplast.runs.checkpoint import StoreError

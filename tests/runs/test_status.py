@@ -12,7 +12,7 @@ import pytest
 
 import fastplast as fp
 from fastplast.api import start
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.runs.checkpoint import take_lock
 from fastplast.runs.status import Status, lock_holder, status
 from fastplast.training.loop import EpochDone, TaskDone
@@ -184,6 +184,6 @@ def test_a_directory_that_is_just_becoming_a_run_says_so(tmp_path):
 
 
 def test_looking_does_not_import_torch(finished):
-    code = f"import sys\nfrom fastplast.cli.parser import run\nrun(['status', {str(finished.path)!r}])\n"
+    code = f"import sys\nfrom fastplast.cli.main import run\nrun(['status', {str(finished.path)!r}])\n"
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 import fastplast as fp
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.curvature.synthetic import spectra
 from fastplast.srank_validation.cases import METHODS, Case, table, validate_run, validate_spectra, validate_training
 

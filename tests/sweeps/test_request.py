@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import fastplast as fp
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.runs.checkpoint import StoreError
 from fastplast.sweeps import Sweep, execute, grid_of, make_plan
 from fastplast.sweeps.request import FILE

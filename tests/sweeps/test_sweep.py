@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import fastplast as fp
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.sweeps import Sweep, execute, grid_of, make_plan
 from fastplast.sweeps.plan import parse_slice
 from fastplast.training.loop import EpochDone, TaskDone, TaskStarted

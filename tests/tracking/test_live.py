@@ -12,7 +12,7 @@ import pytest
 
 import fastplast as fp
 from fastplast.api import proceed, start
-from fastplast.cli.parser import run
+from fastplast.cli.main import run
 from fastplast.tracking.live import MOST_MEMBERS, Views, check, watch
 from fastplast.training.loop import EpochDone, TaskStarted
 
