@@ -4,6 +4,11 @@ Numba notices a change of the file of a cached function, but not of the function
 lies in a folder named by a hash of all sources that Numba compiles and of the versions of the compiler: any change, and
 the code is compiled anew. Folders that were not used for a month are removed. Nothing is written into the installed
 package.
+
+Numba names the machine code of a function by its qualified name and a number that counts functions of the process. Two
+closures of one name, compiled in two processes, may so have one symbol, and a third process that loads both would call
+the first for either. Names of functions that only kernels call therefore end in a word of the process that compiled
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import ast
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -27,6 +33,7 @@ from llvmlite import binding
 
 _PACKAGE, _ROOT = "fastplast_kernels", Path(__file__).resolve().parent
 _KEPT_SECONDS = 30 * 24 * 3600  # how long a folder stays that nobody uses
+_PROCESS = secrets.token_hex(8)
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
 
 
@@ -136,7 +143,7 @@ def compiled(function: Callable) -> Callable:
 
 def called(function: Callable) -> Callable:
     """Decorator of a function that only kernels call: compiled and kept as a part of them."""
-    return numba.njit(**_FLAGS)(function)
+    return numba.njit(**_FLAGS)(_uniquely_named(function))
 
 
 def merged(function: Callable) -> Callable:
@@ -144,9 +151,14 @@ def merged(function: Callable) -> Callable:
 
     A called function is optimised once more with each function above it; this one never by itself.
     """
-    return numba.njit(inline="always", **_FLAGS)(function)
+    return numba.njit(inline="always", **_FLAGS)(_uniquely_named(function))
 
 
 def inlined(function: Callable) -> Callable:
     """Decorator of a function that only kernels call, and whose machine code replaces the call."""
-    return numba.njit(forceinline=True, **_FLAGS)(function)
+    return numba.njit(forceinline=True, **_FLAGS)(_uniquely_named(function))
+
+
+def _uniquely_named(function: Callable) -> Callable:
+    function.__qualname__ += f".{_PROCESS}"
+    return function

@@ -96,3 +96,49 @@ def test_what_is_kept_is_told(tmp_path, monkeypatch):
     assert not compilation.is_kept("conv_step.step", "train_adam")
     monkeypatch.setattr(compilation, "cache_directory", lambda: "")
     assert not compilation.is_kept("mlp_step.step", "train_adam")
+
+
+CLOSURES = """
+from fastplast_kernels.compilation import called, compiled
+
+
+def build(term):
+    @called
+    def step(x):
+        for _ in range(1000):
+            x = 0.5 * x + term
+        return x
+
+    @called
+    def steps(x, count):
+        for _ in range(count):
+            x = step(x)
+        return x
+
+    return steps
+
+
+_one, _two = build(1.0), build(2.0)
+
+
+@compiled
+def one(x, count):
+    return _one(x, count)
+
+
+@compiled
+def two(x, count):
+    return _two(x, count)
+"""
+CALLS = "import closures, sys; print(*(getattr(closures, name)(0.0, 3) for name in sys.argv[1:]))"
+
+
+def test_closures_of_one_name_that_two_processes_compiled_are_told_apart_by_a_third(tmp_path):
+    """A kernel of each optimiser is made of closures of one name: machine code of one must not serve the other."""
+    (tmp_path / "closures.py").write_text(CLOSURES)
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    answers = {"one": "2.0", "two": "4.0"}
+    for names in (["one"], ["one", "two"], ["two", "one"]):
+        command = [sys.executable, "-c", CALLS, *names]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [answers[name] for name in names]
