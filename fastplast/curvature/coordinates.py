@@ -89,9 +89,9 @@ def coordinates(tail: Tail) -> Coordinates:
         weight, hidden = _mix_equal_slopes(weight, hidden, slope)
 
     has_slope = (slope != 0).any(0)
-    speaks = (weight != 0).any(0)
+    has_weight = (weight != 0).any(0)
     units = torch.arange(slope.shape[1], device=slope.device)
-    active, silent = units[has_slope & speaks], units[has_slope & ~speaks]
+    active, silent = units[has_slope & has_weight], units[has_slope & ~has_weight]
     outgoing = units[~has_slope & (hidden != 0).any(0)]
     coupled = torch.cat((active, silent))
     columns = torch.cat((coupled, outgoing))

@@ -46,7 +46,7 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     incomplete or of other data are an error: they are never passed over.
 
     Args:
-        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", or a path with images of the user's (`own.load_own`).
+        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", or a path with images of the user's (`load_own`).
         directory: a data directory, or the folder, file or archive with the data; None takes FASTPLAST_DATA, else the
             platform's data directory.
         split: "train" or "test".
