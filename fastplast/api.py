@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
-from fastplast.runs.run import Run, RunWriter
+from fastplast.runs.run import Run
+from fastplast.runs.writer import RunWriter
 from fastplast.training.loop import Event, training
 from fastplast.training.setup import Setup, prepare
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import closest
-from fastplast.runs.checkpoint import write_file
+from fastplast.runs.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

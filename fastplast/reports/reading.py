@@ -11,7 +11,7 @@ import numpy as np
 
 from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
 from fastplast.runs.archive import Archive
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 from fastplast.runs.run import WHENS, Run
 from fastplast.sweeps.reader import Results as Opened
 from fastplast.sweeps.reader import Sweep, ids_of, open_each, open_results

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import Experiment
-from fastplast.runs.checkpoint import read_json
+from fastplast.runs.files import read_json
 from fastplast.runs.paths import is_sweep, shard_paths
 from fastplast.runs.run import Run
 from fastplast.runs.tables import read_part

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import closest
-from fastplast.runs.checkpoint import StoreError, write_file
+from fastplast.runs.files import StoreError, write_file
 
 if TYPE_CHECKING:
     import pyarrow

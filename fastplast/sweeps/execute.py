@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.api import proceed, start
-from fastplast.runs.checkpoint import take_lock
+from fastplast.runs.files import take_lock
 from fastplast.runs.paths import SHARDS
 from fastplast.sweeps.grid import grid_of
 from fastplast.sweeps.plan import Plan, Shard, make_plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.config import Experiment
 from fastplast.runs.archive import SUFFIX, Archive
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
 from fastplast.runs.run import Run, no_epochs
 from fastplast.runs.tables import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import ConfigError
-from fastplast.runs.checkpoint import read_json, write_file
+from fastplast.runs.files import read_json, write_file
 from fastplast.sweeps.grid import MACHINE_FIELDS, Grid, grid_of
 
 FILE = "grid.json"

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from fastplast.config import ConfigError
 from fastplast.drawing.settings import Setting, settings_of
-from fastplast.runs.checkpoint import config_digest
+from fastplast.runs.files import config_digest
 from fastplast.runs.paths import SHARDS
 from fastplast.runs.run import Run
 from fastplast.runs.tables import read_part

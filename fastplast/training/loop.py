@@ -24,7 +24,7 @@ from fastplast.measuring import probes
 from fastplast.measuring.group import Column, Measurement, due, measure_group
 from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 from fastplast.training.background import Beside
 from fastplast.training.setup import Setup, describe, moved, on_device
 

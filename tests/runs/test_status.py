@@ -13,7 +13,7 @@ import pytest
 import fastplast as fp
 from fastplast.api import start
 from fastplast.cli.parser import run
-from fastplast.runs.checkpoint import take_lock
+from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
 from fastplast.training.loop import EpochDone, TaskDone
 

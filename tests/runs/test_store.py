@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from fastplast.machine.environment import environment
-from fastplast.runs.checkpoint import SCHEMA_VERSION, StoreError, config_digest
-from fastplast.runs.run import Run, RunWriter
+from fastplast.runs.files import SCHEMA_VERSION, StoreError, config_digest
+from fastplast.runs.run import Run
 from fastplast.runs.tables import joined, merged
+from fastplast.runs.writer import RunWriter
 
 CONFIG = {"benchmark": "mnist_shuffle", "seeds": 3, "learning_rate": [1e-3, 1e-2], "out": None}
 
@@ -293,7 +294,7 @@ def test_config_digest_ignores_the_order_of_keys():
 
 def test_importing_the_store_imports_no_heavy_library():
     heavy = ("torch", "numpy", "pandas", "pyarrow", "safetensors")
-    code = f"import sys, fastplast.runs.run; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fastplast.runs.writer; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
