@@ -28,7 +28,7 @@ def _train(options: dict[str, Any]) -> int:
         return 0
     if options["memory"] is not None:
         raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
-    from fastplast.api import start
+    from fastplast.training.start import start
 
     _check_views(options)
     with stopping() as stop:
@@ -82,8 +82,8 @@ def _sweep_directory(grid: Any) -> str:
 
 
 def _resume(options: dict[str, Any]) -> int:
-    from fastplast.api import proceed
     from fastplast.runs.paths import is_sweep
+    from fastplast.training.start import proceed
 
     _check_views(options)
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
@@ -258,8 +258,8 @@ def _data(options: dict[str, Any]) -> int:
 def _export(options: dict[str, Any]) -> int:
     from pathlib import Path
 
+    from fastplast.results import open_results
     from fastplast.runs.archive import SUFFIX, write_archive
-    from fastplast.sweeps import open_results
 
     out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
     results = open_results(options["run"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ from fastplast.drawing.bands import (
 from fastplast.drawing.columns import Axis, place
 from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, name_of, save, styled, version_of
 from fastplast.drawing.settings import Setting, phrase, settings_of
+from fastplast.results import open_results
+from fastplast.runs.results import Results
 from fastplast.runs.run import WHENS
-from fastplast.sweeps.reader import Results, open_results
 
 if TYPE_CHECKING:
     import pandas
@@ -74,7 +75,7 @@ def plot(
         >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
         [PosixPath('runs/none/figures/error-loss.png'), ...]
     """
-    opened = [run if isinstance(run, Results) else open_results(run) for run in _listed(runs)]
+    opened = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
         if not values:
@@ -93,7 +94,7 @@ def plot(
 
 
 def _listed(runs: Any) -> list[Any]:
-    return [runs] if isinstance(runs, (Results, str, os.PathLike)) else list(runs)
+    return list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:

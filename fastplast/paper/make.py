@@ -20,7 +20,7 @@ from fastplast.paper.studies import SCALES, Use
 from fastplast.runs.run import Run
 from fastplast.sweeps import Grid, Plan, expand, grid_of, make_plan
 from fastplast.sweeps.grid import key_of
-from fastplast.sweeps.reader import SHARDS, keys_of, shard_paths
+from fastplast.sweeps.sweep import SHARDS, keys_of, shard_paths
 
 RUNS = "runs"
 _DRAW: dict[type, Callable[..., Drawn]] = {

@@ -13,11 +13,11 @@ from fastplast.drawing.page import name_of, version_of
 from fastplast.drawing.settings import NOT_SETTINGS, phrase
 from fastplast.paper.registry import Figure
 from fastplast.paper.studies import STUDIES, Use
+from fastplast.results import open_each, open_results
+from fastplast.runs.results import Results as Opened
 from fastplast.runs.run import WHENS
 from fastplast.stats import member_means
-from fastplast.sweeps import Sweep, open_results
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import open_each
+from fastplast.sweeps import Sweep
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
 _TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")

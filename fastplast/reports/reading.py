@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
-from fastplast.runs.archive import Archive
+from fastplast.results import open_each, open_results
 from fastplast.runs.files import StoreError
+from fastplast.runs.results import Results as Opened
 from fastplast.runs.run import WHENS, Run
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import Sweep, ids_of, open_each, open_results
+from fastplast.sweeps.sweep import Sweep, ids_of
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +110,7 @@ def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
 
 
 def _with_spectra(run: Opened) -> Run | Sweep:
-    if isinstance(run, Archive):
+    if not isinstance(run, (Run, Sweep)):
         raise ValueError(
             f"runs must be run directories, or sweeps: got the file {run.path}. `fastplast plot` draws it."
         )

@@ -1,10 +1,10 @@
 """Sweeps: a grid becomes members, members become groups, groups become shards, and shards are runs."""
 
-from fastplast.sweeps.execute import execute, sweep
+from fastplast.sweeps.execute import execute
 from fastplast.sweeps.grid import Grid, expand, grid_of, read_grid
 from fastplast.sweeps.plan import Plan, Shard, make_plan, parse_slice
-from fastplast.sweeps.reader import Sweep, open_results
 from fastplast.sweeps.request import remembered
+from fastplast.sweeps.sweep import Sweep
 
 __all__ = [
     "Grid",
@@ -15,9 +15,7 @@ __all__ = [
     "expand",
     "grid_of",
     "make_plan",
-    "open_results",
     "parse_slice",
     "read_grid",
     "remembered",
-    "sweep",
 ]

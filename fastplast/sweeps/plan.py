@@ -15,7 +15,7 @@ from fastplast.data import Dataset, load
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
-from fastplast.sweeps.reader import keys_of
+from fastplast.sweeps.sweep import keys_of
 from fastplast.training.capacity import bytes_per_member, free_bytes
 from fastplast.training.setup import Setup, prepare
 

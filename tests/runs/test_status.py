@@ -11,11 +11,11 @@ import time
 import pytest
 
 import fastplast as fp
-from fastplast.api import start
 from fastplast.cli.parser import run
 from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
 from fastplast.training.loop import EpochDone, TaskDone
+from fastplast.training.start import start
 
 SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1, "seeds": 2}
 

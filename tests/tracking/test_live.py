@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import fastplast as fp
-from fastplast.api import proceed, start
 from fastplast.cli.parser import run
 from fastplast.tracking.live import MOST_MEMBERS, Views, check, watch
 from fastplast.training.loop import EpochDone, TaskStarted
+from fastplast.training.start import proceed, start
 
 pytest.importorskip("tensorboard")
 SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1, "seeds": 2}

@@ -9,12 +9,12 @@ from small_runs import drain, small, table
 from torch import nn
 
 import fastplast as fp
-from fastplast.api import proceed, start
 from fastplast.config import ConfigError
 from fastplast.measuring.group import measure_group
 from fastplast.training import loop as trainer
 from fastplast.training.background import Beside
 from fastplast.training.loop import EpochDone, Stopped, TaskDone, TaskStarted
+from fastplast.training.start import proceed, start
 
 CPU = torch.device("cpu")
 

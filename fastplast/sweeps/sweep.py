@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import Experiment
-from fastplast.runs.archive import SUFFIX, Archive
 from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
 from fastplast.runs.run import Run, no_epochs
@@ -197,41 +195,6 @@ class Sweep:
         shards = self.shards
         done = sum(shard.is_finished for shard in shards)
         return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
-
-
-Results = Run | Sweep | Archive  # all have env, members, metrics, definitions, timings
-
-
-def open_results(*paths: str | os.PathLike) -> Results:
-    """Opens a run, sweeps, or a file of exported results, for reading.
-
-    Args:
-        paths: one run directory, sweep directories, or one file that ``fastplast export`` wrote.
-
-    Returns:
-        A run or the contents of the file if the path is one, else the sweep of all paths.
-
-    Raises:
-        ValueError: if there are several paths and a file among them.
-    """
-    if any(Path(path).suffix == SUFFIX for path in paths):
-        if len(paths) > 1:
-            raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
-        return Archive(*paths)
-    return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
-
-
-def open_each(paths: Sequence[str | os.PathLike]) -> list[Results]:
-    """Opens what is named: several sweep directories are one sweep, anything else is opened by itself.
-
-    Args:
-        paths: run directories, sweep directories, files of exported results.
-
-    Returns:
-        Readers.
-    """
-    together = all(is_sweep(path) for path in paths)
-    return [open_results(*paths)] if together else [open_results(path) for path in paths]
 
 
 def cells_of(shard: Run) -> list[Cell]:
