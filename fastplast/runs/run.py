@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.config import closest
 from fastplast.runs.files import StoreError, check_schema, read_json
-from fastplast.runs.tables import ORDER, as_format, check_format, joined, read_part, write_csv
+from fastplast.runs.tables import ORDER, as_format, check_format, described, joined, read_part, write_csv
 
 if TYPE_CHECKING:
     import numpy
@@ -73,7 +73,7 @@ class Run:
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters, as the first part of the metrics has them."""
         table = read_part(self._parts()[0])
-        return table.select(table.column_names[: table.column_names.index("task")]).sort_by("member").to_pandas()
+        return table.select(described(table)).sort_by("member").to_pandas()
 
     def metrics(self, format: str = "pandas") -> Any:
         """Everything measured so far: one row per member, task and probe time, sorted by task, start and end, member.

@@ -23,7 +23,7 @@ from fastplast.runs.files import (
     write_file,
 )
 from fastplast.runs.run import Run, probe_name
-from fastplast.runs.tables import measured, on_host, table_of, write_part
+from fastplast.runs.tables import on_host, probe_table, table_of, write_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,16 +152,21 @@ class RunWriter:
                 hyperparameters, then ``updates`` and what was measured. ``task`` and ``when`` are put between the two.
         """
         path = self.run.path / "metrics" / f"part-{probe_name(task, when)}.parquet"
-        write_part(measured(task, when, columns), path)
+        write_part(probe_table(task, when, columns), path)
 
-    def write_epochs(self, task: int, columns: Mapping[str, Any]) -> None:
-        """Writes the curves of a task, replacing what was there.
+    def write_epochs(
+        self, task: int, described: Mapping[str, Any], epochs: Sequence[int], values: Mapping[str, Any]
+    ) -> None:
+        """Writes the curves of a task, replacing what was there; a row for each epoch and member.
 
         Args:
             task: number of the task, from 0.
-            columns: name to values, one per epoch and member.
+            described: name to what describes the member of each row.
+            epochs: of each row.
+            values: name to what was measured in each row.
         """
-        write_part(table_of(columns), self.run.path / "epochs" / f"part-{task:05d}.parquet")
+        table = table_of(described, {"task": [task] * len(epochs), "epoch": epochs}, values)
+        write_part(table, self.run.path / "epochs" / f"part-{task:05d}.parquet")
 
     def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:
         """Writes the eigenvalues of every member as fp32: ``eigenvalues``, concatenated, and ``offsets`` `[M + 1]`.

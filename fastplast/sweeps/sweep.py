@@ -18,7 +18,8 @@ from fastplast.runs.tables import (
     members_of,
     merged,
     rows_where,
-    with_column,
+    with_id,
+    with_members,
     write_csv,
 )
 from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
@@ -80,7 +81,7 @@ class Sweep:
         for shard, numbers in self.chosen():
             table, ids = shard.metrics("arrow"), ids_of(shard)
             column = [ids[number] for number in table["member"].to_pylist()]
-            tables.append((with_column(table, "id", column), numbers))
+            tables.append((with_id(table, column), numbers))
         return members_of(merged(tables))
 
     def metrics(self, format: str = "pandas") -> Any:
@@ -119,7 +120,7 @@ class Sweep:
                 table = shard.epochs("arrow")
                 table = rows_where(table, [number in numbers for number in table["member"].to_pylist()])
                 column = [numbers[number] for number in table["member"].to_pylist()]
-                tables.append(with_column(table, "member", column))
+                tables.append(with_members(table, column))
         if not tables:
             raise StoreError(no_epochs(self.path))
         by = [(name, "ascending") for name in ("task", "epoch", "member")]

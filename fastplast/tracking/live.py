@@ -23,7 +23,7 @@ from fastplast.drawing.settings import Setting, settings_of
 from fastplast.runs.files import config_digest
 from fastplast.runs.paths import SHARDS
 from fastplast.runs.run import Run
-from fastplast.runs.tables import read_part
+from fastplast.runs.tables import measured, read_part
 from fastplast.training.loop import EpochDone, Event, TaskDone, TaskStarted
 from fastplast.training.setup import Setup, describe
 
@@ -179,8 +179,7 @@ def _try(sinks: list[Sink], sink: Sink, *what: Any) -> None:
 
 def _series(table: Any, settings: Sequence[Setting]) -> dict[str, dict[str, float]]:
     """Of a part as Arrow's table: means of settings and values of the first members, by name of series and column."""
-    names = table.column_names[table.column_names.index("when") + 1 :]
-    columns = {name: table[name].to_pylist() for name in names}
+    columns = {name: table[name].to_pylist() for name in measured(table)}
     seeds, place = table["seed"].to_pylist(), {m: i for i, m in enumerate(table["member"].to_pylist())}
     series: dict[str, dict[str, float]] = {}
     for setting in settings:

@@ -26,7 +26,7 @@ from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.runs.writer import RunWriter
 from fastplast.training.background import Beside
-from fastplast.training.setup import Setup, describe, moved, on_device
+from fastplast.training.setup import Setup, describe, identify, moved, on_device
 
 _TELL_SECONDS = 2.0  # between two words on progress: a small file and a flush each
 
@@ -266,10 +266,9 @@ def _write_curve(setup: Setup, writer: RunWriter, task: int) -> None:
     if setup.curve is None:
         return
     epochs, _, members = setup.curve.shape
-    who = {name: list(values) * epochs for name, values in list(describe(setup).items())[:5]}
-    when = {"task": [task] * epochs * members, "epoch": [epoch for epoch in range(epochs) for _ in range(members)]}
-    names = Accumulators.zeros(1).means()
-    writer.write_epochs(task, who | when | {n: setup.curve[:, i].flatten().tolist() for i, n in enumerate(names)})
+    described = {name: list(values) * epochs for name, values in identify(setup).items()}
+    values = {n: setup.curve[:, i].flatten().tolist() for i, n in enumerate(Accumulators.zeros(1).means())}
+    writer.write_epochs(task, described, [epoch for epoch in range(epochs) for _ in range(members)], values)
 
 
 def _epoch_event(setup: Setup, task: int, epoch: int, done: Accumulators, seconds: float) -> EpochDone:

@@ -91,8 +91,8 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
     return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine, curve)
 
 
-def describe(setup: Setup) -> dict[str, Column]:
-    """Who each member is: every hyperparameter as a column.
+def identify(setup: Setup) -> dict[str, Column]:
+    """The number of each member, its seed, and what members of an ensemble differ in first of all.
 
     Args:
         setup: of the experiment.
@@ -100,21 +100,33 @@ def describe(setup: Setup) -> dict[str, Column]:
     Returns:
         Column to `[M]` values.
     """
-    e, members = setup.experiment, setup.group.members
-    columns: dict[str, Column] = {
+    members = setup.group.members
+    return {
         "member": list(range(len(members))),
         "seed": [m.seed for m in members],
         "learning_rate": [m.learning_rate for m in members],
         "method": [m.method for m in members],
         "strength": [m.strength for m in members],
     }
+
+
+def describe(setup: Setup) -> dict[str, Column]:
+    """Who each member is: every hyperparameter as a column, those of ``identify`` first.
+
+    Args:
+        setup: of the experiment.
+
+    Returns:
+        Column to `[M]` values.
+    """
+    e, columns = setup.experiment, identify(setup)
     shared = {"dataset": e.dataset, "data_source": "embedded" if setup.embedded else "full", "reduction": e.reduction}
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
-    columns |= {name: [value] * len(members) for name, value in shared.items() if value is not None}
+    columns |= {name: [value] * len(setup.group.members) for name, value in shared.items() if value is not None}
     return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
 
 
