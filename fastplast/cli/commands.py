@@ -118,7 +118,7 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
 
 def _check_views(options: dict[str, Any]) -> None:
     if _is_watched(options):
-        from fastplast.tracking.live import Views, check
+        from fastplast.tracking import Views, check
 
         check(Views(options.get("tensorboard"), options.get("wandb")))
 
@@ -135,7 +135,7 @@ def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
 
     stopped = False
     if _is_watched(options):
-        from fastplast.tracking.live import Views, watch
+        from fastplast.tracking import Views, watch
 
         events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
     for event in show(setup, events, options["quiet"]):

@@ -12,7 +12,8 @@ import pytest
 
 import fastplast as fp
 from fastplast.cli.parser import run
-from fastplast.tracking.live import MOST_MEMBERS, Views, check, watch
+from fastplast.tracking import Views, check, watch
+from fastplast.tracking.watch import MOST_MEMBERS
 from fastplast.training.loop import EpochDone, TaskStarted
 from fastplast.training.start import proceed, start
 
@@ -156,7 +157,7 @@ def test_a_view_that_fails_is_dropped_and_training_goes_on(tmp_path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastplast.tracking.live._TensorBoard.trained", full)
+    monkeypatch.setattr("fastplast.tracking.tensorboard.TensorBoard.write_epoch", full)
     begun = start(small(tmp_path / "run", tasks=1, srank="off"))
     with pytest.warns(UserWarning, match="live view TensorBoard failed and is dropped .*No space left"):
         look(begun, Views(str(tmp_path / "board")))
