@@ -60,10 +60,10 @@ def _sweep(options: dict[str, Any]) -> int:
 def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
     """Trains the shards of a plan; the exit status says whether all are finished."""
     from fastplast.sweeps import execute
-    from fastplast.sweeps.dry_run import describe
+    from fastplast.sweeps.dry_run import summarize
 
     if not options["quiet"]:
-        print(describe(plan), flush=True)
+        print(summarize(plan), flush=True)
     for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
         if not options["quiet"]:
             print(f"shard {number}/{len(plan.shards)}", flush=True)
@@ -102,7 +102,7 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
     Raises:
         ConfigError: if what was asked is not known, or is to be changed.
     """
-    from fastplast.sweeps import make_plan, parse_slice, remembered
+    from fastplast.sweeps import make_plan, parse_slice, read_request
     from fastplast.sweeps.grid import MACHINE_FIELDS
 
     for name in changes:
@@ -111,7 +111,7 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
                 f"{flag(name)} of a sweep is in its grid: got another on resume. Extend a sweep with fastplast sweep."
             )
     part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
-    plan = make_plan(remembered(options["run"], changes), options["run"], part=part)
+    plan = make_plan(read_request(options["run"], changes), options["run"], part=part)
     with stopping() as stop:
         return _run_plan(plan, options, stop)
 
@@ -170,10 +170,10 @@ def stopping() -> Iterator[Callable[[], bool]]:
 def _status(options: dict[str, Any]) -> int:
     import json
 
-    from fastplast.runs.status import as_json, describe, status
+    from fastplast.runs.status import as_json, as_text, status
 
     found = status(options["run"])
-    print(json.dumps(as_json(found, options["run"])) if options["json"] else describe(found, options["run"]))
+    print(json.dumps(as_json(found, options["run"])) if options["json"] else as_text(found, options["run"]))
     return 0
 
 

@@ -15,7 +15,7 @@ from fastplast.runs.files import StoreError
 from fastplast.runs.results import Results as Opened
 from fastplast.runs.run import WHENS, Run
 from fastplast.runs.tables import described, measured
-from fastplast.sweeps.sweep import Sweep, ids_of
+from fastplast.sweeps.sweep import Sweep, read_ids
 
 if TYPE_CHECKING:
     import pandas
@@ -181,7 +181,7 @@ def _parts(runs: Sequence[Run | Sweep]) -> tuple[list[Part], list[str]]:
     return [
         Part(name, run, tuple(range(len(run.members))))
         if numbers is None
-        else Part(name, run, tuple(numbers), tuple(ids_of(run)))
+        else Part(name, run, tuple(numbers), tuple(read_ids(run)))
         for name, (run, numbers) in zip(names, found)
     ], waiting
 

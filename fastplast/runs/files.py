@@ -95,7 +95,7 @@ def append_line(path: Path, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def claim_directory(path: Path) -> int:
+def make_locked_directory(path: Path) -> int:
     """Takes a new or empty directory for a run; ``FileExistsError`` if it holds anything.
 
     Args:

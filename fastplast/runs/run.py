@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.config import closest
 from fastplast.runs.files import StoreError, check_schema, read_json
-from fastplast.runs.tables import ORDER, as_format, check_format, described, joined, read_part, write_csv
+from fastplast.runs.tables import ORDER, as_format, check_format, concatenate, described, read_part, write_csv
 
 if TYPE_CHECKING:
     import numpy
@@ -89,7 +89,7 @@ class Run:
             ImportError: if polars is asked for and not installed.
         """
         check_format(format)
-        return as_format(joined([read_part(part) for part in self._parts()]).sort_by(ORDER), format)
+        return as_format(concatenate([read_part(part) for part in self._parts()]).sort_by(ORDER), format)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block.
@@ -127,7 +127,7 @@ class Run:
         """
         if not (parts := self._epoch_parts()):
             raise StoreError(no_epochs(self.path))
-        return as_format(joined([read_part(part) for part in parts]), format)
+        return as_format(concatenate([read_part(part) for part in parts]), format)
 
     @property
     def has_epochs(self) -> bool:

@@ -261,7 +261,7 @@ def _fields(found: Status) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if name != "sranks"}
 
 
-def describe(found: Status | list[Status], path: str) -> str:
+def as_text(found: Status | list[Status], path: str) -> str:
     """The same for people.
 
     Args:

@@ -124,7 +124,7 @@ def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table, dict[str, 
     }
 
 
-def table_of(described: Mapping[str, Any], place: Mapping[str, Any], values: Mapping[str, Any]) -> pyarrow.Table:
+def make_table(described: Mapping[str, Any], place: Mapping[str, Any], values: Mapping[str, Any]) -> pyarrow.Table:
     """A table of columns of one length, which knows what they are.
 
     Args:
@@ -163,7 +163,7 @@ def rows_where(table: pyarrow.Table, kept: Sequence[bool]) -> pyarrow.Table:
     return table.filter(pyarrow.array(kept, pyarrow.bool_()))
 
 
-def probe_table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
+def make_probe_table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
     """The table of one probe time: what describes the member, then task and when, then what was measured.
 
     Args:
@@ -198,10 +198,10 @@ def probe_table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Tab
     rows = len(columns["member"])
     place = {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
     split = names.index("updates")
-    return table_of({n: arrays[n] for n in names[:split]}, place, {n: arrays[n] for n in names[split:]})
+    return make_table({n: arrays[n] for n in names[:split]}, place, {n: arrays[n] for n in names[split:]})
 
 
-def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+def concatenate(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     """Tables one below the other; what one of them lacks is null there.
 
     Args:
@@ -222,7 +222,7 @@ def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     return _with_note(table.cast(pyarrow.schema(numbers)), settings, values)
 
 
-def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Table:
+def merge_shards(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Table:
     """Metrics of several runs as those of one.
 
     Args:
@@ -239,7 +239,7 @@ def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Tab
         chosen = set(numbers)
         table = rows_where(table, [member in chosen for member in table["member"].to_pylist()])
         tables.append(_untype_empty_columns(table.append_column("shard", pyarrow.array([i] * len(table)))))
-    return _renumber(joined(tables))
+    return _renumber(concatenate(tables))
 
 
 def members_of(table: pyarrow.Table) -> Any:

@@ -16,14 +16,14 @@ from fastplast.runs.checkpoint import load_checkpoint, save_checkpoint
 from fastplast.runs.files import (
     SCHEMA_VERSION,
     append_line,
-    claim_directory,
     config_digest,
     json_bytes,
+    make_locked_directory,
     take_lock,
     write_file,
 )
 from fastplast.runs.run import Run, probe_name
-from fastplast.runs.tables import on_host, probe_table, table_of, write_part
+from fastplast.runs.tables import make_probe_table, make_table, on_host, write_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class RunWriter:
             The writer.
         """
         path, content = Path(path), json_bytes(dict(config))
-        lock = claim_directory(path)
+        lock = make_locked_directory(path)
         try:
             start = {"schema_version": SCHEMA_VERSION, "finished": False, **environment(command)}
             write_file(path / "env.json", json_bytes(start | {"notes": {}, "resumes": []}))
@@ -152,7 +152,7 @@ class RunWriter:
                 hyperparameters, then ``updates`` and what was measured. ``task`` and ``when`` are put between the two.
         """
         path = self.run.path / "metrics" / f"part-{probe_name(task, when)}.parquet"
-        write_part(probe_table(task, when, columns), path)
+        write_part(make_probe_table(task, when, columns), path)
 
     def write_epochs(
         self, task: int, described: Mapping[str, Any], epochs: Sequence[int], values: Mapping[str, Any]
@@ -165,7 +165,7 @@ class RunWriter:
             epochs: of each row.
             values: name to what was measured in each row.
         """
-        table = table_of(described, {"task": [task] * len(epochs), "epoch": epochs}, values)
+        table = make_table(described, {"task": [task] * len(epochs), "epoch": epochs}, values)
         write_part(table, self.run.path / "epochs" / f"part-{task:05d}.parquet")
 
     def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:

@@ -2,20 +2,20 @@
 
 from fastplast.sweeps.execute import execute
 from fastplast.sweeps.grid import Grid, expand, grid_of, read_grid
-from fastplast.sweeps.plan import Plan, Shard, make_plan, parse_slice
-from fastplast.sweeps.request import remembered
+from fastplast.sweeps.plan import Shard, SweepPlan, make_plan, parse_slice
+from fastplast.sweeps.request import read_request
 from fastplast.sweeps.sweep import Sweep
 
 __all__ = [
     "Grid",
-    "Plan",
     "Shard",
     "Sweep",
+    "SweepPlan",
     "execute",
     "expand",
     "grid_of",
     "make_plan",
     "parse_slice",
     "read_grid",
-    "remembered",
+    "read_request",
 ]

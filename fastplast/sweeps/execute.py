@@ -9,14 +9,16 @@ from pathlib import Path
 
 from fastplast.runs.files import take_lock
 from fastplast.runs.paths import SHARDS
-from fastplast.sweeps.plan import Plan, Shard
-from fastplast.sweeps.request import remember
+from fastplast.sweeps.plan import Shard, SweepPlan
+from fastplast.sweeps.request import add_request
 from fastplast.training.loop import Event, Stopped
 from fastplast.training.setup import Setup
 from fastplast.training.start import proceed, start
 
 
-def execute(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[Shard, Setup, Iterator[Event]]]:
+def execute(
+    plan: SweepPlan, stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[Shard, Setup, Iterator[Event]]]:
     """Makes or resumes the shards of a plan, one after another; each trains as its events are consumed.
 
     Args:
@@ -27,28 +29,28 @@ def execute(plan: Plan, stop: Callable[[], bool] = lambda: False) -> Iterator[tu
         Shard, its setup, and its events, to be consumed before the next.
     """
     (plan.directory / SHARDS).mkdir(parents=True, exist_ok=True)
-    remember(plan.directory, plan.grid)
+    add_request(plan.directory, plan.grid)
     for shard in plan.shards:
         dataset = plan.datasets.get(shard.experiment.dataset)
         if shard.is_begun:
             setup, events = proceed(shard.path, dataset=dataset, stop=stop)
         else:
-            _clear(shard.path)
+            _remove_leftovers(shard.path)
             setup, events = start(shard.experiment, dataset=dataset, stop=stop)
         stopped = False
 
-        def watched(events: Iterator[Event] = events) -> Iterator[Event]:
+        def noting_a_stop(events: Iterator[Event] = events) -> Iterator[Event]:
             nonlocal stopped
             for event in events:
                 stopped = isinstance(event, Stopped)
                 yield event
 
-        yield shard, setup, watched()
+        yield shard, setup, noting_a_stop()
         if stopped or stop():
             return
 
 
-def _clear(path: Path) -> None:
+def _remove_leftovers(path: Path) -> None:
     """Removes what a process left that was killed while it made the shard, before it became a run."""
     if not path.is_dir() or (path / "config.json").exists():
         return

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from small_runs import small
 
 import fastplast as fp
 from fastplast.cli.parser import run
@@ -18,12 +19,7 @@ from fastplast.training.loop import EpochDone, TaskStarted
 from fastplast.training.start import proceed, start
 
 pytest.importorskip("tensorboard")
-SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1, "seeds": 2}
 UPDATES = 2 * 6  # of a task
-
-
-def small(path, **changes) -> fp.Experiment:
-    return fp.Experiment(out=str(path), **SMALL | changes)
 
 
 def look(begun, views: Views, until=lambda event: False) -> None:
