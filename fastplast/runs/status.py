@@ -279,9 +279,7 @@ def _run_lines(s: Status) -> str:
     done = f"all {s.tasks} tasks"
     if s.state != "finished":
         done = f"task {s.task + 1} of {s.tasks}, {s.epoch} of {s.epochs} epochs of it; {s.share:.1%} of all"
-    left = None
-    if s.seconds_left is not None and s.state != "finished":
-        left = duration(s.seconds_left)
+    left = None if s.seconds_left is None or s.state == "finished" else duration(s.seconds_left)
     rows = {
         "state": s.state + (f" ({s.holder})" if s.holder else "") + go_on,
         "progress": done,
@@ -321,10 +319,8 @@ def _total(shards: list[Status]) -> dict[str, Any]:
     """Sums, the mean error and the median srank over members that have one; time left as if one process did all."""
     states = [s.state for s in shards]
     left = [s.seconds_left for s in shards]
-
     errors = [(s.error, s.members) for s in shards if s.error is not None]
     counted = sum(members for _, members in errors)
-
     return {
         "state": "total",
         "states": {state: states.count(state) for state in sorted(set(states))},
