@@ -12,7 +12,7 @@ CHILD = """
 import sys, tempfile, time
 from fastplast.config import Experiment
 from fastplast.training.setup import prepare
-from fastplast.api import start
+from fastplast.training.start import start
 members, epochs = int(sys.argv[1]), int(sys.argv[2])
 def peak():  # of this program; rusage would count the one that started it as well
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -16,7 +16,7 @@ import torch
 
 from fastplast.config import ACTIVATIONS
 from fastplast.measuring.definitions import DEFINITIONS
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 
 TASKS, SEEDS, LAYERS = 100, 20, ("fc1", "fc2", "fc3", "fc4")
 METHODS = [("none", 0.0), *((m, s) for m in ("l2", "regenerative", "wasserstein") for s in (1.0, 0.1, 0.01))]

@@ -15,10 +15,10 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.version import __version__
 
 if TYPE_CHECKING:
-    from fastplast.api import load, resume, train
+    from fastplast.api import load, resume, sweep, train
     from fastplast.reports import report
     from fastplast.runs.run import Run
-    from fastplast.sweeps import Sweep, sweep
+    from fastplast.sweeps import Sweep
 
 _HOMES = {
     "train": "fastplast.api",
@@ -27,7 +27,7 @@ _HOMES = {
     "report": "fastplast.reports",
     "Run": "fastplast.runs.run",
     "Sweep": "fastplast.sweeps",
-    "sweep": "fastplast.sweeps",
+    "sweep": "fastplast.api",
 }
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from fastplast.config import ConfigError, Experiment, defaults_of
+from fastplast.config import Experiment
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
-from fastplast.runs.run import Run, RunWriter
-from fastplast.training.loop import Event, training
-from fastplast.training.setup import Setup, prepare
-
-if TYPE_CHECKING:
-    from fastplast.sweeps.reader import Results
+from fastplast.results import open_results
+from fastplast.runs.results import Results
+from fastplast.runs.run import Run
+from fastplast.sweeps import Sweep, execute, grid_of, make_plan
+from fastplast.training.start import proceed, run_directory, start
 
 
 def train(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
@@ -68,6 +65,41 @@ def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Data
     return Run(path)
 
 
+def sweep(
+    grid: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+    out: str | os.PathLike,
+    *,
+    part: tuple[int, int] = (0, 1),
+    memory: float | None = None,
+    batch: int | None = None,
+) -> Sweep:
+    """Trains every member of a grid that its directory does not hold yet.
+
+    Args:
+        grid: field of ``Experiment`` to a value or a list of values, which are crossed; or several such crosses.
+        out: the sweep directory; made if there is none.
+        part: i and n: train only this slice of n.
+        memory: GiB that a batch may take; what is free if None.
+        batch: most members of a batch; as many as fit if None.
+
+    Returns:
+        The sweep, for reading.
+
+    Raises:
+        ConfigError: if the grid is bad; nothing has run then.
+
+    Example:
+        >>> import fastplast as fp
+        >>> grid = {"activation": ["relu", "tanh"], "method": ["none", "l2"], "strength": [0.1, 0.01], "seeds": 10}
+        >>> fp.sweep(grid, "runs/mine").metrics()  # doctest: +SKIP
+    """
+    plan = make_plan(grid_of(grid), out, part=part, memory=memory, batch=batch)
+    for _, _, events in execute(plan):
+        for _ in events:
+            pass
+    return Sweep(out)
+
+
 def load(path: str | Path, *more: str | Path) -> Results:
     """Opens a run, a sweep or a file of exported results for reading.
 
@@ -78,85 +110,4 @@ def load(path: str | Path, *more: str | Path) -> Results:
     Returns:
         The run, the sweep, or the contents of the file.
     """
-    from fastplast.sweeps.reader import open_results
-
     return open_results(path, *more)
-
-
-def run_directory(experiment: Experiment) -> Path:
-    """Where an experiment's run goes; always set once it has started."""
-    return Path(experiment.out or ".")
-
-
-def start(
-    experiment: Experiment,
-    network: ModuleFactory | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    dataset: Dataset | None = None,
-) -> tuple[Setup, Iterator[Event]]:
-    """Makes a new run directory; training happens as the events are consumed.
-
-    Args:
-        experiment: what to run.
-        network: as in ``train``.
-        stop: asked after every epoch; True ends training after a checkpoint.
-        dataset: as in ``train``.
-
-    Returns:
-        The setup, whose experiment says where the run is, and its events.
-    """
-    if experiment.out is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
-    setup = prepare(experiment, network, dataset)
-    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv)
-    writer.write_note("data", {"dataset": setup.experiment.dataset, "source": setup.source})
-    return setup, training(setup, writer, stop)
-
-
-def proceed(
-    path: str | Path,
-    network: ModuleFactory | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    dataset: Dataset | None = None,
-    **changes: object,
-) -> tuple[Setup, Iterator[Event]]:
-    """Opens a run directory to go on with it; training happens as the events are consumed.
-
-    Args:
-        path: run directory.
-        network: as in ``resume``.
-        stop: asked after every epoch; True ends training after a checkpoint.
-        dataset: as in ``resume``.
-        changes: fields of the configuration as the user would have them now; a difference is refused.
-
-    Returns:
-        The setup and its events.
-
-    Raises:
-        ConfigError: if the run was made with a module and none is given.
-    """
-    writer = RunWriter.open(path)
-    try:
-        stored = dict(writer.config)
-        experiment = Experiment.from_dict(stored, f"{path}/config.json")
-        defaults = defaults_of(experiment.benchmark)
-        writer.check_resumable(stored | changes, defaults=defaults)
-        name = str(stored["network"])
-        if name.startswith("module:") and network is None:
-            raise ConfigError(
-                f"resume needs the network of the run: got none, the run was made with {name}. "
-                f"Use fastplast.resume({str(path)!r}, network=...) from Python."
-            )
-        setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
-        writer.check_resumable(stored_config(setup), defaults=defaults)
-    except BaseException:
-        writer.close()
-        raise
-    return setup, training(setup, writer, stop)
-
-
-def stored_config(setup: Setup) -> dict[str, object]:
-    """What ``config.json`` holds: the resolved configuration, a valid ``--config``, without the path of the run."""
-    values = setup.experiment.to_dict() | {"network": setup.group.network.name}
-    return {name: value for name, value in values.items() if name != "out"}

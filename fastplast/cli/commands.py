@@ -29,7 +29,7 @@ def _train(options: dict[str, Any]) -> int:
         return 0
     if options["memory"] is not None:
         raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
-    from fastplast.api import start
+    from fastplast.training.start import start
 
     _check_views(options)
     with stopping() as stop:
@@ -61,10 +61,10 @@ def _sweep(options: dict[str, Any]) -> int:
 def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
     """Trains the shards of a plan; the exit status says whether all are finished."""
     from fastplast.sweeps import execute
-    from fastplast.sweeps.dry_run import describe
+    from fastplast.sweeps.dry_run import summarize
 
     if not options["quiet"]:
-        print(describe(plan), flush=True)
+        print(summarize(plan), flush=True)
     for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
         if not options["quiet"]:
             print(f"shard {number}/{len(plan.shards)}", flush=True)
@@ -83,8 +83,8 @@ def _sweep_directory(grid: Any) -> str:
 
 
 def _resume(options: dict[str, Any]) -> int:
-    from fastplast.api import proceed
     from fastplast.runs.paths import is_sweep
+    from fastplast.training.start import proceed
 
     _check_views(options)
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
@@ -103,7 +103,7 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
     Raises:
         ConfigError: if what was asked is not known, or is to be changed.
     """
-    from fastplast.sweeps import make_plan, parse_slice, remembered
+    from fastplast.sweeps import make_plan, parse_slice, read_request
 
     for name in changes:
         if name not in MACHINE_FIELDS:
@@ -111,14 +111,14 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
                 f"{flag(name)} of a sweep is in its grid: got another on resume. Extend a sweep with fastplast sweep."
             )
     part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
-    plan = make_plan(remembered(options["run"], changes), options["run"], part=part)
+    plan = make_plan(read_request(options["run"], changes), options["run"], part=part)
     with stopping() as stop:
         return _run_plan(plan, options, stop)
 
 
 def _check_views(options: dict[str, Any]) -> None:
     if _is_watched(options):
-        from fastplast.tracking.live import Views, check
+        from fastplast.tracking import Views, check
 
         check(Views(options.get("tensorboard"), options.get("wandb")))
 
@@ -135,7 +135,7 @@ def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
 
     stopped = False
     if _is_watched(options):
-        from fastplast.tracking.live import Views, watch
+        from fastplast.tracking import Views, watch
 
         events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
     for event in show(setup, events, options["quiet"]):
@@ -170,10 +170,10 @@ def stopping() -> Iterator[Callable[[], bool]]:
 def _status(options: dict[str, Any]) -> int:
     import json
 
-    from fastplast.runs.status import as_json, describe, status
+    from fastplast.runs.status import as_json, as_text, status
 
     found = status(options["run"])
-    print(json.dumps(as_json(found, options["run"])) if options["json"] else describe(found, options["run"]))
+    print(json.dumps(as_json(found, options["run"])) if options["json"] else as_text(found, options["run"]))
     return 0
 
 
@@ -258,8 +258,8 @@ def _data(options: dict[str, Any]) -> int:
 def _export(options: dict[str, Any]) -> int:
     from pathlib import Path
 
+    from fastplast.results import open_results
     from fastplast.runs.archive import SUFFIX, write_archive
-    from fastplast.sweeps import open_results
 
     out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
     results = open_results(options["run"])

@@ -49,7 +49,7 @@ def _add_training(command: _Adder) -> None:
     add_fields(resume, "given only to be checked: a run goes on with the configuration it was started with")
 
     sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it")
-    sweep.add_argument("--grid", metavar="FILE", help="TOML or YAML: fields, each with a value or several; flags win")
+    sweep.add_argument("--grid", metavar="FILE", help="TOML: fields, each with a value or several; flags win")
     sweep.add_argument("--shard", metavar="I/N", help="train only slice I of N, from 0: for arrays of jobs")
     sweep.add_argument("--memory", type=number, metavar="GIB", help="that a batch may take (default: what is free)")
     sweep.add_argument("--batch", type=whole, metavar="M", help="most members of a batch (default: as many as fit)")

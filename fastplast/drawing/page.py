@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.runs.checkpoint import write_file
+from fastplast.runs.files import write_file
 from fastplast.text import closest
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,10 @@ from fastplast.drawing.bands import (
 from fastplast.drawing.columns import Axis, place
 from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, name_of, save, styled, version_of
 from fastplast.drawing.settings import Setting, phrase, settings_of
+from fastplast.results import open_results
+from fastplast.runs.results import Results
 from fastplast.runs.run import WHENS
-from fastplast.sweeps.reader import Results, open_results
+from fastplast.runs.tables import measured
 from fastplast.text import closest
 
 if TYPE_CHECKING:
@@ -36,9 +38,10 @@ _IN_TITLE = ("benchmark", "network", "activation")
 
 @dataclass(frozen=True)
 class _Data:
-    """What a figure shows: `table` has every run's rows, `labels` the runs' names."""
+    """What a figure shows: `table` has every run's rows, `measured` names what can be drawn and when it has values."""
 
     table: pandas.DataFrame
+    measured: dict[str, list[str]]
     settings: list[Setting]
     constant: dict[str, Any]
     diverged: dict[tuple[int, int], int]
@@ -74,15 +77,14 @@ def plot(
         >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
         [PosixPath('runs/none/figures/error-loss.png'), ...]
     """
-    opened = [run if isinstance(run, Results) else open_results(run) for run in _listed(runs)]
+    opened = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
         if not values:
             raise ValueError(f"{name} must name at least one: got none.")
     paths = _paths(opened[0], columns, out, formats)
     data = _read(opened)
-    measured = _measured(data.table)
-    panels = [place(column, measured) for column in columns]
+    panels = [place(column, data.measured) for column in columns]
     for column in log:
         if column not in columns:
             raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
@@ -93,7 +95,7 @@ def plot(
 
 
 def _listed(runs: Any) -> list[Any]:
-    return [runs] if isinstance(runs, (Results, str, os.PathLike)) else list(runs)
+    return list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
@@ -108,26 +110,26 @@ def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, fo
 def _read(runs: Sequence[Results]) -> _Data:
     import pandas
 
-    tables = [run.metrics().assign(run=i) for i, run in enumerate(runs)]
-    table = pandas.concat(tables, ignore_index=True)
+    tables = [run.metrics("arrow") for run in runs]
+    table = pandas.concat([one.to_pandas().assign(run=i) for i, one in enumerate(tables)], ignore_index=True)
+    columns = dict.fromkeys(name for one in tables for name in measured(one))
     members = pandas.concat([run.members.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
     names = [name_of(run.path) for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     settings, constant = settings_of(members, names)
     sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, runs)]
-    return _Data(table, settings, constant, first_divergence(table), sources)
+    return _Data(table, _times(table, columns), settings, constant, first_divergence(table), sources)
 
 
-def _measured(table: pandas.DataFrame) -> dict[str, list[str]]:
+def _times(table: pandas.DataFrame, columns: Iterable[str]) -> dict[str, list[str]]:
     """Column that can be drawn to the times at which it has values."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-    names = list(table.columns)
     return {
         name: times
-        for name in names[names.index("when") + 1 :]
-        if name != "run" and (is_numeric_dtype(table[name]) or is_bool_dtype(table[name].dropna().infer_objects()))
+        for name in columns
+        if (is_numeric_dtype(table[name]) or is_bool_dtype(table[name].dropna().infer_objects()))
         and (times := [when for when in WHENS if table.loc[table["when"] == when, name].notna().any()])
     }  # fmt: skip
 

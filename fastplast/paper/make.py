@@ -17,10 +17,11 @@ from fastplast.paper.kinds.sensitivity import draw_sensitivity
 from fastplast.paper.registry import Curves, Explanations, Figure, Scores, Sensitivity, StartEnd
 from fastplast.paper.results import Results, lacking, read_results
 from fastplast.paper.studies import SCALES, Use
+from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
-from fastplast.sweeps import Grid, Plan, expand, grid_of, make_plan
+from fastplast.sweeps import Grid, SweepPlan, expand, grid_of, make_plan
 from fastplast.sweeps.grid import key_of
-from fastplast.sweeps.reader import SHARDS, keys_of, shard_paths
+from fastplast.sweeps.sweep import read_keys
 
 RUNS = "runs"
 _DRAW: dict[type, Callable[..., Drawn]] = {
@@ -62,11 +63,11 @@ def missing(use: Use, scale: str, runs: Path) -> Grid | None:
     if scale == "smoke":
         values["data_dir"] = str(directory)  # where no images are, so that the embedded ones are taken
     grid = grid_of(values)
-    held = {key for path in shard_paths(directory) if Run(path).is_finished for key in keys_of(Run(path))}
+    held = {key for path in shard_paths(directory) if Run(path).is_finished for key in read_keys(Run(path))}
     return None if {key_of(cell) for cell in expand(grid)} <= held else grid
 
 
-def plans(figure: Figure, scale: str, runs: str | os.PathLike = RUNS) -> Iterator[Plan]:
+def plans(figure: Figure, scale: str, runs: str | os.PathLike = RUNS) -> Iterator[SweepPlan]:
     """What must be trained before a figure can be drawn; nothing where its sweeps hold every member.
 
     Args:

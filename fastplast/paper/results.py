@@ -13,11 +13,12 @@ from fastplast.drawing.page import name_of, version_of
 from fastplast.drawing.settings import NOT_SETTINGS, phrase
 from fastplast.paper.registry import Figure
 from fastplast.paper.studies import STUDIES, Use
+from fastplast.results import open_each, open_results
+from fastplast.runs.results import Results as Opened
 from fastplast.runs.run import WHENS
+from fastplast.runs.tables import described
 from fastplast.stats import member_means
-from fastplast.sweeps import Sweep, open_results
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import open_each
+from fastplast.sweeps import Sweep
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
 _TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")
@@ -31,6 +32,7 @@ class Results:
         figure: that they are for.
         table: metrics, with a column ``run``.
         means: one row per member, as ``member_means`` gives.
+        described: columns that describe a member.
         diverged: (run, member) to the task in which it diverged.
         sources: where they come from, in words.
         scale: at which they were trained; None where they were given.
@@ -39,6 +41,7 @@ class Results:
     figure: Figure
     table: Frame
     means: Frame
+    described: tuple[str, ...]
     diverged: dict[tuple[int, int], int]
     sources: tuple[str, ...]
     scale: str | None
@@ -53,10 +56,9 @@ class Results:
         Returns:
             Their columns.
         """
-        described = members.columns[: list(members.columns).index("diverged")]
         return [
             name
-            for name in described
+            for name in self.described
             if name not in (*NOT_SETTINGS, *known) and members[name].map(repr).nunique() > 1
         ]  # fmt: skip
 
@@ -82,8 +84,10 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
     if not paths:
         raise ValueError("--from must name at least one run or sweep: got none.")
     opened = open_each(paths)
-    tables = [run.metrics().assign(run=i) for i, run in enumerate(opened)]
-    table: Frame = _without_repetitions(pandas.concat(tables, ignore_index=True))
+    tables = [run.metrics("arrow") for run in opened]
+    columns = tuple(dict.fromkeys(name for one in tables for name in described(one)))
+    frames = [one.to_pandas().assign(run=i) for i, one in enumerate(tables)]
+    table: Frame = _without_repetitions(pandas.concat(frames, ignore_index=True), columns)
     names = ", ".join(str(path) for path in paths)
     for name, values in figure.where.items():
         if name not in table:
@@ -95,8 +99,9 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
         table = kept
     sources = _sources(opened)
     data = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
-    means = member_means(table)
-    return Results(figure, table, means, first_divergence(table), (*sources, f"images: {', '.join(data)}"), scale)
+    sources.append(f"images: {', '.join(data)}")
+    means = member_means(table, described=columns)
+    return Results(figure, table, means, columns, first_divergence(table), tuple(sources), scale)
 
 
 def measured_at(table: Frame, column: str) -> list[str]:
@@ -160,11 +165,11 @@ def _values(grids: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return list(found)
 
 
-def _without_repetitions(table: Frame) -> Frame:
-    """Of members that several runs hold, the first."""
-    described = [n for n in table.columns[: list(table.columns).index("task")] if n not in ("member", "engine")]
-    who: Frame = table.drop_duplicates(["run", "member"])[["run", "member", *(n for n in described if n != "run")]]
-    again = who[who.duplicated([n for n in described if n not in ("run", "data_source")])]
+def _without_repetitions(table: Frame, columns: Sequence[str]) -> Frame:
+    """Of members that several runs hold, the first; `columns` describe a member."""
+    names = [name for name in columns if name not in ("member", "engine", "data_source")]
+    who: Frame = table.drop_duplicates(["run", "member"])[["run", "member", *names]]
+    again = who[who.duplicated(names)]
     if again.empty:
         return table
     gone = set(zip(again["run"], again["member"]))

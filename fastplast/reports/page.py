@@ -20,7 +20,7 @@ from fastplast.reports.curves import curves, describe
 from fastplast.reports.members import labels, members
 from fastplast.reports.reading import Readable, Results, opened, read
 from fastplast.reports.spectra import spectra
-from fastplast.runs.checkpoint import write_file
+from fastplast.runs.files import write_file
 from fastplast.version import __version__
 
 _ASSETS = Path(__file__).parent / "assets"

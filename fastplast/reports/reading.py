@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
-from fastplast.runs.archive import Archive
-from fastplast.runs.checkpoint import StoreError
+from fastplast.results import open_each, open_results
+from fastplast.runs.files import StoreError
+from fastplast.runs.results import Results as Opened
 from fastplast.runs.run import WHENS, Run
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import Sweep, ids_of, open_each, open_results
+from fastplast.runs.tables import described, measured
+from fastplast.sweeps.sweep import Sweep, read_ids
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +111,7 @@ def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
 
 
 def _with_spectra(run: Opened) -> Run | Sweep:
-    if isinstance(run, Archive):
+    if not isinstance(run, (Run, Sweep)):
         raise ValueError(
             f"runs must be run directories, or sweeps: got the file {run.path}. `fastplast plot` draws it."
         )
@@ -134,9 +135,11 @@ def read(runs: Sequence[Run | Sweep]) -> Results:
     parts, waiting = _parts(runs)
     if not parts:
         raise StoreError(f"{runs[0].path} holds no metrics yet: its first task has not been measured.")
-    frames = [_own_rows(part, part.run.metrics()) for part in parts]
+    tables = [part.run.metrics("arrow") for part in parts]
+    frames = [_own_rows(part, table.to_pandas()) for part, table in zip(parts, tables)]
     members = pandas.concat(
-        [_described(frame, parts[i]).assign(run=i) for i, frame in enumerate(frames)], ignore_index=True
+        [_members(frames[i], described(tables[i]), parts[i]).assign(run=i) for i in range(len(parts))],
+        ignore_index=True,
     )
     settings, _ = settings_of(members, [part.name for part in parts])
     order = {who: row for row, who in enumerate(_ordered(members, settings))}
@@ -153,7 +156,7 @@ def read(runs: Sequence[Run | Sweep]) -> Results:
         settings=tuple(settings),
         rows=tuple(tuple(sorted(order[who] for who in setting.members)) for setting in settings),
         tasks=tasks,
-        curves=_curves(frames, order, tasks, diverged),
+        curves=_curves(frames, [measured(table) for table in tables], order, tasks, diverged),
         diverged=diverged,
         definitions={name: text for part in parts for name, text in part.run.definitions.items()},
         solvers=_solvers(frames),
@@ -178,7 +181,7 @@ def _parts(runs: Sequence[Run | Sweep]) -> tuple[list[Part], list[str]]:
     return [
         Part(name, run, tuple(range(len(run.members))))
         if numbers is None
-        else Part(name, run, tuple(numbers), tuple(ids_of(run)))
+        else Part(name, run, tuple(numbers), tuple(read_ids(run)))
         for name, (run, numbers) in zip(names, found)
     ], waiting
 
@@ -191,10 +194,9 @@ def _own_rows(part: Part, table: pandas.DataFrame) -> pandas.DataFrame:
     return table.loc[table["member"].isin(part.numbers)]
 
 
-def _described(frame: pandas.DataFrame, part: Part) -> pandas.DataFrame:
-    """A row for each member, with what describes it."""
-    names = list(frame.columns)
-    found: pandas.DataFrame = frame.loc[~frame["member"].duplicated(), names[: names.index("task")]]
+def _members(frame: pandas.DataFrame, columns: list[str], part: Part) -> pandas.DataFrame:
+    """A row for each member, with the columns that describe it."""
+    found: pandas.DataFrame = frame.loc[~frame["member"].duplicated(), columns]
     return found.assign(id=[str(number) if part.ids is None else part.ids[number] for number in found["member"]])
 
 
@@ -224,18 +226,18 @@ def _divergences(frames: Sequence[pandas.DataFrame], order: dict[tuple[int, int]
 
 def _curves(
     frames: Sequence[pandas.DataFrame],
+    columns: Sequence[list[str]],
     order: dict[tuple[int, int], int],
     tasks: np.ndarray,
     diverged: dict[int, Divergence],
 ) -> dict[tuple[str, str], np.ndarray]:
     curves: dict[tuple[str, str], np.ndarray] = {}
     for part, frame in enumerate(frames):
-        names = list(frame.columns)
         for when in WHENS:
             table = frame.loc[frame["when"] == when]
             rows = np.array([order[part, int(member)] for member in table["member"]], int)
             places = np.searchsorted(tasks, table["task"].to_numpy())
-            for name in names[names.index("when") + 1 :]:
+            for name in columns[part]:
                 values = None if name in _BOOKKEEPING else _numbers(table.loc[:, name])
                 if values is None or np.isnan(values).all():
                     continue

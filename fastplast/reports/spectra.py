@@ -9,7 +9,7 @@ import numpy as np
 from fastplast.reports.curves import evenly
 from fastplast.reports.packing import pack
 from fastplast.reports.reading import Results
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 from fastplast.runs.run import WHENS, Run
 
 MOST_TASKS = 12

@@ -10,13 +10,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.runs.checkpoint import StoreError, check_schema
+from fastplast.runs.files import StoreError, check_schema
+from fastplast.runs.results import Results
 from fastplast.runs.tables import as_format, check_format, members_of, read_noted, write_csv, write_noted
 
 if TYPE_CHECKING:
     import pandas
-
-    from fastplast.sweeps.reader import Results
 
 SUFFIX = ".parquet"
 

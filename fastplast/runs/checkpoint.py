@@ -1,233 +1,19 @@
-"""What a run needs to survive and to be repeated: whole files, one writer, checkpoints.
-
-A file is written beside its place, flushed to the disk, and renamed: a reader, and a process killed at any moment,
-sees what was there before or the new file, never a part of one. Checkpoints are safetensors and JSON, no pickle.
-"""
+"""Checkpoints: safetensors and JSON, no pickle; a kill at any moment leaves one that loads."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import json
 import os
-import platform
-import time
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.runs.files import SCHEMA_VERSION, StoreError, check_schema, json_bytes, read_json, write_file
 from fastplast.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SCHEMA_VERSION = 1
-_LOCK_TRIES = 20  # for a second in all
-
-
-class StoreError(OSError):
-    """A run file could not be written, or what was read is damaged. The text names the path and what is intact."""
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with a write into an error that names the path, the cause and what is intact.
-
-    Args:
-        path: what is written in the block.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        StoreError: if the disk is full or the place cannot be written; ``errno`` is the system's.
-    """
-    try:
-        yield
-    except OSError as error:
-        failure = StoreError(
-            f"{path} could not be written: {error.strerror or error}. It is as it was before, and every other file of "
-            "the run, the last checkpoint included, is intact. Make room or correct the permissions; the run then "
-            "continues with `fastplast resume`."
-        )
-        failure.errno = error.errno
-        raise failure from error
-
-
-def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
-    """Writes a file whole or, with a ``StoreError``, not at all; makes its directory if there is none.
-
-    Args:
-        path: the file; what it held before is replaced.
-        data: its content, or consecutive pieces of it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _sync_directory(path.parent.parent)
-            with open(temporary, "wb") as file:
-                for piece in [data] if isinstance(data, bytes) else data:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_directory(path.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Adds a line to a file, on a line of its own even after one that a kill cut short.
-
-    Args:
-        path: the file; made if there is none.
-        line: without its end.
-
-    Raises:
-        OSError: a ``StoreError``, if it cannot be written; the lines before are intact.
-    """
-    with writing(path), open(path, "a+b", buffering=0) as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(end - 1, 0))
-        data = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + line + b"\n"
-        if (file.write(data) or 0) < len(data):  # a full disk takes a part
-            file.truncate(end)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def claim_directory(path: Path) -> int:
-    """Takes a new or empty directory for a run; ``FileExistsError`` if it holds anything.
-
-    Args:
-        path: the directory; made if there is none.
-
-    Returns:
-        The descriptor that holds its lock.
-    """
-    _refuse_existing(path)
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(path)
-    try:
-        _refuse_existing(path)  # another process may have come and gone since
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def take_lock(directory: Path) -> int:
-    """Makes this process the only writer of a run, until it closes the descriptor or dies.
-
-    Args:
-        directory: the run directory.
-
-    Returns:
-        The descriptor that holds the lock.
-
-    Raises:
-        StoreError: if another writer holds it.
-    """
-    path = directory / ".lock"
-    with writing(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _flock(descriptor)
-    except BlockingIOError:
-        holder = os.read(descriptor, 200).decode(errors="replace") or "unknown"
-        os.close(descriptor)
-        raise StoreError(
-            f"{directory} must have one writer: got a second one while {holder} writes it. Wait until that process "
-            "ends or stop it, or choose another `--out`."
-        ) from None
-    except OSError as error:
-        warnings.warn(
-            f"{directory} lies on a file system without locks ({error.strerror}): make sure that only one process "
-            "writes this run.",
-            stacklevel=3,
-        )
-    with contextlib.suppress(OSError):  # the text is only for the message above
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
-    return descriptor
-
-
-def _flock(descriptor: int) -> None:
-    import fcntl
-
-    # A program that a killed writer was just starting holds the lock for an instant longer than the writer itself.
-    for tries_left in range(_LOCK_TRIES, -1, -1):
-        with contextlib.suppress(BlockingIOError) if tries_left else contextlib.nullcontext():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.05)
-
-
-def json_bytes(value: Any) -> bytes:
-    """JSON that people read as well.
-
-    Args:
-        value: dictionaries, lists, text, finite numbers, booleans, None; anything else is json's own error.
-
-    Returns:
-        Indented UTF-8 text.
-    """
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a run.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        StoreError: if it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}). Restore it from a copy of the run.") from error
-
-
-def config_digest(config: Any) -> str:
-    """SHA-256 of a configuration, whatever the order of its keys.
-
-    Args:
-        config: JSON values.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def check_schema(entry: dict, path: Path) -> None:
-    """Refuses what another schema wrote.
-
-    Args:
-        entry: content of ``env.json`` or ``checkpoint.json``.
-        path: of that file.
-
-    Raises:
-        ValueError: if its schema is not this version's.
-    """
-    version = entry.get("schema_version")
-    if version != SCHEMA_VERSION:
-        newer = isinstance(version, int) and version > SCHEMA_VERSION
-        raise ValueError(
-            f"{path} must have run schema {SCHEMA_VERSION}: got {version}, written by fastplast "
-            f"{entry.get('fastplast', 'of unknown version')}. "
-            + ("Upgrade fastplast to read it." if newer else "Read it with the fastplast that wrote it.")
-        )
 
 
 def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], position: Mapping[str, Any], digest: str) -> None:
@@ -306,30 +92,8 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
     return load_file(state), entry["position"]
 
 
-def _refuse_existing(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise FileExistsError(f"out must be a new or empty directory: got the file {path}. Choose another `--out`.")
-    if all(name == ".lock" or name.endswith(".tmp") for name in _names(path)):
-        return
-    is_run = (path / "config.json").exists()
-    raise FileExistsError(
-        f"out must be a new or empty directory: got {path}, which holds {'a run' if is_run else 'files'}. "
-        + (
-            f"Continue it with `fastplast resume {path}`, or choose another `--out`."
-            if is_run
-            else "Choose another `--out`."
-        )
-    )
-
-
-def _names(directory: Path) -> list[str]:
-    return sorted(os.listdir(directory)) if directory.is_dir() else []
-
-
 def _keep_only(state: str, directory: Path) -> None:
-    for name in _names(directory):
+    for name in sorted(os.listdir(directory)) if directory.is_dir() else ():
         if name not in (state, "checkpoint.json"):
             with contextlib.suppress(OSError):  # a file that stays costs room, and nothing else
                 (directory / name).unlink()
@@ -341,13 +105,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 22):
             result.update(block)
     return result.hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    # Makes a rename outlast a power cut. A file system that cannot do it still keeps its promise after a kill.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import Experiment
-from fastplast.runs.checkpoint import read_json
+from fastplast.runs.files import read_json
 from fastplast.runs.paths import is_sweep, shard_paths
 from fastplast.runs.run import Run
 from fastplast.runs.tables import read_part
@@ -265,7 +265,7 @@ def _fields(found: Status) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if name != "sranks"}
 
 
-def describe(found: Status | list[Status], path: str) -> str:
+def as_text(found: Status | list[Status], path: str) -> str:
     """The same for people.
 
     Args:
@@ -283,9 +283,7 @@ def _run_lines(s: Status) -> str:
     done = f"all {s.tasks} tasks"
     if s.state != "finished":
         done = f"task {s.task + 1} of {s.tasks}, {s.epoch} of {s.epochs} epochs of it; {s.share:.1%} of all"
-    left = None
-    if s.seconds_left is not None and s.state != "finished":
-        left = duration(s.seconds_left)
+    left = None if s.seconds_left is None or s.state == "finished" else duration(s.seconds_left)
     rows = {
         "state": s.state + (f" ({s.holder})" if s.holder else "") + go_on,
         "progress": done,
@@ -325,10 +323,8 @@ def _total(shards: list[Status]) -> dict[str, Any]:
     """Sums, the mean error and the median srank over members that have one; time left as if one process did all."""
     states = [s.state for s in shards]
     left = [s.seconds_left for s in shards]
-
     errors = [(s.error, s.members) for s in shards if s.error is not None]
     counted = sum(members for _, members in errors)
-
     return {
         "state": "total",
         "states": {state: states.count(state) for state in sorted(set(states))},

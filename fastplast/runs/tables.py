@@ -1,22 +1,26 @@
-"""Tables of a run: read from Parquet, turned into those of other libraries, written as CSV."""
+"""Tables of a run: read from Parquet, turned into those of other libraries, written as CSV.
+
+The metadata of a table say, as JSON under ``fastplast``, which of its columns describe a member (``described``) and
+which were measured of it (``values``). The first stand before ``task``, the others after ``when`` or ``epoch``.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.runs.checkpoint import StoreError, write_file
+from fastplast.runs.files import StoreError, write_file
 from fastplast.text import closest
 
 if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = ("pandas", "polars", "arrow")
-_NOTE = b"fastplast"
+_KEY = b"fastplast"
 ORDER = [("task", "ascending"), ("when", "descending"), ("member", "ascending")]
 
 
@@ -38,6 +42,50 @@ def write_part(table: pyarrow.Table, path: Path) -> None:
     write_file(path, buffer.getvalue())
 
 
+def described(table: Any) -> list[str]:
+    """The columns of a table that describe a member.
+
+    Args:
+        table: Arrow's, or a pandas one, which has no metadata.
+
+    Returns:
+        Their names, in order; where there are no metadata, as in files of earlier versions, those before ``task``.
+    """
+    names = _names(table)
+    if (known := _note_of(table).get("described")) is not None:
+        return [name for name in names if name in known]
+    return names[: names.index("task")] if "task" in names else []
+
+
+def measured(table: Any) -> list[str]:
+    """The columns of a table that were measured.
+
+    Args:
+        table: Arrow's, or a pandas one, which has no metadata.
+
+    Returns:
+        Their names, in order; where there are no metadata, those after ``when``, or of curves after ``epoch``.
+    """
+    names = _names(table)
+    if (known := _note_of(table).get("values")) is not None:
+        return [name for name in names if name in known]
+    return names[max((names.index(name) + 1 for name in ("when", "epoch") if name in names), default=len(names)) :]
+
+
+def _names(table: Any) -> list[str]:
+    return list(table.column_names if hasattr(table, "column_names") else table.columns)
+
+
+def _note_of(table: Any) -> dict[str, Any]:
+    metadata = table.schema.metadata if hasattr(table, "schema") else None
+    return json.loads((metadata or {}).get(_KEY, b"{}"))
+
+
+def _with_note(table: pyarrow.Table, described: Iterable[str], values: Iterable[str], **more: Any) -> pyarrow.Table:
+    note = {"described": list(described), "values": list(values), **more}
+    return table.replace_schema_metadata({_KEY: json.dumps(note)})
+
+
 def write_noted(table: pyarrow.Table, path: Path, note: Mapping[str, Any]) -> None:
     """Writes a Parquet file with a note, replacing what was there; the same table and note make the same bytes.
 
@@ -46,10 +94,10 @@ def write_noted(table: pyarrow.Table, path: Path, note: Mapping[str, Any]) -> No
         path: the file.
         note: what JSON can say, kept in the file's metadata.
     """
-    write_part(table.replace_schema_metadata({_NOTE: json.dumps(note)}), path)
+    write_part(_with_note(table, described(table), measured(table), **note), path)
 
 
-def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table | None, dict[str, Any]]:
+def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table, dict[str, Any]]:
     """Reads a Parquet file and its note.
 
     Args:
@@ -57,7 +105,7 @@ def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table | None, dic
         rows: whether its rows are wanted, and not the note alone.
 
     Returns:
-        The table, None without its rows; and the note, empty if there is none.
+        The table, empty without its rows; and the note, empty if there is none.
 
     Raises:
         StoreError: if it is no Parquet file.
@@ -67,27 +115,45 @@ def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table | None, dic
 
     try:
         with parquet.ParquetFile(path) as file:
-            note = json.loads((file.schema_arrow.metadata or {}).get(_NOTE, b"{}"))
-            return file.read().replace_schema_metadata(None) if rows else None, note
+            table = file.read() if rows else file.schema_arrow.empty_table()
     except pyarrow.ArrowInvalid as error:
         raise StoreError(f"path must be a Parquet file: got {path}, which is none or is damaged ({error}).") from error
+    note = _note_of(table)
+    return _with_note(table, described(table), measured(table)), {
+        name: value for name, value in note.items() if name not in ("described", "values")
+    }
 
 
-def table_of(columns: Mapping[str, Any]) -> pyarrow.Table:
-    """A table of columns of one length."""
+def make_table(described: Mapping[str, Any], place: Mapping[str, Any], values: Mapping[str, Any]) -> pyarrow.Table:
+    """A table of columns of one length, which knows what they are.
+
+    Args:
+        described: columns that describe members.
+        place: ``task``, and ``when`` or ``epoch``.
+        values: columns that were measured.
+
+    Returns:
+        The columns in this order.
+    """
     import pyarrow
 
-    return pyarrow.table(dict(columns))
+    return _with_note(pyarrow.table({**described, **place, **values}), described, values)
 
 
-def with_column(table: pyarrow.Table, name: str, values: Sequence[Any]) -> pyarrow.Table:
-    """A table with a column replaced, by values of its type, or else put first."""
+def with_id(table: pyarrow.Table, ids: Sequence[str]) -> pyarrow.Table:
+    """A table with a first column ``id``, which describes its members too."""
     import pyarrow
 
-    if name not in table.column_names:
-        return table.add_column(0, name, pyarrow.array(values))
-    at = table.column_names.index(name)
-    return table.set_column(at, name, pyarrow.array(values, table.schema.field(at).type))
+    names = ["id", *described(table)]
+    return _with_note(table.add_column(0, "id", pyarrow.array(ids)), names, measured(table))
+
+
+def with_members(table: pyarrow.Table, numbers: Sequence[int]) -> pyarrow.Table:
+    """A table with other numbers of its members."""
+    import pyarrow
+
+    at = table.column_names.index("member")
+    return table.set_column(at, "member", pyarrow.array(numbers, table.schema.field(at).type))
 
 
 def rows_where(table: pyarrow.Table, kept: Sequence[bool]) -> pyarrow.Table:
@@ -97,7 +163,7 @@ def rows_where(table: pyarrow.Table, kept: Sequence[bool]) -> pyarrow.Table:
     return table.filter(pyarrow.array(kept, pyarrow.bool_()))
 
 
-def measured(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
+def make_probe_table(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
     """The table of one probe time: what describes the member, then task and when, then what was measured.
 
     Args:
@@ -130,32 +196,33 @@ def measured(task: int, when: str, columns: Mapping[str, Any]) -> pyarrow.Table:
                 f"{len(arrays[name])}."
             )
     rows = len(columns["member"])
-    arrays |= {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
+    place = {"task": pyarrow.array([task] * rows, pyarrow.int64()), "when": pyarrow.array([when] * rows)}
     split = names.index("updates")
-    return pyarrow.table({name: arrays[name] for name in (*names[:split], "task", "when", *names[split:])})
+    return make_table({n: arrays[n] for n in names[:split]}, place, {n: arrays[n] for n in names[split:]})
 
 
-def joined(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
+def concatenate(tables: Sequence[pyarrow.Table]) -> pyarrow.Table:
     """Tables one below the other; what one of them lacks is null there.
 
     Args:
         tables: at least one; columns of one name have types that fit each other.
 
     Returns:
-        Their rows in order. A column that stands before ``task`` in one of them, a setting that an earlier version did
-        not have, does so here.
+        Their rows in order. A column that describes members in one of them, a setting that an earlier version did not
+        have, does so here.
     """
     import pyarrow
 
     table = pyarrow.concat_tables(tables, promote_options="permissive")
-    described = dict.fromkeys(name for part in tables for name in _described(part))
-    table = table.select([*described, *(name for name in table.column_names if name not in described)])
+    settings = dict.fromkeys(name for part in tables for name in described(part))
+    values = dict.fromkeys(name for part in tables for name in measured(part) if name not in settings)
+    table = table.select([*settings, *(name for name in table.column_names if name not in settings)])
     # A column without any value so far, such as diverged_step, has no type of its own.
     numbers = [f.with_type(pyarrow.float64()) if pyarrow.types.is_null(f.type) else f for f in table.schema]
-    return table.cast(pyarrow.schema(numbers))
+    return _with_note(table.cast(pyarrow.schema(numbers)), settings, values)
 
 
-def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Table:
+def merge_shards(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Table:
     """Metrics of several runs as those of one.
 
     Args:
@@ -170,28 +237,22 @@ def merged(shards: Sequence[tuple[pyarrow.Table, Sequence[int]]]) -> pyarrow.Tab
     tables = []
     for i, (table, numbers) in enumerate(shards):
         chosen = set(numbers)
-        table = table.filter(pyarrow.array([member in chosen for member in table["member"].to_pylist()]))
-        tables.append(_forgetful(table.append_column("shard", pyarrow.array([i] * len(table)))))
-    return _numbered(joined(tables))
+        table = rows_where(table, [member in chosen for member in table["member"].to_pylist()])
+        tables.append(_untype_empty_columns(table.append_column("shard", pyarrow.array([i] * len(table)))))
+    return _renumber(concatenate(tables))
 
 
 def members_of(table: pyarrow.Table) -> Any:
     """What describes the members of a table of metrics.
 
     Args:
-        table: columns before ``task`` describe the member.
+        table: of one or several tasks.
 
     Returns:
-        One row per member of these columns, by number, as a pandas table.
+        One row per member, by number, as a pandas table.
     """
-    described = table.select(_described(table)).to_pandas()
-    return described.drop_duplicates("member").sort_values("member").reset_index(drop=True)
-
-
-def _described(table: pyarrow.Table) -> list[str]:
-    """Columns that describe a member; none in a table without tasks."""
-    names = table.column_names
-    return names[: names.index("task")] if "task" in names else []
+    rows = table.select(described(table)).to_pandas()
+    return rows.drop_duplicates("member").sort_values("member").reset_index(drop=True)
 
 
 def check_format(format: str) -> None:
@@ -254,8 +315,8 @@ def write_csv(table: pyarrow.Table, path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-def _forgetful(table: pyarrow.Table) -> pyarrow.Table:
-    """The table, its columns without a value having no type: in another table they may have one."""
+def _untype_empty_columns(table: pyarrow.Table) -> pyarrow.Table:
+    """Takes the type of columns without a value: in another table they may have another."""
     import pyarrow
 
     for i, (name, column) in enumerate(zip(table.column_names, table.columns)):
@@ -264,19 +325,14 @@ def _forgetful(table: pyarrow.Table) -> pyarrow.Table:
     return table
 
 
-def _numbered(table: pyarrow.Table) -> pyarrow.Table:
+def _renumber(table: pyarrow.Table) -> pyarrow.Table:
     """Numbers members by what describes them, and sorts as a run's table is."""
-    import pyarrow
-
-    by = [name for name in _described(table) if name not in ("member", "id", "seed", "engine", "data_source")] + [
-        "seed"
-    ]
+    by = [name for name in described(table) if name not in ("member", "id", "seed", "engine", "data_source")] + ["seed"]
     who = table.select(["shard", "member", *by]).to_pandas().drop_duplicates(["shard", "member"])
     who = who.sort_values(by, kind="stable", na_position="first").reset_index(drop=True)
     number = {(s, m): i for i, (s, m) in enumerate(zip(who["shard"], who["member"]))}
     places = zip(table["shard"].to_pylist(), table["member"].to_pylist())
-    numbers = pyarrow.array([number[place] for place in places], pyarrow.int64())
-    table = table.set_column(table.column_names.index("member"), "member", numbers).drop_columns(["shard"])
+    table = with_members(table.drop_columns(["shard"]), [number[place] for place in places])
     return table.sort_by(ORDER)
 
 

@@ -21,7 +21,8 @@ from fastplast.curvature.synthetic import conjugate, spectra
 from fastplast.measuring import probes
 from fastplast.measuring.hessian import tail_of
 from fastplast.problems import Task, make_task
-from fastplast.runs import checkpoint
+from fastplast.runs.checkpoint import load_checkpoint
+from fastplast.runs.files import config_digest, write_file
 from fastplast.runs.run import Run
 from fastplast.training.setup import Setup, prepare
 
@@ -92,7 +93,7 @@ def validate_run(path: str | Path) -> Iterator[Case]:
         FileNotFoundError: if the path is no run directory or has no checkpoint.
     """
     run = Run(path)
-    found = checkpoint.load_checkpoint(run.path / "checkpoint", checkpoint.config_digest(run.config))
+    found = load_checkpoint(run.path / "checkpoint", config_digest(run.config))
     if found is None:
         raise FileNotFoundError(f"path must be a run with a checkpoint: got {path}. Train it first, or give no run.")
     tensors, position = found
@@ -231,7 +232,7 @@ def write_csv(cases: Sequence[Case], path: str | Path) -> Path:
     writer.writerows(asdict(case) for case in cases)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_file(path, out.getvalue().encode())
+    write_file(path, out.getvalue().encode())
     return path
 
 

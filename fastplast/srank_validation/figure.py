@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.page import styled
-from fastplast.runs.checkpoint import write_file
+from fastplast.runs.files import write_file
 
 if TYPE_CHECKING:
     from fastplast.srank_validation.cases import Case

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from fastplast.runs import tables
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +56,10 @@ def column_of(explanation: Explanation, metrics: pandas.DataFrame) -> str:
 
 
 def member_means(
-    metrics: pandas.DataFrame, explanations: Mapping[str, Explanation] | None = None, first_task: int = 0
+    metrics: pandas.DataFrame,
+    explanations: Mapping[str, Explanation] | None = None,
+    first_task: int = 0,
+    described: Sequence[str] | None = None,
 ) -> pandas.DataFrame:
     """One row per member: what describes it, J_K, and its mean over tasks of each explanation.
 
@@ -65,9 +70,10 @@ def member_means(
         metrics: of a run or sweep, or of several, with a column ``run``.
         explanations: name to what; all of ``EXPLANATIONS`` if None. One that was not measured has NaN.
         first_task: tasks before it are left out.
+        described: columns that describe a member; those before ``task`` if None.
 
     Returns:
-        Columns before ``task`` of the metrics, then ``diverged``, ``tasks``, ``j_k`` and the explanations.
+        `described`, then ``diverged``, ``tasks``, ``j_k`` and the explanations.
 
     Raises:
         ValueError: if no task has ended from `first_task` on.
@@ -78,7 +84,7 @@ def member_means(
     if ended.empty:
         raise ValueError(f"metrics must have a task that ended from task {first_task} on: got none. Train more tasks.")
     key = [name for name in ("run", "member") if name in metrics]
-    described = [name for name in metrics.columns[: list(metrics.columns).index("task")] if name not in key]
+    described = [name for name in described or tables.described(metrics) if name not in key]
     table = ended.groupby(key)[described].first()
     for name in described:  # of a column that is null for every member, first() loses the type
         table[name] = table[name].astype(metrics[name].dtype)  # type: ignore[call-overload]

@@ -1,23 +1,21 @@
 """Sweeps: a grid becomes members, members become groups, groups become shards, and shards are runs."""
 
-from fastplast.sweeps.execute import execute, sweep
+from fastplast.sweeps.execute import execute
 from fastplast.sweeps.grid import Grid, expand, grid_of, read_grid
-from fastplast.sweeps.plan import Plan, Shard, make_plan, parse_slice
-from fastplast.sweeps.reader import Sweep, open_results
-from fastplast.sweeps.request import remembered
+from fastplast.sweeps.plan import Shard, SweepPlan, make_plan, parse_slice
+from fastplast.sweeps.request import read_request
+from fastplast.sweeps.sweep import Sweep
 
 __all__ = [
     "Grid",
-    "Plan",
     "Shard",
     "Sweep",
+    "SweepPlan",
     "execute",
     "expand",
     "grid_of",
     "make_plan",
-    "open_results",
     "parse_slice",
     "read_grid",
-    "remembered",
-    "sweep",
+    "read_request",
 ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from fastplast.config import Experiment
-from fastplast.sweeps.plan import GroupPlan, Plan
+from fastplast.sweeps.grid import as_group
+from fastplast.sweeps.plan import GroupPlan, Shard, SweepPlan
 from fastplast.text import duration
-from fastplast.training.dry_run import seconds_of_measuring, seconds_per_update
+from fastplast.training.dry_run import format_rows, mebibytes, seconds_of_measuring, seconds_per_update
 from fastplast.training.setup import prepare
 
 _SAMPLE = 8  # members that a rate is measured with
 
 
-def describe(plan: Plan) -> str:
+def summarize(plan: SweepPlan) -> str:
     """The plan in words, without a time.
 
     Args:
@@ -23,17 +23,18 @@ def describe(plan: Plan) -> str:
         A few lines.
     """
     new, old = (sum(shard.is_begun is begun for shard in plan.shards) for begun in (False, True))
-    whole = "" if plan.mine == plan.members else f", {plan.mine:,} of them in this slice"
+    whole = "" if plan.in_slice == plan.members else f", {plan.in_slice:,} of them in this slice"
     missing = sum(group.missing for group in plan.groups)
-    return (
-        f"sweep       {plan.directory}\n"
-        f"members     {plan.members:,}{whole}; {plan.finished:,} finished, {missing:,} not begun\n"
-        f"groups      {len(plan.groups):,}, of one network, activation and problem each\n"
-        f"shards      {new:,} to train, {old:,} to resume"
-    )
+    rows = [
+        ("sweep", str(plan.directory)),
+        ("members", f"{plan.members:,}{whole}; {plan.finished:,} finished, {missing:,} not begun"),
+        ("groups", f"{len(plan.groups):,}, of one network, activation and problem each"),
+        ("shards", f"{new:,} to train, {old:,} to resume"),
+    ]
+    return format_rows(rows)
 
 
-def dry_run(plan: Plan) -> str:
+def dry_run(plan: SweepPlan) -> str:
     """What a plan would do, use and take, from a few steps of every group.
 
     Args:
@@ -42,38 +43,25 @@ def dry_run(plan: Plan) -> str:
     Returns:
         Text.
     """
-    lines, total, most = [describe(plan)], 0.0, 0
-    members = _members_by_group(plan)
+    rows, total, most = [], 0.0, 0
     for number, group in enumerate(plan.groups, 1):
         e = group.experiment
-        shards = [len(s.experiment.member_list or ()) for s in plan.shards if _same(s.experiment, e)]
-        memory = max(shards, default=0) * group.member_bytes + plan.datasets[e.dataset].images.nbytes
+        shards = [shard for shard in plan.shards if as_group(shard.experiment) == as_group(e)]
+        largest = max((len(shard.experiment.member_list or ()) for shard in shards), default=0)
+        memory = largest * group.member_bytes + plan.datasets[e.dataset].images.nbytes
         most = max(most, memory if shards else 0)
-        text = f"group {number:<5} {_name(group)}: {group.members:,} members"
+        text = f"{_name(group)}: {group.members:,} members"
         if shards:
-            seconds = _seconds(group, members[id(group)], plan)
+            seconds = _seconds(group, shards, plan)
             total += seconds
-            text += f", {len(shards)} shard{'s' * (len(shards) > 1)} of at most {max(shards):,} members, "
-            text += f"{memory / 2**20:,.0f} MiB, at most about {duration(seconds)}"
+            text += f", {len(shards)} shard{'s' * (len(shards) > 1)} of at most {largest:,} members, "
+            text += f"{mebibytes(memory)}, at most about {duration(seconds)}"
         else:
             text += ", nothing to do"
-        lines.append(text)
-    lines.append(f"memory      at most {most / 2**20:,.0f} MiB of {plan.budget / 2**20:,.0f} MiB that a shard may take")
-    lines.append(f"time        at most about {duration(total)} in all, from rates measured now")
-    return "\n".join(lines)
-
-
-def _same(a: Experiment, b: Experiment) -> bool:
-    from fastplast.sweeps.grid import as_group
-
-    return as_group(a) == as_group(b)
-
-
-def _members_by_group(plan: Plan) -> dict[int, list]:
-    return {
-        id(group): [m for s in plan.shards if _same(s.experiment, group.experiment) for m in s.experiment.members()]
-        for group in plan.groups
-    }
+        rows.append((f"group {number}", text))
+    rows.append(("memory", f"at most {mebibytes(most)} of {mebibytes(plan.budget)} that a shard may take"))
+    rows.append(("time", f"at most about {duration(total)} in all, from rates measured now"))
+    return f"{summarize(plan)}\n{format_rows(rows)}"
 
 
 def _name(group: GroupPlan) -> str:
@@ -81,9 +69,9 @@ def _name(group: GroupPlan) -> str:
     return f"{e.benchmark} {words} {e.activation} {e.optimizer}, {group.setup.group.layout.count:,} parameters"
 
 
-def _seconds(group: GroupPlan, members: Iterable, plan: Plan) -> float:
+def _seconds(group: GroupPlan, shards: Sequence[Shard], plan: SweepPlan) -> float:
     """Of training and measuring all members, by a sample that is spread over them; linear in members."""
-    listed = list(members)
+    listed = [member for shard in shards for member in shard.experiment.members()]
     sample = tuple(listed[:: max(1, len(listed) // _SAMPLE)][:_SAMPLE])
     experiment = group.experiment.of_members(sample)
     setup = prepare(experiment, dataset=plan.datasets[group.experiment.dataset])

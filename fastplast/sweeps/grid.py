@@ -53,7 +53,7 @@ def read_grid(path: str | Path | None = None, flags: Mapping[str, Any] | None = 
     """Brings a grid file and flags together.
 
     Args:
-        path: TOML or YAML; None for flags alone.
+        path: a TOML file; None for flags alone.
         flags: field to value or list of values; each wins over the file, in every cross.
 
     Returns:

@@ -16,7 +16,7 @@ from fastplast.machine.memory import free_bytes
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
-from fastplast.sweeps.reader import keys_of
+from fastplast.sweeps.sweep import read_keys
 from fastplast.training.capacity import bytes_per_member
 from fastplast.training.setup import Setup, prepare
 
@@ -61,13 +61,13 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What a sweep will do.
 
     Attributes:
         directory: of the sweep.
         members: of the whole grid.
-        mine: members of this slice.
+        in_slice: members of this slice.
         finished: members of this slice in finished shards.
         groups: of this slice.
         shards: to resume and to train, in this order.
@@ -78,7 +78,7 @@ class Plan:
 
     directory: Path
     members: int
-    mine: int
+    in_slice: int
     finished: int
     groups: tuple[GroupPlan, ...]
     shards: tuple[Shard, ...]
@@ -112,7 +112,7 @@ def make_plan(
     part: tuple[int, int] = (0, 1),
     memory: float | None = None,
     batch: int | None = None,
-) -> Plan:
+) -> SweepPlan:
     """Plans a sweep, checking everything that can be checked before anything runs. Writes nothing.
 
     A slice takes every n-th member, so that each has its share of every setting. What a shard of the directory has,
@@ -139,12 +139,12 @@ def make_plan(
         raise ConfigError(f"--out must be a sweep, or a new or empty directory: got {directory}. Choose another --out.")
     cells = expand(grid)
     keys = [key_of(cell) for cell in cells]
-    own = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
-    begun, held, finished = _begun(directory, set(keys), own)
+    in_slice = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
+    begun, held, finished = _find_begun(directory, set(keys), in_slice)
     shards, groups, datasets = [Shard(experiment, True) for experiment in begun], [], {}
     by_group: dict[str, list[tuple[str, Cell]]] = {}
     for key, cell in zip(keys, cells):
-        if key in own:
+        if key in in_slice:
             by_group.setdefault(group_digest(cell.group), []).append((key, cell))
     budget = 0
     for listed in by_group.values():
@@ -152,22 +152,30 @@ def make_plan(
         missing = [cell.member for key, cell in listed if key not in held]
         planned, budget = _plan_group(group, [cell.member for _, cell in listed], len(missing), datasets, memory, batch)
         groups.append(planned)
-        shards += [_shard(group, members, directory) for members in _split(missing, planned.capacity)]
-    return Plan(
-        directory, len(cells), len(own), len(own & finished), tuple(groups), tuple(shards), budget, datasets, grid
+        shards += [_new_shard(group, members, directory) for members in _split(missing, planned.capacity)]
+    return SweepPlan(
+        directory,
+        members=len(cells),
+        in_slice=len(in_slice),
+        finished=len(in_slice & finished),
+        groups=tuple(groups),
+        shards=tuple(shards),
+        budget=budget,
+        datasets=datasets,
+        grid=grid,
     )
 
 
-def _begun(directory: Path, wanted: set[str], own: set[str]) -> tuple[list[Experiment], set[str], set[str]]:
+def _find_begun(directory: Path, wanted: set[str], in_slice: set[str]) -> tuple[list[Experiment], set[str], set[str]]:
     """Shards of the directory: those this slice must resume, the members they all hold, and the finished of these."""
     resume, held, finished = [], set(), set()
     for path in shard_paths(directory):
         run = Run(path)
-        keys = keys_of(run)
+        keys = read_keys(run)
         held.update(keys)
         if run.is_finished:
             finished.update(keys)
-        elif next((key in own for key in keys if key in wanted), False):
+        elif next((key in in_slice for key in keys if key in wanted), False):
             experiment = Experiment.from_dict(run.config, str(path / "config.json"))
             resume.append(dataclasses.replace(experiment, out=str(path)))
     return resume, held, finished
@@ -185,18 +193,18 @@ def _plan_group(
         datasets[group.dataset] = load(group.dataset, group.data_dir)
     dataset = datasets[group.dataset]
     setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), dataset=dataset)
-    each = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
+    member_bytes = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
     budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
-    capacity = (budget - dataset.images.nbytes) // each
+    capacity = (budget - dataset.images.nbytes) // member_bytes
     for count, what in ((1, "one member"), (min(batch or 1, len(members)), f"--batch {batch}")):
         if capacity < count:
-            need = (each * count + dataset.images.nbytes) / 2**30
+            need = (member_bytes * count + dataset.images.nbytes) / 2**30
             raise ConfigError(
                 f"{what} of {setup.group.network.name} must fit in memory: it takes {need:,.2f} GiB of "
                 f"{budget / 2**30:,.2f}. Use a smaller network or batch, or a machine with more memory."
             )
     capacity = min(capacity, batch or capacity)
-    return GroupPlan(group, setup, len(members), missing, each, capacity), budget
+    return GroupPlan(group, setup, len(members), missing, member_bytes, capacity), budget
 
 
 def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:
@@ -205,7 +213,7 @@ def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:
     return (members[i::parts] for i in range(parts))
 
 
-def _shard(group: Experiment, members: list[Member], directory: Path) -> Shard:
+def _new_shard(group: Experiment, members: list[Member], directory: Path) -> Shard:
     content: dict[str, Any] = {"group": group_digest(group), "members": [member.to_dict() for member in members]}
     name = f"{group.network}-{group.activation}-{digest(content)}"
     return Shard(

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import MACHINE_FIELDS, ConfigError
-from fastplast.runs.checkpoint import read_json, write_file
+from fastplast.runs.files import read_json, write_file
 from fastplast.sweeps.grid import Grid, grid_of
 
 FILE = "grid.json"
 
 
-def remember(directory: Path, grid: Grid) -> None:
+def add_request(directory: Path, grid: Grid) -> None:
     """Adds the crosses of a grid to those that were asked of a directory before; the machine's fields are the last.
 
     Args:
@@ -35,7 +35,7 @@ def remember(directory: Path, grid: Grid) -> None:
         write_file(path, (json.dumps(now, indent=2) + "\n").encode())
 
 
-def remembered(directory: str | os.PathLike, machine: Mapping[str, Any] | None = None) -> Grid:
+def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None = None) -> Grid:
     """Everything that was ever asked of a directory.
 
     Args:

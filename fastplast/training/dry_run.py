@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 
 import torch
 
@@ -41,30 +42,40 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
     train = seconds_per_update(setup) * setup.updates
     measure = seconds_of_measuring(e, dataset)
     members = len(group.members)
-    lines = [
-        json.dumps(e.to_dict(), indent=2),
-        f"data        {setup.source}",
-        f"members     {members}" + _product(e),
-        f"parameters  {group.layout.count:,} each, {members * group.layout.count:,} in all",
-        f"updates     {setup.updates:,} each, {members * setup.updates:,} in all",
-        f"engine      {setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads",
-        f"memory      {memory_bytes(setup) / 2**20:,.0f} MiB for parameters, moments, targets and data",
+    rate = members * setup.updates / train
+    rows = [
+        ("data", setup.source),
+        ("members", f"{members}{_product(e)}"),
+        ("parameters", f"{group.layout.count:,} each, {members * group.layout.count:,} in all"),
+        ("updates", f"{setup.updates:,} each, {members * setup.updates:,} in all"),
+        ("engine", f"{setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads"),
+        ("memory", f"{mebibytes(memory_bytes(setup))} for parameters, moments, targets and data"),
         *([] if memory is None else _fits(setup, memory)),
-        f"time        about {duration(train)} of training and at most {duration(measure)} of measuring, "
-        f"from {members * setup.updates / train:,.0f} updates/s measured now",
-    ]
-    return "\n".join(lines)
+        ("time", f"about {duration(train)} of training and at most {duration(measure)} of measuring, "
+         f"from {rate:,.0f} updates/s measured now"),
+    ]  # fmt: skip
+    return f"{json.dumps(e.to_dict(), indent=2)}\n{format_rows(rows)}"
 
 
-def _fits(setup: Setup, memory: float) -> list[str]:
+def format_rows(rows: Iterable[tuple[str, str]]) -> str:
+    """Lines of a name and what there is to say of it, below each other."""
+    return "\n".join(f"{name:11} {text}" for name, text in rows)
+
+
+def mebibytes(count: float) -> str:
+    """Bytes as whole MiB, which can be compared at a glance."""
+    return f"{count / 2**20:,.0f} MiB"
+
+
+def _fits(setup: Setup, memory: float) -> list[tuple[str, str]]:
     """How many members a device of so many GiB trains at once, with this engine and with those of a GPU."""
     sizes = (setup.experiment, setup.group, setup.problem)
     on_gpu = "vmap" if missing_kernels(setup.group) else "cuda"
     return [
-        f"fits        {fitting(*sizes, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
-        f"{name}, {bytes_per_member(*sizes, name) / 2**20:,.2f} MiB each"
+        ("fits", f"{fitting(*sizes, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
+         f"{name}, {bytes_per_member(*sizes, name) / 2**20:,.2f} MiB each")
         for name in dict.fromkeys((setup.engine.name, on_gpu))
-    ]
+    ]  # fmt: skip
 
 
 def _product(e: Experiment) -> str:

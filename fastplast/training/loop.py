@@ -26,7 +26,7 @@ from fastplast.measuring.group import measure_group
 from fastplast.measuring.measurement import Column, Measurement
 from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 from fastplast.training.background import BackgroundWorker
 from fastplast.training.setup import Setup, identity_columns, member_columns, task_to_device, to_device
 
@@ -267,10 +267,10 @@ class _Loop:
         if curve is None:
             return
         epochs, _, members = curve.shape
-        who = {name: list(values) * epochs for name, values in identity_columns(self.setup.group).items()}
-        when = {"task": [task] * epochs * members, "epoch": [epoch for epoch in range(epochs) for _ in range(members)]}
+        described = {name: list(values) * epochs for name, values in identity_columns(self.setup.group).items()}
+        numbers = [epoch for epoch in range(epochs) for _ in range(members)]
         means = {name: curve[:, i].flatten().tolist() for i, name in enumerate(Accumulators.zeros(1).means())}
-        self.writer.write_epochs(task, who | when | means)
+        self.writer.write_epochs(task, described, numbers, means)
 
     def _tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds, by name."""

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fastplast.drawing import plot
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 from fastplast.stats import mean_interval
 
 NONE = {"method": "none", "strength": 0.0}

@@ -7,7 +7,7 @@ from assertions import assert_close, assert_same_bits
 from fastplast.config import Member
 from fastplast.engines import CpuEngine, VmapEngine
 from fastplast.methods import METHODS, Method
-from fastplast.training.setup import Setup, describe
+from fastplast.training.setup import Setup, member_columns
 
 CPU = torch.device("cpu")
 
@@ -58,4 +58,4 @@ def test_pull_and_table_of_members_say_the_strength_that_is_trained_with(own_met
     setup = Setup(trial.experiment, "here", True, trial.problem, trial.group, trial.state, trial.engine)
     assert trial.group.hyper.strength.tolist() == [5.0, 0.0, 0.0]
     assert trial.engine.pull.strength is trial.group.hyper.strength
-    assert describe(setup)["strength"] == [5.0, 0.0, 0.0]
+    assert member_columns(setup)["strength"] == [5.0, 0.0, 0.0]

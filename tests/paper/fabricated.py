@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from fastplast.paper import Use
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 from fastplast.sweeps import expand, grid_of
 
 TASKS = 6

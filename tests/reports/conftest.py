@@ -16,7 +16,8 @@ import torch
 
 from fastplast.config import Experiment
 from fastplast.reports import report
-from fastplast.runs.run import Run, RunWriter
+from fastplast.runs.run import Run
+from fastplast.runs.writer import RunWriter
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 FLAGS += ["--disable-sync", "--no-first-run"]

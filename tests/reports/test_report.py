@@ -10,8 +10,8 @@ from fastplast.cli.main import run as command
 from fastplast.config import Experiment
 from fastplast.reports import report
 from fastplast.reports.page import as_script
-from fastplast.runs.checkpoint import StoreError
-from fastplast.runs.run import RunWriter
+from fastplast.runs.files import StoreError
+from fastplast.runs.writer import RunWriter
 from fastplast.sweeps import Sweep
 
 

@@ -6,7 +6,7 @@ import fastplast as fp
 from fastplast.cli.main import run
 from fastplast.drawing import plot
 from fastplast.runs.archive import Archive, write_archive
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 
 SETTINGS = {"benchmark": "mnist_shuffle", "seeds": 2, "tasks": 2, "epochs": 1, "examples": 32, "srank": "off"}
 

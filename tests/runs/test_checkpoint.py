@@ -10,9 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from fastplast.runs import checkpoint
-from fastplast.runs.checkpoint import StoreError, write_file
-from fastplast.runs.run import Run, RunWriter
+from fastplast.runs import files as run_files
+from fastplast.runs.files import StoreError, write_file
+from fastplast.runs.run import Run
+from fastplast.runs.writer import RunWriter
 
 CONFIG = {"benchmark": "mnist_shuffle", "seeds": 3}
 MEMBER = {"member": [0], "seed": [0], "updates": [0], "error": [0.5]}
@@ -23,7 +24,7 @@ MEMBER = {"member": [0], "seed": [0], "updates": [0], "error": [0.5]}
 KILLED = """
 import os, random, signal, sys, time
 import torch
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 
 torch.set_num_threads(1)
 path = sys.argv[1]
@@ -245,7 +246,7 @@ def test_an_error_of_the_system_keeps_its_number_and_leaves_no_temporary_file(tm
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     write_file(tmp_path / "a.json", b"old")
-    monkeypatch.setattr(*((checkpoint, "open", fail, False) if name == "open" else (os, name, fail)))
+    monkeypatch.setattr(*((run_files, "open", fail, False) if name == "open" else (os, name, fail)))
     with pytest.raises(StoreError, match=rf"{tmp_path}/a.json could not be written: No space left on device") as caught:
         write_file(tmp_path / "a.json", b"new")
     assert caught.value.errno == errno.ENOSPC
@@ -258,7 +259,7 @@ def test_a_run_that_cannot_be_started_leaves_an_empty_directory_behind(tmp_path,
             raise StoreError("full")
         write_file(path, data)
 
-    monkeypatch.setattr("fastplast.runs.run.write_file", full)
+    monkeypatch.setattr("fastplast.runs.writer.write_file", full)
     with pytest.raises(StoreError, match="full"):
         RunWriter.create(tmp_path / "run", CONFIG)
     monkeypatch.undo()
@@ -299,7 +300,7 @@ def test_two_writers_never_share_a_run(writer):
 def test_the_lock_ends_with_its_process(writer):
     writer.close()
     opening = f"RunWriter.open({str(writer.run.path)!r})"
-    code = f"import os; from fastplast.runs.run import RunWriter; w = {opening}; os._exit(9)"
+    code = f"import os; from fastplast.runs.writer import RunWriter; w = {opening}; os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     RunWriter.open(writer.run.path).close()
 
@@ -311,7 +312,7 @@ def test_a_writer_that_is_forgotten_gives_up_its_lock(tmp_path):
 
 STARTED = """
 import sys
-from fastplast.runs.run import RunWriter
+from fastplast.runs.writer import RunWriter
 
 input()
 try:

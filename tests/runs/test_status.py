@@ -9,19 +9,14 @@ import threading
 import time
 
 import pytest
+from small_runs import SMALL, small
 
 import fastplast as fp
-from fastplast.api import start
 from fastplast.cli.main import run
-from fastplast.runs.checkpoint import take_lock
+from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
 from fastplast.training.loop import EpochDone, TaskDone
-
-SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1, "seeds": 2}
-
-
-def small(path, **changes) -> fp.Experiment:
-    return fp.Experiment(out=str(path), **SMALL | changes)
+from fastplast.training.start import start
 
 
 def of_run(path) -> Status:
@@ -38,7 +33,9 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("status") / "sweep"
-    return fp.sweep({"activation": ["relu", "tanh"], **SMALL, "tasks": 2, "widths": [[12, 10, 8]], "srank": "off"}, out)
+    return fp.sweep(
+        {"activation": ["relu", "tanh"], **SMALL, "seeds": 2, "tasks": 2, "widths": [[12, 10, 8]], "srank": "off"}, out
+    )
 
 
 def test_a_finished_run_is_described_by_its_last_measurements(finished):

@@ -8,7 +8,7 @@ import pytest
 
 import fastplast as fp
 from fastplast.cli.main import run
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 from fastplast.sweeps import Sweep, execute, grid_of, make_plan
 from fastplast.sweeps.request import FILE
 

@@ -7,14 +7,16 @@ import pytest
 import torch
 from small_runs import drain, small, table
 from torch import nn
+from watched_runs import assert_all_metrics_are_there, look
 
 import fastplast as fp
-from fastplast.api import proceed, start
 from fastplast.config import ConfigError
 from fastplast.measuring.group import measure_group
+from fastplast.tracking import Views
 from fastplast.training import loop as trainer
 from fastplast.training.background import BackgroundWorker
 from fastplast.training.loop import EpochDone, Stopped, TaskDone, TaskStarted
+from fastplast.training.start import proceed, start
 
 CPU = torch.device("cpu")
 
@@ -124,8 +126,6 @@ def test_leaving_waits_for_work():
 
 def test_a_start_measured_late_is_told_to_live_views(late, tmp_path):
     pytest.importorskip("tensorboard")
-    from test_live import Views, assert_all_metrics_are_there, look
-
     threading.Timer(0.5, late[0].set).start()
     look(start(small(tmp_path / "run", overlap=True)), Views(str(tmp_path / "board")))
     assert_all_metrics_are_there(tmp_path / "board" / "run" / "mean", fp.load(tmp_path / "run").metrics(), "seed >= 0")

@@ -14,12 +14,12 @@ import torch
 from small_runs import SMALL, drain, small, table
 
 import fastplast as fp
-from fastplast.api import proceed, start
 from fastplast.engines import pull_of
 from fastplast.measuring.group import measure_group
 from fastplast.problems import make_task
 from fastplast.training.loop import EpochDone, Stopped, TaskDone, TaskStarted
 from fastplast.training.setup import prepare
+from fastplast.training.start import proceed, start
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_run_that_dies_anywhere_resumes_to_the_same_bits(finished, tmp_path, k
 
 def test_a_run_killed_by_the_system_resumes_to_the_same_bits(finished, tmp_path):
     code = (
-        "import fastplast as fp, sys\nfrom fastplast.api import start\n"
+        "import fastplast as fp, sys\nfrom fastplast.training.start import start\n"
         f"s, events = start(fp.Experiment(out=sys.argv[1], benchmark='mnist_shuffle', seeds=2, **{SMALL!r}))\n"
         "for e in events: print(type(e).__name__, flush=True)"
     )

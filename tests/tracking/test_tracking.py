@@ -6,59 +6,19 @@ import time
 from collections import defaultdict
 from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
+from small_runs import small
+from watched_runs import assert_all_metrics_are_there, look, points
 
 import fastplast as fp
-from fastplast.api import proceed, start
 from fastplast.cli.main import run
-from fastplast.tracking.live import MOST_MEMBERS, Views, check, watch
+from fastplast.tracking import Views, check
+from fastplast.tracking.watch import MOST_MEMBERS
 from fastplast.training.loop import EpochDone, TaskStarted
+from fastplast.training.start import proceed, start
 
 pytest.importorskip("tensorboard")
-SMALL = {"tasks": 3, "epochs": 2, "examples": 96, "widths": (12, 10, 8), "threads": 1, "seeds": 2}
 UPDATES = 2 * 6  # of a task
-
-
-def small(path, **changes) -> fp.Experiment:
-    return fp.Experiment(out=str(path), **SMALL | changes)
-
-
-def look(begun, views: Views, until=lambda event: False) -> None:
-    """Trains as it is watched, to the end or until an event at which the process is killed."""
-    setup, events = begun
-    for event in (watched := watch(setup, events, views)):
-        if until(event):
-            break
-    watched.close()  # type: ignore[attr-defined]
-    events.close()
-
-
-def points(directory) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard's own reader finds in a directory of event files: tag to (step, value)."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    reader = EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0})
-    reader.Reload()
-    return {tag: [(p.step, p.value) for p in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
-
-
-def assert_all_metrics_are_there(place, metrics: pd.DataFrame, rows: str):
-    """Every number of some members' metrics is a point, with its task, once; means over the members are float32."""
-    found = points(place)
-    metrics = metrics.query(rows)
-    measured = metrics.columns[list(metrics.columns).index("when") + 1 :]
-    told = 0
-    for when, table in metrics.groupby("when"):
-        for name in measured:
-            if name == "hessian_method":  # words
-                continue
-            means = table.astype({name: float}).groupby("task")[name].mean().dropna()
-            expected = [(task, float(np.float32(value))) for task, value in means.items()]
-            assert found.get(f"{when}/{name}", []) == [(t, pytest.approx(v, rel=2e-7)) for t, v in expected], name
-            told += len(expected)
-    assert sum(map(len, found.values())) == told
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +116,7 @@ def test_a_view_that_fails_is_dropped_and_training_goes_on(tmp_path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastplast.tracking.live._TensorBoard.trained", full)
+    monkeypatch.setattr("fastplast.tracking.tensorboard.TensorBoard.write_epoch", full)
     begun = start(small(tmp_path / "run", tasks=1, srank="off"))
     with pytest.warns(UserWarning, match="live view TensorBoard failed and is dropped .*No space left"):
         look(begun, Views(str(tmp_path / "board")))

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import Experiment
-from fastplast.runs.archive import SUFFIX, Archive
-from fastplast.runs.checkpoint import StoreError
+from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
 from fastplast.runs.run import Run, no_epochs
 from fastplast.runs.tables import (
     as_format,
     check_format,
-    joined,
+    concatenate,
     members_of,
-    merged,
+    merge_shards,
     rows_where,
-    with_column,
+    with_id,
+    with_members,
     write_csv,
 )
 from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
@@ -68,7 +67,7 @@ class Sweep:
     @property
     def env(self) -> dict[str, Any]:
         """Where the first shard was trained."""
-        return self._started()[0].env
+        return self._measured_shards()[0].env
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -80,10 +79,10 @@ class Sweep:
         """One row per member: its ``id``, number, seed and hyperparameters; numbers change as a sweep is extended."""
         tables = []
         for shard, numbers in self.chosen():
-            table, ids = shard.metrics("arrow"), ids_of(shard)
+            table, ids = shard.metrics("arrow"), read_ids(shard)
             column = [ids[number] for number in table["member"].to_pylist()]
-            tables.append((with_column(table, "id", column), numbers))
-        return members_of(merged(tables))
+            tables.append((with_id(table, column), numbers))
+        return members_of(merge_shards(tables))
 
     def metrics(self, format: str = "pandas") -> Any:
         """Everything measured so far, as ``Run.metrics`` has it, of all shards.
@@ -99,7 +98,7 @@ class Sweep:
             StoreError: if no shard has been measured yet.
         """
         check_format(format)
-        return as_format(merged([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
+        return as_format(merge_shards([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
 
     def epochs(self, format: str = "pandas") -> Any:
         """Curves within tasks, as ``Run.epochs`` has them, of the shards that hold some.
@@ -116,16 +115,16 @@ class Sweep:
         """
         check_format(format)
         tables = []
-        for shard, numbers in self._renumbered():
+        for shard, numbers in self._number_members():
             if shard.has_epochs:
                 table = shard.epochs("arrow")
                 table = rows_where(table, [number in numbers for number in table["member"].to_pylist()])
                 column = [numbers[number] for number in table["member"].to_pylist()]
-                tables.append(with_column(table, "member", column))
+                tables.append(with_members(table, column))
         if not tables:
             raise StoreError(no_epochs(self.path))
         by = [(name, "ascending") for name in ("task", "epoch", "member")]
-        return as_format(joined(tables).sort_by(by), format)
+        return as_format(concatenate(tables).sort_by(by), format)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block, as ``Run.spectra`` has them.
@@ -141,18 +140,18 @@ class Sweep:
             StoreError: if a shard did not store them; the text lists what it did.
         """
         found = {}
-        for shard, numbers in self._renumbered():
+        for shard, numbers in self._number_members():
             vectors = shard.spectra(task, when)
             found |= {number: vectors[own] for own, number in numbers.items()}
         return [found[number] for number in sorted(found)]
 
-    def _renumbered(self) -> list[tuple[Run, dict[int, int]]]:
+    def _number_members(self) -> list[tuple[Run, dict[int, int]]]:
         """Shards with the numbers of their members, in the shard's counting and in the sweep's."""
         members = self.members
         number = dict(zip(members["id"], map(int, members["member"])))
         renumbered = []
         for shard, numbers in self.chosen():
-            ids = ids_of(shard)
+            ids = read_ids(shard)
             renumbered.append((shard, {own: number[ids[own]] for own in numbers}))
         return renumbered
 
@@ -166,8 +165,8 @@ class Sweep:
         """Writes all metrics as one CSV file, replacing what was there; see ``Run.export_csv``."""
         return write_csv(self.metrics("arrow"), path)
 
-    def _started(self) -> list[Run]:
-        shards = [shard for shard in self.shards if _progress(shard)]
+    def _measured_shards(self) -> list[Run]:
+        shards = [shard for shard in self.shards if _count_parts(shard)]
         if not shards:
             raise StoreError(f"{self.path} holds no metrics yet: no task of any shard has been measured.")
         return shards
@@ -181,12 +180,12 @@ class Sweep:
         Raises:
             StoreError: if no shard has been measured yet.
         """
-        shards = sorted(self._started(), key=_progress, reverse=True)  # stable: of equals, the first by name
+        shards = sorted(self._measured_shards(), key=_count_parts, reverse=True)  # stable: of equals, the first by name
         taken: set[tuple] = set()
         chosen = []
         for shard in shards:
             # Of members that differ in how long they run and in what is measured, the one that got furthest.
-            keys = [(_curve(cell.group), cell.member) for cell in cells_of(shard)]
+            keys = [(_curve_digest(cell.group), cell.member) for cell in read_cells(shard)]
             numbers = [i for i, key in enumerate(keys) if key not in taken]
             taken.update(keys)
             if numbers:
@@ -199,42 +198,7 @@ class Sweep:
         return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
 
 
-Results = Run | Sweep | Archive  # all have env, members, metrics, definitions, timings
-
-
-def open_results(*paths: str | os.PathLike) -> Results:
-    """Opens a run, sweeps, or a file of exported results, for reading.
-
-    Args:
-        paths: one run directory, sweep directories, or one file that ``fastplast export`` wrote.
-
-    Returns:
-        A run or the contents of the file if the path is one, else the sweep of all paths.
-
-    Raises:
-        ValueError: if there are several paths and a file among them.
-    """
-    if any(Path(path).suffix == SUFFIX for path in paths):
-        if len(paths) > 1:
-            raise ValueError(f"a file of results is opened alone: got {', '.join(map(str, paths))}.")
-        return Archive(*paths)
-    return Sweep(*paths) if all(is_sweep(path) for path in paths) else Run(*paths)
-
-
-def open_each(paths: Sequence[str | os.PathLike]) -> list[Results]:
-    """Opens what is named: several sweep directories are one sweep, anything else is opened by itself.
-
-    Args:
-        paths: run directories, sweep directories, files of exported results.
-
-    Returns:
-        Readers.
-    """
-    together = all(is_sweep(path) for path in paths)
-    return [open_results(*paths)] if together else [open_results(path) for path in paths]
-
-
-def cells_of(shard: Run) -> list[Cell]:
+def read_cells(shard: Run) -> list[Cell]:
     """The members of a shard, in the order of their numbers.
 
     Args:
@@ -248,7 +212,7 @@ def cells_of(shard: Run) -> list[Cell]:
     return [Cell(group, member) for member in experiment.members()]
 
 
-def ids_of(shard: Run) -> list[str]:
+def read_ids(shard: Run) -> list[str]:
     """What identifies the members of a shard among all members of all sweeps, however these are divided or extended.
 
     Args:
@@ -257,20 +221,20 @@ def ids_of(shard: Run) -> list[str]:
     Returns:
         12 hexadecimal digits for each member, of all that moves its curves, but not of how many tasks it runs.
     """
-    return [digest([_curve(cell.group), cell.member.to_dict()]) for cell in cells_of(shard)]
+    return [digest([_curve_digest(cell.group), cell.member.to_dict()]) for cell in read_cells(shard)]
 
 
-def keys_of(shard: Run) -> list[str]:
+def read_keys(shard: Run) -> list[str]:
     """``key_of`` every member of a shard."""
-    return [key_of(cell) for cell in cells_of(shard)]
+    return [key_of(cell) for cell in read_cells(shard)]
 
 
-def _curve(group: Experiment) -> str:
+def _curve_digest(group: Experiment) -> str:
     """Digest of what moves the curves of a group."""
     fields = Experiment.__dataclass_fields__
     probes = {name: field.default for name, field in fields.items() if field.metadata["group"] == "probes"}
     return group_digest(dataclasses.replace(group, tasks=1, **probes))
 
 
-def _progress(shard: Run) -> int:
+def _count_parts(shard: Run) -> int:
     return len(list((shard.path / "metrics").glob("part-*.parquet")))

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from fastplast.machine.environment import environment
-from fastplast.runs.checkpoint import SCHEMA_VERSION, StoreError, config_digest
-from fastplast.runs.run import Run, RunWriter
-from fastplast.runs.tables import joined, merged
+from fastplast.runs.files import SCHEMA_VERSION, StoreError, config_digest
+from fastplast.runs.run import Run
+from fastplast.runs.tables import concatenate, merge_shards
+from fastplast.runs.writer import RunWriter
 
 CONFIG = {"benchmark": "mnist_shuffle", "seeds": 3, "learning_rate": [1e-3, 1e-2], "out": None}
 
@@ -126,10 +127,10 @@ def test_a_setting_that_an_earlier_version_did_not_have_describes_members():
         return pa.table({"member": [0], "seed": [0], **{k: [v] for k, v in settings.items()}, "task": [task],
                          "when": ["end"], "error": [0.5]})  # fmt: skip
 
-    resumed = joined([part(0), part(1, compile=False)])
+    resumed = concatenate([part(0), part(1, compile=False)])
     assert resumed.column_names == ["member", "seed", "compile", "task", "when", "error"]
     assert resumed["compile"].to_pylist() == [None, False]
-    both = merged([(resumed, [0]), (part(0, compile=False), [0])])
+    both = merge_shards([(resumed, [0]), (part(0, compile=False), [0])])
     assert both.column_names == resumed.column_names
     assert len(both) == 3
 
@@ -293,7 +294,7 @@ def test_config_digest_ignores_the_order_of_keys():
 
 def test_importing_the_store_imports_no_heavy_library():
     heavy = ("torch", "numpy", "pandas", "pyarrow", "safetensors")
-    code = f"import sys, fastplast.runs.run; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fastplast.runs.writer; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

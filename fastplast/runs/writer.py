@@ -1,0 +1,251 @@
+"""The only writer of run files. The same values make the same bytes: a resumed run rewrites its files as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastplast.machine.environment import environment, now
+from fastplast.runs.checkpoint import load_checkpoint, save_checkpoint
+from fastplast.runs.files import (
+    SCHEMA_VERSION,
+    append_line,
+    config_digest,
+    json_bytes,
+    make_locked_directory,
+    take_lock,
+    write_file,
+)
+from fastplast.runs.run import Run, probe_name
+from fastplast.runs.tables import make_probe_table, make_table, on_host, write_part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RunWriter:
+    """The one process that writes a run, made by ``create`` or ``open``, which take the lock of the directory.
+
+    ``finish``, ``close``, leaving a ``with`` block, or the death of the process releases it. Every file is written
+    whole or not at all; a write that fails is a ``StoreError``.
+
+    Attributes:
+        run: the reader of the same directory.
+
+    Example:
+        >>> with RunWriter.create("runs/mine", {"benchmark": "mnist_shuffle"}) as writer:  # doctest: +SKIP
+        ...     writer.write_metrics(0, "end", {"member": [0, 1], "seed": [5, 6], "updates": [80, 80], "error": [0, 1]})
+        ...     writer.finish()
+    """
+
+    def __init__(self, run: Run, lock: int) -> None:
+        self.run = run
+        self._release = weakref.finalize(self, os.close, lock)
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike, config: Mapping[str, Any], command: str | Sequence[str] | None = None
+    ) -> RunWriter:
+        """Starts a run in a new or empty directory; ``FileExistsError`` if it holds anything.
+
+        Args:
+            path: the directory.
+            config: the resolved configuration: JSON values.
+            command: what was typed; ``sys.argv`` if None.
+
+        Returns:
+            The writer.
+        """
+        path, content = Path(path), json_bytes(dict(config))
+        lock = make_locked_directory(path)
+        try:
+            start = {"schema_version": SCHEMA_VERSION, "finished": False, **environment(command)}
+            write_file(path / "env.json", json_bytes(start | {"notes": {}, "resumes": []}))
+            write_file(path / "config.json", content)  # last: it is what makes the directory a run
+        except BaseException:
+            (path / "env.json").unlink(missing_ok=True)
+            os.close(lock)
+            raise
+        return cls(Run(path), lock)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, command: str | Sequence[str] | None = None) -> RunWriter:
+        """Opens a run to continue it; errors as of ``Run`` and, if another process writes it, ``StoreError``.
+
+        Args:
+            path: the run directory.
+            command: what was typed; ``sys.argv`` if None.
+
+        Returns:
+            The writer.
+        """
+        run = Run(path)
+        writer = cls(run, take_lock(run.path))
+        try:
+            env = run.env
+            env["resumes"].append(environment(command))
+            write_file(run.path / "env.json", json_bytes(env))
+            for folder in ("", "metrics", "spectra", "epochs"):  # what a kill left; figures may have another writer
+                for left in (run.path / folder).glob(".*.tmp"):
+                    left.unlink()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        return self.run.config
+
+    def check_resumable(
+        self, config: Mapping[str, Any], ignore: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuses to continue the run with another configuration.
+
+        Args:
+            config: the resolved configuration.
+            ignore: fields that may differ, because results do not depend on them.
+            defaults: what fields are that one of the two configurations does not name.
+
+        Raises:
+            ValueError: naming the fields that differ, each as ``name: stored -> given``.
+        """
+        stored, given = (
+            _flat(json.loads(json_bytes({**(defaults or {}), **values}))) for values in (self.config, config)
+        )
+        pairs = {name: (stored.get(name, "(absent)"), given.get(name, "(absent)")) for name in stored | given}
+        changes = [f"{n}: {a} -> {b}" for n, (a, b) in pairs.items() if a != b and n.split(".")[0] not in ignore]
+        if changes:
+            raise ValueError(
+                f"config must be the one that {self.run.path} was started with: got {'; '.join(changes)}. Resume "
+                "without these changes, or start another run with another `--out`."
+            )
+
+    def write_note(self, name: str, value: Any) -> None:
+        """Puts a fact about this machine or this data into ``env.json``, under ``notes``.
+
+        Args:
+            name: of the note.
+            value: JSON.
+        """
+        env = self.run.env
+        env["notes"][name] = value
+        write_file(self.run.path / "env.json", json_bytes(env))
+
+    def write_definitions(self, definitions: Mapping[str, str]) -> None:
+        """Writes what the metrics mean, beside the numbers.
+
+        Args:
+            definitions: metric to its one definition.
+        """
+        write_file(self.run.path / "metrics" / "definitions.json", json_bytes(dict(definitions)))
+
+    def write_metrics(self, task: int, when: str, columns: Mapping[str, Any]) -> None:
+        """Writes one row per member; the same values make the same bytes, and replace what was there.
+
+        Args:
+            task: number of the task, from 0.
+            when: ``"start"`` or ``"end"``.
+            columns: name to `[M]` values, None where there is none; first ``member``, ``seed`` and the
+                hyperparameters, then ``updates`` and what was measured. ``task`` and ``when`` are put between the two.
+        """
+        path = self.run.path / "metrics" / f"part-{probe_name(task, when)}.parquet"
+        write_part(make_probe_table(task, when, columns), path)
+
+    def write_epochs(
+        self, task: int, described: Mapping[str, Any], epochs: Sequence[int], values: Mapping[str, Any]
+    ) -> None:
+        """Writes the curves of a task, replacing what was there; a row for each epoch and member.
+
+        Args:
+            task: number of the task, from 0.
+            described: name to what describes the member of each row.
+            epochs: of each row.
+            values: name to what was measured in each row.
+        """
+        table = make_table(described, {"task": [task] * len(epochs), "epoch": epochs}, values)
+        write_part(table, self.run.path / "epochs" / f"part-{task:05d}.parquet")
+
+    def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:
+        """Writes the eigenvalues of every member as fp32: ``eigenvalues``, concatenated, and ``offsets`` `[M + 1]`.
+
+        Args:
+            task: number of the task, from 0.
+            when: ``"start"`` or ``"end"``.
+            eigenvalues: one vector per member; lengths may differ.
+        """
+        import numpy
+
+        with numpy.errstate(over="ignore"):  # a member about to diverge: infinite in fp32
+            rows = [numpy.asarray(on_host(row), dtype=numpy.float32).reshape(-1) for row in eigenvalues]
+        offsets = numpy.cumsum([0, *map(len, rows)], dtype=numpy.int64)
+        buffer = io.BytesIO()
+        numpy.savez(buffer, eigenvalues=numpy.concatenate([*rows, numpy.empty(0, numpy.float32)]), offsets=offsets)
+        write_file(self.run.path / "spectra" / f"task-{probe_name(task, when)}.npz", buffer.getvalue())
+
+    def append_timing(self, record: Mapping[str, Any]) -> None:
+        """Adds a line to ``timings.jsonl``: whatever is not reproducible bit for bit.
+
+        Args:
+            record: JSON values; the unit in the name, as in ``train_seconds``.
+        """
+        append_line(self.run.path / "timings.jsonl", json.dumps(dict(record)).encode())
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        """Says how far training is, for ``fastplast status``; nothing is read back, and failing to write is no error.
+
+        Args:
+            progress: JSON values.
+        """
+        with contextlib.suppress(OSError):
+            write_file(self.run.path / "progress.json", json_bytes({**progress, "time": now()}))
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint; a kill at any moment leaves the previous or the new one whole.
+
+        Args:
+            tensors: name to tensor, of any shape, on any device.
+            position: where the run stands: JSON values.
+        """
+        digest = config_digest(self.config)
+        save_checkpoint(self.run.path / "checkpoint", tensors, position, digest)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Reads the checkpoint; a ``StoreError`` if it is damaged or of another configuration.
+
+        Returns:
+            Tensors on the CPU and the position; None if there is no checkpoint.
+        """
+        return load_checkpoint(self.run.path / "checkpoint", config_digest(self.config))
+
+    def finish(self) -> None:
+        """Marks the run as finished, and closes it."""
+        env = self.run.env
+        env["finished"] = True
+        (env["resumes"] or [env])[-1]["ended"] = now()
+        write_file(self.run.path / "env.json", json_bytes(env))
+        self.close()
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._release()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, dict) else {prefix + name: inner}
+    return flat

@@ -1,0 +1,95 @@
+"""Starts a run or goes on with one: its directory, its setup, and the events as which it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fastplast.config import ConfigError, Experiment, defaults_of
+from fastplast.data import Dataset
+from fastplast.networks import ModuleFactory
+from fastplast.runs.writer import RunWriter
+from fastplast.training.loop import Event, training
+from fastplast.training.setup import Setup, prepare
+
+
+def run_directory(experiment: Experiment) -> Path:
+    """Where an experiment's run goes; always set once it has started."""
+    return Path(experiment.out or ".")
+
+
+def start(
+    experiment: Experiment,
+    network: ModuleFactory | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    dataset: Dataset | None = None,
+) -> tuple[Setup, Iterator[Event]]:
+    """Makes a new run directory; training happens as the events are consumed.
+
+    Args:
+        experiment: what to run.
+        network: as of ``fastplast.train``.
+        stop: asked after every epoch; True ends training after a checkpoint.
+        dataset: as of ``fastplast.train``.
+
+    Returns:
+        The setup, whose experiment says where the run is, and its events.
+    """
+    if experiment.out is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
+    setup = prepare(experiment, network, dataset)
+    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv)
+    writer.write_note("data", {"dataset": setup.experiment.dataset, "source": setup.source})
+    return setup, training(setup, writer, stop)
+
+
+def proceed(
+    path: str | Path,
+    network: ModuleFactory | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    dataset: Dataset | None = None,
+    **changes: object,
+) -> tuple[Setup, Iterator[Event]]:
+    """Opens a run directory to go on with it; training happens as the events are consumed.
+
+    Args:
+        path: run directory.
+        network: as of ``fastplast.resume``.
+        stop: asked after every epoch; True ends training after a checkpoint.
+        dataset: as of ``fastplast.resume``.
+        changes: fields of the configuration as the user would have them now; a difference is refused.
+
+    Returns:
+        The setup and its events.
+
+    Raises:
+        ConfigError: if the run was made with a module and none is given.
+    """
+    writer = RunWriter.open(path)
+    try:
+        stored = dict(writer.config)
+        experiment = Experiment.from_dict(stored, f"{path}/config.json")
+        defaults = defaults_of(experiment.benchmark)
+        writer.check_resumable(stored | changes, defaults=defaults)
+        name = str(stored["network"])
+        if name.startswith("module:") and network is None:
+            raise ConfigError(
+                f"resume needs the network of the run: got none, the run was made with {name}. "
+                f"Use fastplast.resume({str(path)!r}, network=...) from Python."
+            )
+        setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
+        writer.check_resumable(stored_config(setup), defaults=defaults)
+    except BaseException:
+        writer.close()
+        raise
+    return setup, training(setup, writer, stop)
+
+
+def stored_config(setup: Setup) -> dict[str, object]:
+    """What ``config.json`` holds: the resolved configuration, a valid ``--config``, without the path of the run."""
+    values = setup.experiment.to_dict() | {"network": setup.group.network.name}
+    return {name: value for name, value in values.items() if name != "out"}
