@@ -271,8 +271,8 @@ def _srank(options: dict[str, Any]) -> int:
     from itertools import chain
     from pathlib import Path
 
-    from fastplast.drawing import plot_validation
     from fastplast.srank_validation.cases import table, validate_run, validate_spectra, validate_training, write_csv
+    from fastplast.srank_validation.figure import plot_validation
 
     if options["size"] and options["size"] < 60:
         raise ConfigError(f"--size must be 0 or at least 60: got {options['size']}.")

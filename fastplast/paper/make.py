@@ -9,13 +9,15 @@ from typing import Any
 
 from fastplast.config import ConfigError
 from fastplast.data import data_dir
+from fastplast.drawing.captions import seed_words, span, title_words
 from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, save, styled
-from fastplast.paper.kinds.over_tasks import Drawn, draw_curves
+from fastplast.paper.kinds.over_tasks import draw_curves
 from fastplast.paper.kinds.scatter import draw_explanations, draw_start_end
 from fastplast.paper.kinds.scores import draw_scores
 from fastplast.paper.kinds.sensitivity import draw_sensitivity
+from fastplast.paper.panels import Panels
 from fastplast.paper.registry import Curves, Explanations, Figure, Scores, Sensitivity, StartEnd
-from fastplast.paper.results import Results, lacking, read_results
+from fastplast.paper.results import FigureData, read_results, shortfalls
 from fastplast.paper.studies import SCALES, Use
 from fastplast.runs.run import Run
 from fastplast.sweeps import Grid, Plan, expand, grid_of, make_plan
@@ -23,7 +25,7 @@ from fastplast.sweeps.grid import key_of
 from fastplast.sweeps.reader import SHARDS, keys_of, shard_paths
 
 RUNS = "runs"
-_DRAW: dict[type, Callable[..., Drawn]] = {
+_DRAW: dict[type, Callable[..., Panels]] = {
     Curves: draw_curves,
     Explanations: draw_explanations,
     StartEnd: draw_start_end,
@@ -103,8 +105,8 @@ def describe(
 
     lines = [f"figure {figure.number} (section {figure.section}): {figure.shows}"]
     if given is not None:
-        results = read_results(figure, given)
-        lines.append(f"draws {len(results.means)} members of {', '.join(map(str, given))}; trains nothing")
+        data = read_results(figure, given)
+        lines.append(f"draws {len(data.means)} members of {', '.join(map(str, given))}; trains nothing")
         return "\n".join(lines)
     for use in uses_of(figure, scale):
         directory = use.directory(scale, Path(runs))
@@ -156,24 +158,24 @@ def draw(
                     f"`fastplast figure {figure.number} --scale {scale}` trains them."
                 )
         paths: Sequence[str | os.PathLike] = list(dict.fromkeys(use.directory(scale, Path(runs)) for use in uses))
-        results = read_results(figure, paths, scale)
+        data = read_results(figure, paths, scale)
     else:
         paths = list(given)
-        results = read_results(figure, paths)
+        data = read_results(figure, paths)
     directory = home_of(Path(paths[0])) if out is None else Path(out)
     with styled():
-        page = page_of(figure, results, uses)
+        page = page_of(figure, data, uses)
         files = [directory / f"figure-{figure.number:02d}.{name}" for name in formats]
         save(page, files)
     return files
 
 
-def page_of(figure: Figure, results: Results, uses: Sequence[Use]) -> Any:
+def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> Any:
     """The page of a figure; to be called within ``styled``.
 
     Args:
         figure: which.
-        results: to draw.
+        data: to draw.
         uses: what it would be drawn from, to say what is lacking.
 
     Returns:
@@ -182,41 +184,26 @@ def page_of(figure: Figure, results: Results, uses: Sequence[Use]) -> Any:
     from matplotlib.figure import Figure as Page
 
     page = Page(layout="constrained")
-    drawn = _DRAW[type(figure.drawing)](page, results, figure.drawing)
-    finish(page, drawn.size, _title(figure, results), drawn.legend, _caption(figure, results, drawn, uses))
+    panels = _DRAW[type(figure.drawing)](page, data, figure.drawing)
+    title = "  ·  ".join([f"figure {figure.number}", *title_words(data.means)])
+    finish(page, panels.size, title, panels.legend, _caption(figure, data, panels, uses))
     return page
 
 
-def _title(figure: Figure, results: Results) -> str:
-    means, words = results.means, [f"figure {figure.number}"]
-    for name in ("benchmark", "network", "activation"):
-        values = sorted(set(means[name].dropna()))
-        words.append(", ".join(values) if len(values) <= 2 else f"{len(values)} {name}s".replace("ys", "ies"))
-    return "  ·  ".join(words)
-
-
-def _caption(figure: Figure, results: Results, drawn: Drawn, uses: Sequence[Use]) -> str:
-    means = results.means
-    seeds = sorted({int(seed) for seed in means["seed"]})
-    whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    span = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
-    tasks = sorted({int(one) for one in means["tasks"]})
-    count = f"{tasks[0]}" if len(tasks) == 1 else f"{tasks[0]} to {tasks[-1]}"
-    updates = results.table.groupby(["run", "member"])["updates"].max()
-    each = sorted(
-        {round(int(updates[(run, m)]) / t) for run, m, t in zip(means["run"], means["member"], means["tasks"])}
-    )
-    per_task = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-    shows = figure.shows[0].upper() + figure.shows[1:]
-    sentences = [f"{shows} (section {figure.section} of the paper).", *drawn.sentences]
-    plural = "s" * (tasks[-1] > 1)
+def _caption(figure: Figure, data: FigureData, panels: Panels, uses: Sequence[Use]) -> str:
+    means = data.means
+    sentences = [f"{figure.shows[0].upper()}{figure.shows[1:]} (section {figure.section} of the paper)."]
+    sentences += panels.sentences
+    updates = data.table.groupby(["run", "member"])["updates"].max()
+    members = zip(means["run"], means["member"], means["tasks"])
+    per_task = span((round(int(updates[(run, member)]) / tasks) for run, member, tasks in members), ",")
     sentences.append(
-        f"n = {len(means)} members in all, seed{'s' * (len(seeds) > 1)} {span}; "
-        f"{count} task{plural} of {per_task} updates."
+        f"n = {len(means)} members in all, {seed_words(means['seed'])}; "
+        f"{span(means['tasks'])} task{'s' * int(means['tasks'].max() > 1)} of {per_task} updates."
     )
-    if results.scale:
-        sentences.append(f"Scale: {results.scale}.")
-    if lacks := lacking(figure, results, uses):
+    if data.scale:
+        sentences.append(f"Scale: {data.scale}.")
+    if lacks := shortfalls(figure, data, uses):
         sentences.append(f"Of the paper's {'; '.join(lacks)}.")
-    sentences.append(f"Data: {'; '.join(results.sources)}.")
+    sentences.append(f"Data: {'; '.join(data.sources)}.")
     return " ".join(sentences)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.drawing.bands import first_divergence
+from fastplast.drawing.captions import span
 from fastplast.drawing.page import name_of, version_of
 from fastplast.drawing.settings import NOT_SETTINGS, phrase
 from fastplast.paper.registry import Figure
@@ -16,16 +17,25 @@ from fastplast.paper.studies import STUDIES, Use
 from fastplast.runs.run import WHENS
 from fastplast.stats import member_means
 from fastplast.sweeps import Sweep, open_results
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import open_each
+from fastplast.sweeps.reader import Results, open_each
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
-_TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")
+_NAMED = (
+    "benchmark",
+    "network",
+    "activation",
+    "method",
+    "learning_rate",
+    "strength",
+    "reduction",
+    "epochs",
+    "examples",
+)
 
 
 @dataclass(frozen=True)
-class Results:
-    """Metrics of all members that a figure may draw.
+class FigureData:
+    """What a figure is drawn from: metrics of all members that it may show.
 
     Attributes:
         figure: that they are for.
@@ -61,7 +71,7 @@ class Results:
         ]  # fmt: skip
 
 
-def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str | None = None) -> Results:
+def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str | None = None) -> FigureData:
     """Reads runs and sweeps.
 
     Args:
@@ -94,9 +104,9 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
             raise ValueError(f"figure {figure.number} needs members with {name} {wanted}: {names} has {found}.")
         table = kept
     sources = _sources(opened)
-    data = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
+    images = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
     means = member_means(table)
-    return Results(figure, table, means, first_divergence(table), (*sources, f"images: {', '.join(data)}"), scale)
+    return FigureData(figure, table, means, first_divergence(table), (*sources, f"images: {', '.join(images)}"), scale)
 
 
 def measured_at(table: Frame, column: str) -> list[str]:
@@ -106,29 +116,29 @@ def measured_at(table: Frame, column: str) -> list[str]:
     return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
 
 
-def lacking(figure: Figure, results: Results, uses: Sequence[Use]) -> list[str]:
-    """What the results lack of the paper's.
+def shortfalls(figure: Figure, data: FigureData, uses: Sequence[Use]) -> list[str]:
+    """What results lack of the paper's.
 
     Args:
         figure: which.
-        results: that it is drawn from.
+        data: that it is drawn from.
         uses: that it would be drawn from.
 
     Returns:
         Phrases, such as ``it has 20 of 100 tasks``; none where nothing is lacking.
     """
-    means = results.means
+    means = data.means
     grids = [use.grid("paper") for use in uses]
     tasks = max(int(grid["tasks"]) for grid in grids)
     seeds = max(STUDIES[use.study].seeds[0] for use in uses if use.seeds is None)
     has, lacks = [], []
     had = means["tasks"].astype(int)
     if had.min() < tasks:
-        has.append(f"{_span(had)} of {tasks} tasks")
-    per_setting = means.groupby(results.varying(means) or ["run"], dropna=False)["seed"].nunique()
+        has.append(f"{span(had)} of {tasks} tasks")
+    per_setting = means.groupby(data.varying(means) or ["run"], dropna=False)["seed"].nunique()
     if int(per_setting.max()) < seeds:
-        has.append(f"{_span(per_setting)} of {seeds} seeds of a setting")
-    for name in _TOLD:
+        has.append(f"{span(per_setting)} of {seeds} seeds of a setting")
+    for name in _NAMED:
         wanted = _values(grids, name)
         if not wanted or name not in means:
             continue
@@ -140,11 +150,6 @@ def lacking(figure: Figure, results: Results, uses: Sequence[Use]) -> list[str]:
             lacks.append(f"{words} {', '.join(phrase(name, value).removeprefix(f'{words} ') for value in missing)}")
     parts = [f"it has {', '.join(has)}"] if has else []
     return parts + ([f"it lacks {', '.join(lacks)}"] if lacks else [])
-
-
-def _span(counts: Frame) -> str:
-    least, most = int(counts.min()), int(counts.max())
-    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _listed(values: Iterable[int]) -> str:
@@ -171,7 +176,7 @@ def _without_repetitions(table: Frame) -> Frame:
     return table[[pair not in gone for pair in zip(table["run"], table["member"])]].reset_index(drop=True)
 
 
-def _sources(runs: Sequence[Opened]) -> list[str]:
+def _sources(runs: Sequence[Results]) -> list[str]:
     """Names of runs and sweeps, those of one version together."""
     names: dict[str, list[str]] = {}
     for run in runs:
