@@ -13,8 +13,7 @@ from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
 from fastplast.runs.archive import Archive
 from fastplast.runs.checkpoint import StoreError
 from fastplast.runs.run import WHENS, Run
-from fastplast.sweeps.reader import Results as Opened
-from fastplast.sweeps.reader import Sweep, ids_of, open_each, open_results
+from fastplast.sweeps.reader import Results, Sweep, ids_of, open_each, open_results
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +53,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Results:
+class ReportData:
     """What a report is made from; rows are members, in the order of settings and seeds.
 
     Attributes:
@@ -88,7 +87,7 @@ class Results:
     solvers: dict[str, int]
 
 
-def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
+def open_readers(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
     """Opens what is named; several sweep directories are one sweep.
 
     Args:
@@ -109,7 +108,7 @@ def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
     return [run if isinstance(run, (Run, Sweep)) else _with_spectra(open_results(run)) for run in listed]
 
 
-def _with_spectra(run: Opened) -> Run | Sweep:
+def _with_spectra(run: Results) -> Run | Sweep:
     if isinstance(run, Archive):
         raise ValueError(
             f"runs must be run directories, or sweeps: got the file {run.path}. `fastplast plot` draws it."
@@ -117,14 +116,14 @@ def _with_spectra(run: Opened) -> Run | Sweep:
     return run
 
 
-def read(runs: Sequence[Run | Sweep]) -> Results:
+def read(runs: Sequence[Run | Sweep]) -> ReportData:
     """Reads everything that a report shows but spectra.
 
     Args:
         runs: at least one.
 
     Returns:
-        The results.
+        What was read.
 
     Raises:
         StoreError: if nothing was measured yet.
@@ -144,7 +143,7 @@ def read(runs: Sequence[Run | Sweep]) -> Results:
     members = members.sort_values("row").reset_index(drop=True).rename(columns={"run": "part"}).drop(columns="row")
     tasks = np.unique(np.concatenate([frame["task"].to_numpy() for frame in frames]))
     diverged = _divergences(frames, order)
-    return Results(
+    return ReportData(
         title=", ".join(run.path.resolve().name for run in runs),
         parts=tuple(parts),
         waiting=tuple(waiting),
