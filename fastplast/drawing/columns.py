@@ -78,7 +78,7 @@ def axis_of(column: str) -> Axis:
     return Axis("end", column.replace("_", " "))
 
 
-def place(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis]:
+def find_column(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis]:
     """Finds a column and the probe time to draw it at.
 
     Args:

@@ -114,9 +114,9 @@ def dot_handle(colour: int) -> Any:
     return Line2D([], [], color=colour_of(colour), ls="", marker="o", ms=5)
 
 
-def _mark_divergences(axes: Axes, place: int, colour: str, tasks: Sequence[int]) -> None:
+def _mark_divergences(axes: Axes, row: int, colour: str, tasks: Sequence[int]) -> None:
     """Crosses along the upper rim, those of each setting below those of the one before."""
-    tasks, height = sorted(set(tasks)), 0.97 - 0.035 * (place % 8)
+    tasks, height = sorted(set(tasks)), 0.97 - 0.035 * (row % 8)
     axes.plot(tasks, [height] * len(tasks), "x", color=colour, transform=axes.get_xaxis_transform(), ms=4)
 
 

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 from fastplast.config import closest
 from fastplast.drawing.bands import first_divergence
 from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
-from fastplast.drawing.columns import Axis, place
-from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, name_of, save, styled, version_of
+from fastplast.drawing.columns import Axis, find_column
+from fastplast.drawing.page import (
+    FORMATS,
+    add_texts,
+    check_formats,
+    figures_directory,
+    name_of,
+    save,
+    styled,
+    version_of,
+)
 from fastplast.drawing.panels import dot_handle, draw_over_tasks, label_of, legend_handle, set_limits
 from fastplast.drawing.settings import Setting, phrase, settings_of
 from fastplast.runs.run import WHENS
@@ -81,7 +90,7 @@ def plot(
     paths = _paths(opened[0], columns, out, formats)
     data = _read(opened)
     measured = _measured(data.table)
-    panels = [place(column, measured) for column in columns]
+    panels = [find_column(column, measured) for column in columns]
     for column in log:
         if column not in columns:
             raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
@@ -96,7 +105,7 @@ def _listed(runs: Any) -> list[Any]:
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    directory = home_of(first.path) if out is None else Path(out)
+    directory = figures_directory(first.path) if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
     check_formats(formats)
@@ -141,7 +150,7 @@ def _figure(data: _Data, panels: Sequence[tuple[str, Axis]], log: Sequence[bool]
     for index, ((column, axis), is_log) in enumerate(zip(panels, log)):
         axes = figure.add_subplot(rows, wide, index + 1)
         _panel(axes, data, column, axis, is_log)
-    finish(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
+    add_texts(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
     return figure
 
 

@@ -1,31 +1,26 @@
-"""From a figure's number to its files: which runs are missing, and the page that is drawn from them."""
+"""From a figure's runs to its files: the page, its title and its caption."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastplast.config import ConfigError
-from fastplast.data import data_dir
 from fastplast.drawing.captions import seed_words, span, title_words
-from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, save, styled
+from fastplast.drawing.page import FORMATS, add_texts, check_formats, figures_directory, save, styled
 from fastplast.paper.kinds.over_tasks import draw_curves
 from fastplast.paper.kinds.scatter import draw_explanations, draw_start_end
 from fastplast.paper.kinds.scores import draw_scores
 from fastplast.paper.kinds.sensitivity import draw_sensitivity
 from fastplast.paper.panels import Panels
+from fastplast.paper.plans import RUNS, missing_grid, uses_of
 from fastplast.paper.registry import Curves, Explanations, Figure, Scores, Sensitivity, StartEnd
 from fastplast.paper.results import FigureData, read_results, shortfalls
 from fastplast.paper.studies import SCALES, Use
-from fastplast.runs.run import Run
-from fastplast.sweeps import Grid, Plan, expand, grid_of, make_plan
-from fastplast.sweeps.grid import key_of
-from fastplast.sweeps.reader import SHARDS, keys_of, shard_paths
 
-RUNS = "runs"
-_DRAW: dict[type, Callable[..., Panels]] = {
+_DRAWERS: dict[type, Callable[..., Panels]] = {
     Curves: draw_curves,
     Explanations: draw_explanations,
     StartEnd: draw_start_end,
@@ -34,93 +29,7 @@ _DRAW: dict[type, Callable[..., Panels]] = {
 }
 
 
-def uses_of(figure: Figure, scale: str) -> tuple[Use, ...]:
-    """The runs of a figure, or those that stand in for them where ImageNet is not on this machine.
-
-    Args:
-        figure: which.
-        scale: at ``smoke`` only images that travel with the package are used.
-
-    Returns:
-        What it is drawn from.
-    """
-    if figure.alternative and (scale == "smoke" or not (data_dir() / "imagenet32").is_dir()):
-        return figure.alternative
-    return figure.uses
-
-
-def missing(use: Use, scale: str, runs: Path) -> Grid | None:
-    """The grid of what a figure needs of a study, if any member of it is not finished.
-
-    Args:
-        use: of the study.
-        scale: one of ``SCALES``.
-        runs: the folder of all runs.
-
-    Returns:
-        The grid, or None where all of it is there.
-    """
-    directory, values = use.directory(scale, runs), use.grid(scale)
-    if scale == "smoke":
-        values["data_dir"] = str(directory)  # where no images are, so that the embedded ones are taken
-    grid = grid_of(values)
-    held = {key for path in shard_paths(directory) if Run(path).is_finished for key in keys_of(Run(path))}
-    return None if {key_of(cell) for cell in expand(grid)} <= held else grid
-
-
-def plans(figure: Figure, scale: str, runs: str | os.PathLike = RUNS) -> Iterator[Plan]:
-    """What must be trained before a figure can be drawn; nothing where its sweeps hold every member.
-
-    Args:
-        figure: which.
-        scale: one of ``SCALES``.
-        runs: the folder of all runs.
-
-    Yields:
-        Plans, each to be carried out before the next.
-    """
-    for use in uses_of(figure, scale):
-        grid = missing(use, scale, Path(runs))
-        if grid is not None:
-            directory = use.directory(scale, Path(runs))
-            (directory / SHARDS).mkdir(parents=True, exist_ok=True)
-            yield make_plan(grid, directory)
-
-
-def describe(
-    figure: Figure, scale: str, given: Sequence[str | os.PathLike] | None = None, runs: str | os.PathLike = RUNS
-) -> str:
-    """What a figure would be drawn from, and what would be trained for it, with memory and time.
-
-    Args:
-        figure: which.
-        scale: one of ``SCALES``.
-        given: runs or sweeps to draw, of which nothing is trained.
-        runs: the folder of all runs.
-
-    Returns:
-        Text.
-    """
-    from fastplast.sweeps.dry_run import dry_run
-
-    lines = [f"figure {figure.number} (section {figure.section}): {figure.shows}"]
-    if given is not None:
-        data = read_results(figure, given)
-        lines.append(f"draws {len(data.means)} members of {', '.join(map(str, given))}; trains nothing")
-        return "\n".join(lines)
-    for use in uses_of(figure, scale):
-        directory = use.directory(scale, Path(runs))
-        grid = missing(use, scale, Path(runs))
-        if grid is None:
-            lines.append(f"{directory}: every member is there")
-            continue
-        if scale == "smoke":  # the directory in which there are no images need not be there yet
-            grid = grid_of({**use.grid(scale), "data_dir": str(Path(__file__).parent)})
-        lines.append(dry_run(make_plan(grid, directory)))
-    return "\n".join(lines)
-
-
-def draw(
+def draw_figure(
     figure: Figure,
     given: Sequence[str | os.PathLike] | None = None,
     scale: str = SCALES[0],
@@ -151,10 +60,10 @@ def draw(
     uses = uses_of(figure, scale if given is None else SCALES[0])
     if given is None:
         for use in uses:
-            if missing(use, scale, Path(runs)) is not None:
-                place = use.directory(scale, Path(runs))
+            if missing_grid(use, scale, Path(runs)) is not None:
+                directory = use.directory(scale, Path(runs))
                 raise ConfigError(
-                    f"figure {figure.number} needs every member of {place}: some are not finished. "
+                    f"figure {figure.number} needs every member of {directory}: some are not finished. "
                     f"`fastplast figure {figure.number} --scale {scale}` trains them."
                 )
         paths: Sequence[str | os.PathLike] = list(dict.fromkeys(use.directory(scale, Path(runs)) for use in uses))
@@ -162,7 +71,7 @@ def draw(
     else:
         paths = list(given)
         data = read_results(figure, paths)
-    directory = home_of(Path(paths[0])) if out is None else Path(out)
+    directory = figures_directory(Path(paths[0])) if out is None else Path(out)
     with styled():
         page = page_of(figure, data, uses)
         files = [directory / f"figure-{figure.number:02d}.{name}" for name in formats]
@@ -184,9 +93,9 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> Any:
     from matplotlib.figure import Figure as Page
 
     page = Page(layout="constrained")
-    panels = _DRAW[type(figure.drawing)](page, data, figure.drawing)
+    panels = _DRAWERS[type(figure.drawing)](page, data, figure.drawing)
     title = "  ·  ".join([f"figure {figure.number}", *title_words(data.means)])
-    finish(page, panels.size, title, panels.legend, _caption(figure, data, panels, uses))
+    add_texts(page, panels.size, title, panels.legend, _caption(figure, data, panels, uses))
     return page
 
 

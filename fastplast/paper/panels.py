@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.captions import BANDS, count_words
-from fastplast.drawing.columns import Axis, place
+from fastplast.drawing.columns import Axis, find_column
 from fastplast.drawing.panels import draw_over_tasks, legend_handle
 from fastplast.drawing.settings import phrase
 from fastplast.paper.lines import Line, in_panel, values_of
@@ -58,7 +58,7 @@ def axis_for(data: FigureData, column: str) -> tuple[str, Axis]:
         got = f"only at task {' and '.join(times)}" if times else "no value of it"
         at = f" at task {when}" if when else ""
         raise ValueError(f"figure {data.figure.number} needs {name}{at}: the results have {got}.{hint}")
-    return place(column, {name: times})
+    return find_column(column, {name: times})
 
 
 def panels_of(data: FigureData, fields: Sequence[str]) -> list[dict[str, Any]]:

@@ -98,11 +98,11 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
     for name, values in figure.where.items():
         if name not in table:
             raise ValueError(f"figure {figure.number} needs the column {name}: {names} has none of that name.")
-        kept = table[table[name].isin(values)]
-        if kept.empty:
+        shown = table[table[name].isin(values)]
+        if shown.empty:
             wanted, found = ", ".join(map(str, values)), ", ".join(sorted(map(str, table[name].unique())))
             raise ValueError(f"figure {figure.number} needs members with {name} {wanted}: {names} has {found}.")
-        table = kept
+        table = shown
     sources = _sources(opened)
     images = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
     means = member_means(table)

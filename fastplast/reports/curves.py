@@ -88,8 +88,8 @@ def metrics_of(data: ReportData) -> list[tuple[str, str]]:
 
 def chosen_settings(data: ReportData, metrics: int, tasks: int) -> list[int]:
     """As many settings as fit, with a member each, evenly chosen."""
-    each = (3 if _has_bands(data) else 2) * metrics * tasks
-    return spread_evenly(len(data.settings), max(1, MOST_VALUES // max(each, 1))).tolist()
+    per_setting = (3 if _has_bands(data) else 2) * metrics * tasks
+    return spread_evenly(len(data.settings), max(1, MOST_VALUES // max(per_setting, 1))).tolist()
 
 
 def chosen_members(data: ReportData, settings: list[int], metrics: int, tasks: int) -> list[int]:
@@ -97,9 +97,9 @@ def chosen_members(data: ReportData, settings: list[int], metrics: int, tasks: i
     left = MOST_VALUES - len(settings) * (2 if _has_bands(data) else 1) * metrics * tasks
     room = max(left // max(metrics * tasks, 1), 0)
     sizes = sorted(len(data.rows[s]) for s in settings)
-    each = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)
+    per_setting = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)
     rows = [data.rows[s] for s in settings]
-    return sorted(int(row) for own in rows for row in np.array(own)[spread_evenly(len(own), each)])
+    return sorted(int(row) for own in rows for row in np.array(own)[spread_evenly(len(own), per_setting)])
 
 
 def spread_evenly(n: int, most: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def json_value(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-def labels(data: ReportData) -> list[dict[str, Any]]:
+def setting_labels(data: ReportData) -> list[dict[str, Any]]:
     """The settings as the legend has them.
 
     Args:

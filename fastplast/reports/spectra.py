@@ -33,9 +33,9 @@ def spectra(data: ReportData) -> dict[str, Any] | None:
         return None
     known = sorted({task for tasks in stored for when in times for task in tasks[when]})
     tasks = [known[i] for i in spread_evenly(len(known), MOST_TASKS)]
-    each = max(1, MOST_MEMBERS // len(data.settings))
+    per_setting = max(1, MOST_MEMBERS // len(data.settings))
     settings = [data.rows[s] for s in spread_evenly(len(data.settings), MOST_MEMBERS)]
-    rows = sorted(int(row) for own in settings for row in np.array(own)[spread_evenly(len(own), each)])
+    rows = sorted(int(row) for own in settings for row in np.array(own)[spread_evenly(len(own), per_setting)])
     at = {}
     for when in times:
         found = np.full((2, len(rows), len(tasks), 2, POINTS), np.nan)

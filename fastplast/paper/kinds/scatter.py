@@ -50,11 +50,11 @@ def draw_explanations(figure: Figure, data: FigureData, spec: Explanations) -> P
         explanation = EXPLANATIONS[name]
         above, below = axes[0][c], axes[1][c]
         scatter(above, data.means, name, spec.lines)
-        unit = scaled(above.xaxis, data.means[name].to_numpy(float))
+        unit = scale_ticks(above.xaxis, data.means[name].to_numpy(float))
         above.set_xlabel(f"{explanation.label}{unit},\nmean over tasks")
         drawn = draw_lines(below, data, column, axis, lines)
         below.set_xlabel("task (from 0)")
-        unit = scaled(below.yaxis, data.table[column].to_numpy(float))
+        unit = scale_ticks(below.yaxis, data.table[column].to_numpy(float))
         below.set_ylabel(f"{explanation.label}{unit}\nat task {axis.when}")
         if any(part.size for part, *_ in drawn):
             set_limits(below, drawn, log=False)
@@ -115,7 +115,7 @@ def scatter(axes: Axes, means: Frame, name: str, field: str) -> list[Association
     return found
 
 
-def scaled(axis: Any, values: Any) -> str:
+def scale_ticks(axis: Any, values: Any) -> str:
     """Writes the ticks of an axis in units of a power of ten where numbers are small.
 
     Args:
