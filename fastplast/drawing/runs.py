@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastplast.config import closest
 from fastplast.drawing.bands import first_divergence
 from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
-from fastplast.drawing.columns import Axis, find_column
+from fastplast.drawing.columns import Axis, find_column, measured_at
 from fastplast.drawing.page import (
     FORMATS,
     add_texts,
@@ -25,7 +25,6 @@ from fastplast.drawing.page import (
 )
 from fastplast.drawing.panels import dot_handle, draw_over_tasks, label_of, legend_handle, set_limits
 from fastplast.drawing.settings import Setting, phrase, settings_of
-from fastplast.runs.run import WHENS
 from fastplast.sweeps.reader import Results, open_results
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _measured(table: pandas.DataFrame) -> dict[str, list[str]]:
         name: times
         for name in names[names.index("when") + 1 :]
         if name != "run" and (is_numeric_dtype(table[name]) or is_bool_dtype(table[name].dropna().infer_objects()))
-        and (times := [when for when in WHENS if table.loc[table["when"] == when, name].notna().any()])
+        and (times := measured_at(table, name))
     }  # fmt: skip
 
 

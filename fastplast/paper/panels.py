@@ -8,11 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.captions import BANDS, count_words
-from fastplast.drawing.columns import Axis, find_column
+from fastplast.drawing.columns import Axis, find_column, measured_at
 from fastplast.drawing.panels import draw_over_tasks, legend_handle
 from fastplast.drawing.settings import phrase
 from fastplast.paper.lines import Line, in_panel, values_of
-from fastplast.paper.results import FigureData, measured_at
+from fastplast.paper.results import FigureData
 
 if TYPE_CHECKING:
     import numpy
@@ -51,7 +51,7 @@ def axis_for(data: FigureData, column: str) -> tuple[str, Axis]:
         ValueError: if it was not measured; the text says how it would be.
     """
     name, _, when = column.partition("@")
-    times = measured_at(data.table, name)
+    times = measured_at(data.table, name) if name in data.table else []
     if not times or (when and when not in times):
         flags = {"hessian": "--srank both", "test": "--test-examples"}
         hint = next((f" Train with {flag}." for start, flag in flags.items() if name.startswith(start)), "")

@@ -14,7 +14,6 @@ from fastplast.drawing.page import name_of, version_of
 from fastplast.drawing.settings import NOT_SETTINGS, phrase
 from fastplast.paper.registry import Figure
 from fastplast.paper.studies import STUDIES, Use
-from fastplast.runs.run import WHENS
 from fastplast.stats import member_means
 from fastplast.sweeps import Sweep, open_results
 from fastplast.sweeps.reader import Results, open_each
@@ -107,13 +106,6 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
     images = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
     means = member_means(table)
     return FigureData(figure, table, means, first_divergence(table), (*sources, f"images: {', '.join(images)}"), scale)
-
-
-def measured_at(table: Frame, column: str) -> list[str]:
-    """The probe times at which a column has values."""
-    if column not in table:
-        return []
-    return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
 
 
 def shortfalls(figure: Figure, data: FigureData, uses: Sequence[Use]) -> list[str]:
