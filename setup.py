@@ -7,5 +7,7 @@ kernel_packages = ["fastplast_kernels"] + [f"fastplast_kernels.{name}" for name 
 setup(
     packages=find_packages(include=["fastplast", "fastplast.*"]) + kernel_packages,
     package_dir={"fastplast_kernels": "kernels"},
-    package_data={"fastplast": ["py.typed", "data/embedded/*", "drawing/*.mplstyle", "reports/assets/*"]},
+    package_data={
+        "fastplast": ["py.typed", "data/embedded/*", "drawing/*.mplstyle", "reports/assets/*", "reports/templates/*"]
+    },
 )

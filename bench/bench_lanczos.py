@@ -21,7 +21,7 @@ def test_lanczos_against_exact(benchmark) -> None:
 
     Writes the crossover figure beside the results.
     """
-    from fastplast.drawing import plot_crossover
+    from fastplast.srank_validation.figure import plot_crossover
 
     benchmark.group = "Lanczos against exact, seconds of one member by stable rank"
     members = [(int(start.curvature.srank[m]), start.tail.member(m))

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import html
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import paper_statements as s
 
 import fastplast as fp
+from fastplast.drawing.captions import span
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -200,14 +198,9 @@ def table_of(experiment: Experiment) -> pd.DataFrame:
 def scale(table: pd.DataFrame) -> str:
     """What was run, in words."""
     members, seeds = table["member"].nunique(), table["seed"].nunique()
-    tasks = _span(table.groupby("benchmark")["task"].max() + 1)
+    tasks = span(table.groupby("benchmark")["task"].max() + 1, ",")
     updates = table.loc[table["when"] == "end", "updates"] // (table.loc[table["when"] == "end", "task"] + 1)
-    return f"{members} members, {seeds} seeds, {tasks} tasks of {_span(updates)} updates"
-
-
-def _span(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{members} members, {seeds} seeds, {tasks} tasks of {span(updates, ',')} updates"
 
 
 def _command(experiment: Experiment) -> str:
@@ -227,8 +220,7 @@ def _linked(number: int, experiment: Experiment) -> str:
 
 def draw() -> None:
     """Draws every figure whose results are stored."""
-    from fastplast.paper import draw as draw_figure
-    from fastplast.paper import figure_of
+    from fastplast.paper import draw_figure, figure_of
 
     for experiment in EXPERIMENTS:
         if ran(experiment):

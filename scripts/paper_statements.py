@@ -57,7 +57,7 @@ def interval(values: pd.Series | np.ndarray) -> tuple[float, float, float]:
     return float(found.estimate), float(found.low), float(found.high)
 
 
-def told(found: tuple[float, float, float], digits: int = 3) -> str:
+def in_words(found: tuple[float, float, float], digits: int = 3) -> str:
     """An estimate with its interval; of fewer than two members there is none."""
     if not np.isfinite(found[0]):
         return "cannot be told"
@@ -83,7 +83,7 @@ def plasticity_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
     for activation, rows in table.groupby("activation", sort=False):
         found = rise(rows, "error")
         first, last = (interval(part)[0] for part in quarters(curve(rows, "error")))
-        evidence = f"error {first:.3f} in the first quarter of tasks, {last:.3f} in the last: rise {told(found)}"
+        evidence = f"error {first:.3f} in the first quarter of tasks, {last:.3f} in the last: rise {in_words(found)}"
         if activation == "identity":
             verdict = YES if found[2] < LOST else NO if found[1] > LOST else OPEN
             yield Finding(f"a deep linear network keeps its plasticity (rise below {LOST})", verdict, evidence)
@@ -111,7 +111,7 @@ def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:
             still = not np.isfinite(found[1])  # what changes in one member at most goes with nothing
             against |= still or decide(found, explanation.direction) == NO
             certain &= decide(found, explanation.direction) == YES
-            words.append(f"{activation} " + ("does not vary" if still else told(found, 2)))
+            words.append(f"{activation} " + ("does not vary" if still else in_words(found, 2)))
         verdict = YES if against else NO if certain and losing else OPEN
         claimed = "positive" if explanation.direction > 0 else "negative"
         yield Finding(
@@ -134,7 +134,7 @@ def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
         found = interval(np.log2((last / first).to_numpy()))
         evidence = (
             f"stable rank {first.mean():.0f} in the first quarter of tasks from task 1, {last.mean():.0f} in the last: "
-            f"log2 of the ratio {told(found, 2)}"
+            f"log2 of the ratio {in_words(found, 2)}"
         )
         if activation == "identity":
             yield Finding(
@@ -150,7 +150,7 @@ def curvature_is_lost(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             f"less curvature at a task's start goes with more error at its end ({activation})",
             decide(found, -1),
-            f"Spearman over tasks {told(found, 2)}" if _varies(rows, "error") else _STILL,
+            f"Spearman over tasks {in_words(found, 2)}" if _varies(rows, "error") else _STILL,
         )
 
 
@@ -164,7 +164,7 @@ def _order_of_losses(activation: str, rows: pd.DataFrame, when: str = "start") -
     return Finding(
         f"{activation}: loss of curvature at task {when} comes with or before loss of plasticity",
         verdict,
-        f"tasks from the error half-way up to the stable rank half-way down {told(found, 1)}, {both}"
+        f"tasks from the error half-way up to the stable rank half-way down {in_words(found, 1)}, {both}"
         if np.isfinite(found[0])
         else f"the error rises and the stable rank falls {both}",
     )
@@ -186,7 +186,7 @@ def gradients_align(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(
                 f"{activation}: the gradient at task end comes to lie along the leading curvature",
                 decide(found, +1),
-                f"overlap rises by {told(found, 2)} from the first to the last quarter of tasks",
+                f"overlap rises by {in_words(found, 2)} from the first to the last quarter of tasks",
             )
 
 
@@ -198,7 +198,7 @@ def curvature_at_task_end(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(
                 f"{activation}: the stable rank falls at task end as well",
                 decide(found, -1),
-                f"change from the first to the last quarter of tasks {told(found, 0)}",
+                f"change from the first to the last quarter of tasks {in_words(found, 0)}",
             )
             yield _order_of_losses(activation, rows, "end")
 
@@ -211,7 +211,7 @@ def sharpness_fails(table: pd.DataFrame) -> Iterator[Finding]:
             continue
         found = within_members(rows, _SHARPNESS)
         signs.append(np.sign(found[0]) if decide(found, 1) != OPEN else 0)
-        words.append(f"{activation} {told(found, 2)}")
+        words.append(f"{activation} {in_words(found, 2)}")
     verdict = YES if {-1, 1} <= set(signs) else NO if len(set(signs)) == 1 and signs[0] else OPEN
     yield Finding(
         "sharpness goes with the error one way with one activation and the other way with another",
@@ -233,8 +233,8 @@ def regularisers_help(table: pd.DataFrame) -> Iterator[Finding]:
             rank = _late(part, "hessian_srank", "start"), _late(base, "hessian_srank", "start")
             lower, higher = _difference(*error), _difference(*rank)
             numbers = (
-                f"error in the last quarter {error[0].mean():.3f} beside {error[1].mean():.3f}: {told(lower)}; "
-                f"stable rank {rank[0].mean():.0f} beside {rank[1].mean():.0f}: {told(higher, 0)}"
+                f"error in the last quarter {error[0].mean():.3f} beside {error[1].mean():.3f}: {in_words(lower)}; "
+                f"stable rank {rank[0].mean():.0f} beside {rank[1].mean():.0f}: {in_words(higher, 0)}"
             )
             mitigates, preserves = decide(lower, -1), decide(higher, +1)
             yield Finding(f"{who}: mitigates the loss of plasticity", mitigates, numbers)
@@ -252,7 +252,7 @@ def curvature_goes_with_plasticity(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             f"over methods and seeds, more curvature at task starts goes with less error ({benchmark})",
             decide(spearman, -1),
-            f"Spearman of mean stable rank and mean error from task 1 on {told(spearman, 2)}, {found.n} members, "
+            f"Spearman of mean stable rank and mean error from task 1 on {in_words(spearman, 2)}, {found.n} members, "
             f"J_K from {error.min():.3f} to {error.max():.3f}",
         )
 
@@ -288,7 +288,7 @@ def longer_tasks_lose_sooner(table: pd.DataFrame) -> Iterator[Finding]:
     yield Finding(
         "more updates a task go with more loss of plasticity over as many tasks",
         decide(found, +1),
-        f"J_K {levels}; Spearman over budgets, mean over seeds, {told(found, 2)}",
+        f"J_K {levels}; Spearman over budgets, mean over seeds, {in_words(found, 2)}",
     )
 
 
@@ -300,10 +300,10 @@ def linear_fails_with_more_examples(table: pd.DataFrame) -> Iterator[Finding]:
             found = interval(errors.iloc[:, 0].to_numpy())
             text = "the linear network cannot fit 12,800 shuffled labels even on its first task (error above 0.1)"
             verdict = YES if found[1] > LOST else NO if found[2] < LOST else OPEN
-            yield Finding(text, verdict, f"error at the end of task 0 {told(found)}")
+            yield Finding(text, verdict, f"error at the end of task 0 {in_words(found)}")
         else:
             found = rise(rows, "error")
-            yield Finding(f"{activation} networks lose plasticity", decide(found, +1), f"rise {told(found)}")
+            yield Finding(f"{activation} networks lose plasticity", decide(found, +1), f"rise {in_words(found)}")
 
 
 def _late(rows: pd.DataFrame, column: str, when: str) -> pd.Series:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNEL_DOORS = ("engines", "methods", "curvature")
-ONE_DOOR = ("triton", "cupy", "nvtx", "matplotlib", "pyarrow", "ray", "rich", "pooch", "PIL", "plotly")
+ONE_DOOR = ("triton", "cupy", "nvtx", "matplotlib", "pyarrow", "ray", "rich", "pooch", "PIL", "plotly", "jinja2")
 
 
 def imported(path: Path) -> set[str]:
@@ -67,7 +67,9 @@ def test_heavy_packages_are_imported_when_used_and_not_before(path):
     assert not imported_at_top(path) & {*ONE_DOOR, "numba", "pandas", "scipy"}
 
 
-@pytest.mark.parametrize("package", ["rich", "pooch", "PIL", "pyarrow", "matplotlib", "plotly", "triton", "cupy"])
+@pytest.mark.parametrize(
+    "package", ["rich", "pooch", "PIL", "pyarrow", "matplotlib", "plotly", "jinja2", "triton", "cupy"]
+)
 def test_a_heavy_package_has_one_door(package):
     rooms = {path.relative_to(ROOT / "fastplast").parts[0] for path in files("fastplast") if package in roots(path)}
     drawing = {"drawing", "paper", "srank_validation"}  # what draws

@@ -186,23 +186,23 @@ def _plot(options: dict[str, Any]) -> int:
 
 
 def _figure(options: dict[str, Any]) -> int:
-    from fastplast import paper as figures
+    from fastplast import paper
 
     if options["list"]:
-        print(figures.listing(announce=lambda text: print(text, file=sys.stderr, flush=True)))
+        print(paper.list_figures(announce=lambda text: print(text, file=sys.stderr, flush=True)))
         return 0
     if options["number"] is None:
         raise ConfigError("figure needs a number: got none. `fastplast figure --list` lists them.")
-    figure, given = figures.figure_of(options["number"]), options["from_paths"]
+    figure, given = paper.figure_of(options["number"]), options["from_paths"]
     if options["dry_run"]:
-        print(figures.describe(figure, options["scale"], given))
+        print(paper.preview(figure, options["scale"], given))
         return 0
     if given is None:
         with stopping() as stop:
-            for plan in figures.plans(figure, options["scale"]):
+            for plan in paper.plan_missing(figure, options["scale"]):
                 if status := _run_plan(plan, options, stop):
                     return status
-    for path in figures.draw(figure, given, options["scale"], options["out"], options["formats"]):
+    for path in paper.draw_figure(figure, given, options["scale"], options["out"], options["formats"]):
         print(path)
     return 0
 
@@ -271,8 +271,8 @@ def _srank(options: dict[str, Any]) -> int:
     from itertools import chain
     from pathlib import Path
 
-    from fastplast.drawing import plot_validation
     from fastplast.srank_validation.cases import table, validate_run, validate_spectra, validate_training, write_csv
+    from fastplast.srank_validation.figure import plot_validation
 
     if options["size"] and options["size"] < 60:
         raise ConfigError(f"--size must be 0 or at least 60: got {options['size']}.")

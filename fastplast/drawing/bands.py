@@ -102,19 +102,19 @@ def draw_members(
             pixels = len(values) * settings > _RASTER
             thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
             axes.add_collection(thin)
-            look = band_look(colour, len(values), settings)
-            if "ls" in look:  # the edges without the ends, which would stand in the panel as vertical lines
+            style = band_style(colour, len(values), settings)
+            if "ls" in style:  # the edges without the ends, which would stand in the panel as vertical lines
                 edges = [np.column_stack([x, ends]) for ends in (found.low, found.high)]
                 axes.add_collection(LineCollection(edges, colors=colour, zorder=1.8, **_EDGE))
-                look = {"color": colour, "alpha": 0.03, "lw": 0}
-            axes.fill_between(x, found.low, found.high, **look, zorder=1.8)
+                style = {"color": colour, "alpha": 0.03, "lw": 0}
+            axes.fill_between(x, found.low, found.high, **style, zorder=1.8)
         marker = "o" if len(x) <= 12 else None
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
     return tuple(part[np.isfinite(part)] for part in (values, found.low, found.high))
 
 
-def band_look(colour: str, members: int, settings: int) -> dict[str, Any]:
-    """How a band looks in a legend, and in a panel.
+def band_style(colour: str, members: int, settings: int) -> dict[str, Any]:
+    """The style of a band, in a legend and in a panel.
 
     Bands of a few members are as wide as the panel and would lie over each other and over the lines: where there are
     several they are dotted edges.
@@ -132,11 +132,11 @@ def band_look(colour: str, members: int, settings: int) -> dict[str, Any]:
     return {"facecolor": "none", "edgecolor": colour, **_EDGE}
 
 
-def limits(seen: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, float]:
+def limits(drawn: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, float]:
     """The range of the vertical axis.
 
     Args:
-        seen: what ``draw_members`` returned of each setting; at least one finite value in all.
+        drawn: what ``draw_members`` returned of each setting; at least one finite value in all.
         log: whether the axis is logarithmic.
 
     Returns:
@@ -145,7 +145,7 @@ def limits(seen: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, flo
     # All members, and as much of the bands as leaves members in sight: at two members a t interval is 18 times as wide.
     import numpy as np
 
-    lines, low, high = (np.concatenate(parts) for parts in zip(*seen))
+    lines, low, high = (np.concatenate(parts) for parts in zip(*drawn))
     if log:
         lines, low, high = (np.log10(part[part > 0]) for part in (lines, low, high))
     bottom, top = lines.min(), lines.max()

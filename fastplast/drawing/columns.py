@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastplast.runs.run import WHENS
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Axis(NamedTuple):
@@ -78,7 +83,12 @@ def axis_of(column: str) -> Axis:
     return Axis("end", column.replace("_", " "))
 
 
-def place(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis]:
+def measured_at(table: pandas.DataFrame, column: str) -> list[str]:
+    """The probe times at which a column of the metrics has values."""
+    return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
+
+
+def find_column(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis]:
     """Finds a column and the probe time to draw it at.
 
     Args:

@@ -21,7 +21,7 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"
 _LETTER = 0.053  # inches, of the legend's font
 
 
-def home_of(path: Path) -> Path:
+def figures_directory(path: Path) -> Path:
     """Where the figures of a run go: ``figures/`` in its directory, or beside a file of exported results."""
     return (path if path.is_dir() else path.parent) / "figures"
 
@@ -46,7 +46,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def finish(
+def add_texts(
     figure: Figure, size: tuple[float, float], title: str, legend: Sequence[tuple[Any, str]], caption: str
 ) -> None:
     """Puts title, legend and caption around the panels of a figure, which grows for them.

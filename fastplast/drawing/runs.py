@@ -9,21 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.drawing.bands import (
-    band_look,
-    colour_of,
-    draw_members,
-    first_divergence,
-    limits,
-    line_style_of,
-    member_curves,
+from fastplast.drawing.bands import first_divergence
+from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
+from fastplast.drawing.columns import Axis, find_column, measured_at
+from fastplast.drawing.page import (
+    FORMATS,
+    add_texts,
+    check_formats,
+    figures_directory,
+    name_of,
+    save,
+    styled,
+    version_of,
 )
-from fastplast.drawing.columns import Axis, place
-from fastplast.drawing.page import FORMATS, check_formats, finish, home_of, name_of, save, styled, version_of
+from fastplast.drawing.panels import dot_handle, draw_over_tasks, label_of, legend_handle, set_limits
 from fastplast.drawing.settings import Setting, phrase, settings_of
 from fastplast.results import open_results
 from fastplast.runs.results import Results
-from fastplast.runs.run import WHENS
 from fastplast.runs.tables import measured
 from fastplast.text import closest
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL = (3.6, 2.6)  # inches
-_IN_TITLE = ("benchmark", "network", "activation")
+_DOTS = "Dot: mean over members; bar: its 95% t interval; small dots: members."
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class _Data:
     constant: dict[str, Any]
     diverged: dict[tuple[int, int], int]
     sources: list[str]
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there is more than one task, and so lines in place of dots."""
+        return self.table["task"].nunique() > 1
 
 
 def plot(
@@ -84,7 +91,7 @@ def plot(
             raise ValueError(f"{name} must name at least one: got none.")
     paths = _paths(opened[0], columns, out, formats)
     data = _read(opened)
-    panels = [place(column, data.measured) for column in columns]
+    panels = [find_column(column, data.measured) for column in columns]
     for column in log:
         if column not in columns:
             raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
@@ -99,7 +106,7 @@ def _listed(runs: Any) -> list[Any]:
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    directory = home_of(first.path) if out is None else Path(out)
+    directory = figures_directory(first.path) if out is None else Path(out)
     if directory.suffix[1:] in FORMATS:
         return [directory]
     check_formats(formats)
@@ -130,7 +137,7 @@ def _times(table: pandas.DataFrame, columns: Iterable[str]) -> dict[str, list[st
         name: times
         for name in columns
         if (is_numeric_dtype(table[name]) or is_bool_dtype(table[name].dropna().infer_objects()))
-        and (times := [when for when in WHENS if table.loc[table["when"] == when, name].notna().any()])
+        and (times := measured_at(table, name))
     }  # fmt: skip
 
 
@@ -144,87 +151,43 @@ def _figure(data: _Data, panels: Sequence[tuple[str, Axis]], log: Sequence[bool]
     for index, ((column, axis), is_log) in enumerate(zip(panels, log)):
         axes = figure.add_subplot(rows, wide, index + 1)
         _panel(axes, data, column, axis, is_log)
-    finish(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
+    add_texts(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
     return figure
 
 
 def _panel(axes: Axes, data: _Data, column: str, axis: Axis, log: bool) -> None:
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
-    values = member_curves(data.table, column, axis.when, data.diverged)
-    if values.isna().all(axis=None):
-        axes.text(0.5, 0.5, "no member left", transform=axes.transAxes, ha="center")
-    tasks = values.columns.to_numpy(float)
-    seen = []
-    for index, setting in enumerate(data.settings):
-        shift = 0.5 * (index - (len(data.settings) - 1) / 2) / len(data.settings) if len(tasks) == 1 else 0.0
-        own, colour = values.reindex(list(setting.members)).to_numpy(), colour_of(setting.colour)
-        style = line_style_of(setting.colour)
-        seen.append(draw_members(axes, tasks + shift, own, colour, style, len(data.settings)))
-        stopped = sorted({data.diverged[member] for member in setting.members if member in data.diverged})
-        rim = 0.97 - 0.035 * (index % 8)
-        axes.plot(stopped, [rim] * len(stopped), "x", color=colour, transform=axes.get_xaxis_transform(), ms=4)
-    axes.set_xlabel("task (number, from 0)")
-    space = " " if len(axis.label) < 24 else "\n"  # a longer line would leave the panel
-    axes.set_ylabel(f"{axis.label}{space}at task {axis.when}" + (f"\n({axis.unit})" if axis.unit else ""))
-    first, last = data.table["task"].min(), data.table["task"].max()
-    pad = 0.02 * (last - first) or 0.6
-    axes.set_xlim(first - pad, last + pad)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True) if last > first else FixedLocator([first]))
-    if any(lines.size for lines, *_ in seen):
-        if log and not any((lines > 0).any() for lines, *_ in seen):
+    drawn = draw_over_tasks(axes, data.table, (column, axis.when), data.settings, data.diverged)
+    axes.set_ylabel(label_of(axis))
+    if any(lines.size for lines, *_ in drawn):
+        if log and not any((lines > 0).any() for lines, *_ in drawn):
             raise ValueError(f"log needs positive values: got none in {column!r}. Draw it on a linear axis.")
-        if log:
-            axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(*limits(seen, log))
+        set_limits(axes, drawn, log)
 
 
 def _legend(data: _Data) -> list[tuple[Any, str]]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     entries = []
     for setting in data.settings:
-        n, frozen = len(setting.members), sum(member in data.diverged for member in setting.members)
-        look = (
-            {"ls": line_style_of(setting.colour)}
-            if data.table["task"].nunique() > 1
-            else {"ls": "", "marker": "o", "ms": 5}
-        )
-        line = Line2D([], [], color=colour_of(setting.colour))
-        line.set(**look)
-        band = Patch(**band_look(colour_of(setting.colour), n, len(data.settings)))
-        handle = (band, line) if n > 1 and look["ls"] else line
-        count = f"n = {n}" + (f", {frozen} diverged ×" if frozen else "")
-        entries.append(
-            (handle, f"{setting.label or 'mean'} ({count})" if setting.label or n > 1 else f"member ({count})")
-        )
+        n, diverged = len(setting.members), sum(member in data.diverged for member in setting.members)
+        handle = legend_handle(setting.colour, n, len(data.settings)) if data.has_lines else dot_handle(setting.colour)
+        label = setting.label or ("mean" if n > 1 else "member")
+        entries.append((handle, f"{label} ({count_words([n], diverged)})"))
     return entries
 
 
 def _title(data: _Data) -> str:
     count = sum(len(setting.members) for setting in data.settings)
-    words = []
-    for name in _IN_TITLE:
-        values = sorted(set(data.table[name].dropna())) if name in data.table else []
-        words += [", ".join(map(str, values)) if len(values) <= 2 else f"{len(values)} {name}s".replace("ys", "ies")]
-    return "  ·  ".join(word for word in [*words, f"{count} member{'s' * (count > 1)}"] if word)
+    return "  ·  ".join([*title_words(data.table), f"{count} member{'s' * (count > 1)}"])
 
 
 def _caption(data: _Data) -> str:
-    if all(len(setting.members) == 1 for setting in data.settings):
-        text = ""
-    elif data.table["task"].nunique() == 1:
-        text = "Dot: mean over members; bar: its 95% t interval; small dots: members. "
-    else:
-        text = "Line: mean over members; band: its 95% t interval; thin lines: members. "
+    sentences = []
+    if any(len(setting.members) > 1 for setting in data.settings):
+        sentences.append(BANDS if data.has_lines else _DOTS)
     if data.diverged:
-        text += "×: a member diverged in this task, and is left out from it on. "
-    fixed = [phrase(name, value) for name, value in data.constant.items() if name not in _IN_TITLE]
-    text += f"Data: {'; '.join(data.sources)}. "
-    seeds = sorted(set(data.table["seed"])) if "seed" in data.table else []
-    if seeds:
-        whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-        words = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
-        fixed.append(f"seed{'s' * (len(seeds) > 1)} {words}")
-    return text + f"Settings: {', '.join(word.replace(' ', chr(0xA0)) for word in fixed)}."  # lines break between them
+        sentences.append(CROSSES)
+    sentences.append(f"Data: {'; '.join(data.sources)}.")
+    shared = [phrase(name, value) for name, value in data.constant.items() if name not in IN_TITLE]
+    if "seed" in data.table:
+        shared.append(seed_words(data.table["seed"]))
+    words = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in shared)  # lines break between them
+    return " ".join([*sentences, f"Settings: {words}."])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Columns of the members that are no hyperparameters: who a member is, and where and how long it was trained.
 NOT_SETTINGS = ("run", "member", "id", "seed", "tasks", "engine", "data_source")
-_SPEAK_FOR_THEMSELVES = ("run", "benchmark", "network", "activation", "optimizer", "method")
+_WITHOUT_NAME = ("run", "benchmark", "network", "activation", "optimizer", "method")
 # A method, and an activation, has one colour in every figure in which each setting has its own.
 _ORDERED = {"method": METHOD_NAMES, "activation": ACTIVATIONS}
 
@@ -56,12 +56,12 @@ def settings_of(members: pandas.DataFrame, names: Sequence[str]) -> tuple[list[S
     groups: dict[tuple, list[tuple[int, int]]] = {}
     for row in known.to_dict("records"):
         groups.setdefault(tuple(row[name] for name in varying), []).append((int(row["run"]), int(row["member"])))
-    keys = sorted(groups, key=lambda key: [_rank(name, value) for name, value in zip(varying, key)])
+    keys = sorted(groups, key=lambda key: [_sort_key(name, value) for name, value in zip(varying, key)])
     colours = _colours(varying, keys)
     return [
         Setting(_label(dict(zip(varying, key)), keys, names), tuple(groups[key]), colour)
         for key, colour in zip(keys, colours)
-    ], _told(constant)
+    ], _informative(constant)
 
 
 def palette() -> list[str]:
@@ -88,21 +88,21 @@ def phrase(name: str, value: Any) -> str:
     if (name, value) == ("method", "none"):
         return "no method"
     text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-    return text if name in _SPEAK_FOR_THEMSELVES else f"{name.replace('_', ' ')} {text}"
+    return text if name in _WITHOUT_NAME else f"{name.replace('_', ' ')} {text}"
 
 
-def _told(values: dict[str, Any]) -> dict[str, Any]:
+def _informative(values: dict[str, Any]) -> dict[str, Any]:
     """What is worth saying: no absent value, and nothing of how strong no method is."""
     silent = ("strength", "reduction") if values.get("method") == "none" else ()
     return {name: value for name, value in values.items() if value is not None and name not in silent}
 
 
 def _label(values: dict[str, Any], keys: list[tuple], names: Sequence[str]) -> str:
-    words = [phrase(name, names[value] if name == "run" else value) for name, value in _told(values).items()]
+    words = [phrase(name, names[value] if name == "run" else value) for name, value in _informative(values).items()]
     return ", ".join(words) or ("other" if len(keys) > 1 else "")
 
 
-def _rank(name: str, value: Any) -> tuple:
+def _sort_key(name: str, value: Any) -> tuple:
     if value in _ORDERED.get(name, ()):
         return (0, _ORDERED[name].index(value), "")
     if isinstance(value, (int, float)):

@@ -1,7 +1,8 @@
 """The figures of the paper: what each needs is trained once, and drawn."""
 
-from fastplast.paper.costs import listing
-from fastplast.paper.make import describe, draw, plans
+from fastplast.paper.costs import list_figures
+from fastplast.paper.make import draw_figure
+from fastplast.paper.plans import plan_missing, preview
 from fastplast.paper.registry import FIGURES, Figure, figure_of
 from fastplast.paper.studies import SCALES, STUDIES, Study, Use
 
@@ -12,9 +13,9 @@ __all__ = [
     "Figure",
     "Study",
     "Use",
-    "describe",
-    "draw",
+    "draw_figure",
     "figure_of",
-    "listing",
-    "plans",
+    "list_figures",
+    "plan_missing",
+    "preview",
 ]

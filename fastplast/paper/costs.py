@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fastplast.config import Experiment
 from fastplast.data import Dataset, load
-from fastplast.paper.make import uses_of
+from fastplast.paper.plans import uses_of
 from fastplast.paper.registry import FIGURES
 from fastplast.paper.studies import SCALES, Use
 from fastplast.text import duration
@@ -53,7 +53,7 @@ class _Cost(NamedTuple):
     seconds: float
 
 
-def listing(announce: Callable[[str], None]) -> str:
+def list_figures(announce: Callable[[str], None]) -> str:
     """All figures with what they would take on this machine.
 
     Rates are measured with ReLU, once for each dataset, network and kind of method at its full size; they are not
@@ -117,7 +117,7 @@ def _cost(use: Use, scale: str, rates: _Rates) -> _Cost:
 def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
     """Seconds of an update and of measuring a task of one member, each timed when it is first asked for."""
     e = experiment
-    method = "none" if e.method == "none" else "wasserstein"  # the dearest of those that a study crosses
+    method = "none" if e.method == "none" else "wasserstein"  # the slowest of those that a study crosses
     kind = _Kind(e.dataset, e.network, e.examples, method)
     plain = kind._replace(method="none")
     if kind not in rates.update:
@@ -129,12 +129,12 @@ def _rate(experiment: Experiment, rates: _Rates) -> tuple[float, float]:
 
 
 def _update_seconds(experiment: Experiment, method: str) -> float:
-    plain = _plain(experiment, _SAMPLE, method=method, strength=None if method == "none" else (0.01,))
+    plain = _relu_members(experiment, _SAMPLE, method=method, strength=None if method == "none" else (0.01,))
     return seconds_per_update(prepare(plain, dataset=_dataset(plain.dataset, plain.data_dir))) / _SAMPLE
 
 
 def _measure_seconds(experiment: Experiment) -> float:
-    plain = _plain(experiment, 1, method="none", strength=None, tasks=1, srank="both")
+    plain = _relu_members(experiment, 1, method="none", strength=None, tasks=1, srank="both")
     return seconds_of_measuring(plain, _dataset(plain.dataset, plain.data_dir))
 
 
@@ -143,7 +143,7 @@ def _dataset(name: str, data_dir: str | None) -> Dataset:
     return load(name, data_dir)
 
 
-def _plain(experiment: Experiment, seeds: int, **changes: Any) -> Experiment:
+def _relu_members(experiment: Experiment, seeds: int, **changes: Any) -> Experiment:
     """As so many ReLU members at one learning rate."""
     lists = {"learning_rate": (1e-3,), "member_list": None}
     return dataclasses.replace(experiment, activation="relu", seeds=seeds, **lists, **changes).resolved()

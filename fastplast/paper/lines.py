@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastplast.config import ACTIVATIONS, BENCHMARKS, METHOD_NAMES
-from fastplast.drawing.settings import phrase
-from fastplast.paper.results import Frame, Results
+from fastplast.drawing.settings import Setting, phrase
+from fastplast.paper.results import FigureData, Frame
 from fastplast.stats import select, split_seeds
 
 # A value has one place, and one colour, in every figure.
@@ -17,24 +16,18 @@ ORDER = {"activation": ACTIVATIONS, "method": METHOD_NAMES, "benchmark": tuple(B
 
 
 @dataclass(frozen=True)
-class Line:
-    """Members that are drawn as one line.
+class Line(Setting):
+    """A setting that is drawn as one line.
 
     Attributes:
-        value: of the field that tells lines apart.
-        label: the value in words.
-        colour: index into the palette.
-        members: (run, member) of each.
+        value: of the field that tells lines apart; ``label`` has it in words.
         chosen: hyperparameter to the value that was chosen; empty where there was no choice.
         fair: whether other seeds than these chose.
     """
 
     value: Any
-    label: str
-    colour: int
-    members: tuple[tuple[int, int], ...]
-    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    fair: bool = True
+    chosen: Mapping[str, Any]
+    fair: bool
 
 
 def values_of(means: Frame, field: str) -> list[Any]:
@@ -76,35 +69,34 @@ def in_panel(means: Frame, panel: Mapping[str, Any]) -> Frame:
     return means
 
 
-def lines_of(results: Results, field: str, panel: Mapping[str, Any] | None = None) -> list[Line]:
+def lines_of(data: FigureData, field: str, panel: Mapping[str, Any] | None = None) -> list[Line]:
     """The lines of a panel.
 
     Where members of a line differ in more than their seed, the setting of least J_K is drawn: chosen on seeds that are
     not drawn where there are at least four, else on those that are.
 
     Args:
-        results: of the figure.
+        data: of the figure.
         field: that tells lines apart.
         panel: field to value.
 
     Returns:
         A line for each value that the panel has.
     """
-    part = in_panel(results.means, panel or {})
+    part = in_panel(data.means, panel or {})
     known = (field, *(panel or {}))
     found = []
     for value in values_of(part, field):
         own = part[part[field] == value]
-        varying = results.varying(own, known)
+        varying = data.varying(own, known)
         chosen, seeds, fair = ({}, None, True) if not varying else _choose(own, varying)
         for name, one in chosen.items():
             own = own[own[name].eq(one)]
         if seeds is not None:
             own = own[own["seed"].isin(seeds)]
         members = tuple((int(run), int(member)) for run, member in zip(own["run"], own["member"]))
-        label = phrase(field, value)
-        colour = colour_index(results.means, field, value)
-        found.append(Line(value, label, colour, members, chosen, fair))
+        colour = colour_index(data.means, field, value)
+        found.append(Line(phrase(field, value), members, colour, value, chosen, fair))
     return found
 
 

@@ -9,24 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.drawing.bands import first_divergence
+from fastplast.drawing.captions import span
 from fastplast.drawing.page import name_of, version_of
 from fastplast.drawing.settings import NOT_SETTINGS, phrase
 from fastplast.paper.registry import Figure
 from fastplast.paper.studies import STUDIES, Use
 from fastplast.results import open_each, open_results
-from fastplast.runs.results import Results as Opened
-from fastplast.runs.run import WHENS
+from fastplast.runs.results import Results
 from fastplast.runs.tables import described
 from fastplast.stats import member_means
 from fastplast.sweeps import Sweep
 
 Frame = Any  # pandas.DataFrame, whose stubs take chosen rows for an array
-_TOLD = ("benchmark", "network", "activation", "method", "learning_rate", "strength", "reduction", "epochs", "examples")
+_NAMED = (
+    "benchmark",
+    "network",
+    "activation",
+    "method",
+    "learning_rate",
+    "strength",
+    "reduction",
+    "epochs",
+    "examples",
+)
 
 
 @dataclass(frozen=True)
-class Results:
-    """Metrics of all members that a figure may draw.
+class FigureData:
+    """What a figure is drawn from: metrics of all members that it may show.
 
     Attributes:
         figure: that they are for.
@@ -63,7 +73,7 @@ class Results:
         ]  # fmt: skip
 
 
-def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str | None = None) -> Results:
+def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str | None = None) -> FigureData:
     """Reads runs and sweeps.
 
     Args:
@@ -92,48 +102,40 @@ def read_results(figure: Figure, paths: Sequence[str | os.PathLike], scale: str 
     for name, values in figure.where.items():
         if name not in table:
             raise ValueError(f"figure {figure.number} needs the column {name}: {names} has none of that name.")
-        kept = table[table[name].isin(values)]
-        if kept.empty:
+        shown = table[table[name].isin(values)]
+        if shown.empty:
             wanted, found = ", ".join(map(str, values)), ", ".join(sorted(map(str, table[name].unique())))
             raise ValueError(f"figure {figure.number} needs members with {name} {wanted}: {names} has {found}.")
-        table = kept
+        table = shown
     sources = _sources(opened)
-    data = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
-    sources.append(f"images: {', '.join(data)}")
-    means = member_means(table, described=columns)
-    return Results(figure, table, means, columns, first_divergence(table), tuple(sources), scale)
+    images = sorted({f"{one} {two}" for one, two in zip(table["dataset"], table["data_source"])})
+    means, sources = member_means(table, described=columns), (*sources, f"images: {', '.join(images)}")
+    return FigureData(figure, table, means, columns, first_divergence(table), sources, scale)
 
 
-def measured_at(table: Frame, column: str) -> list[str]:
-    """The probe times at which a column has values."""
-    if column not in table:
-        return []
-    return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
-
-
-def lacking(figure: Figure, results: Results, uses: Sequence[Use]) -> list[str]:
-    """What the results lack of the paper's.
+def shortfalls(figure: Figure, data: FigureData, uses: Sequence[Use]) -> list[str]:
+    """What results lack of the paper's.
 
     Args:
         figure: which.
-        results: that it is drawn from.
+        data: that it is drawn from.
         uses: that it would be drawn from.
 
     Returns:
         Phrases, such as ``it has 20 of 100 tasks``; none where nothing is lacking.
     """
-    means = results.means
+    means = data.means
     grids = [use.grid("paper") for use in uses]
     tasks = max(int(grid["tasks"]) for grid in grids)
     seeds = max(STUDIES[use.study].seeds[0] for use in uses if use.seeds is None)
     has, lacks = [], []
     had = means["tasks"].astype(int)
     if had.min() < tasks:
-        has.append(f"{_span(had)} of {tasks} tasks")
-    per_setting = means.groupby(results.varying(means) or ["run"], dropna=False)["seed"].nunique()
+        has.append(f"{span(had)} of {tasks} tasks")
+    per_setting = means.groupby(data.varying(means) or ["run"], dropna=False)["seed"].nunique()
     if int(per_setting.max()) < seeds:
-        has.append(f"{_span(per_setting)} of {seeds} seeds of a setting")
-    for name in _TOLD:
+        has.append(f"{span(per_setting)} of {seeds} seeds of a setting")
+    for name in _NAMED:
         wanted = _values(grids, name)
         if not wanted or name not in means:
             continue
@@ -145,11 +147,6 @@ def lacking(figure: Figure, results: Results, uses: Sequence[Use]) -> list[str]:
             lacks.append(f"{words} {', '.join(phrase(name, value).removeprefix(f'{words} ') for value in missing)}")
     parts = [f"it has {', '.join(has)}"] if has else []
     return parts + ([f"it lacks {', '.join(lacks)}"] if lacks else [])
-
-
-def _span(counts: Frame) -> str:
-    least, most = int(counts.min()), int(counts.max())
-    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _listed(values: Iterable[int]) -> str:
@@ -176,7 +173,7 @@ def _without_repetitions(table: Frame, columns: Sequence[str]) -> Frame:
     return table[[pair not in gone for pair in zip(table["run"], table["member"])]].reset_index(drop=True)
 
 
-def _sources(runs: Sequence[Opened]) -> list[str]:
+def _sources(runs: Sequence[Results]) -> list[str]:
     """Names of runs and sweeps, those of one version together."""
     names: dict[str, list[str]] = {}
     for run in runs:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastplast.drawing.columns import axis_of
 from fastplast.reports.packing import pack
-from fastplast.reports.reading import Results
+from fastplast.reports.reading import ReportData
 from fastplast.runs.run import WHENS
 from fastplast.stats import mean_interval
 
@@ -24,40 +24,40 @@ _GROUPS = {
 _OTHER = "Other"
 
 
-def curves(results: Results) -> dict[str, Any]:
+def curves(data: ReportData) -> dict[str, Any]:
     """Everything that the charts over tasks draw.
 
     Args:
-        results: of the runs.
+        data: of the runs.
 
     Returns:
         ``tasks``: their numbers; ``settings``: those whose curves are there; ``lines``: the rows of members whose
         curves are there; ``metrics``: name, label, unit, group, and for each probe time packed ``mean`` and ``half``
         (half the width of the band) `[settings, tasks]` and ``members`` `[lines, tasks]`.
     """
-    keys = metrics_of(results)
-    columns = evenly(len(results.tasks), MOST_TASKS)
-    settings = chosen_settings(results, len(keys), len(columns))
-    lines = chosen_members(results, settings, len(keys), len(columns))
+    keys = metrics_of(data)
+    columns = spread_evenly(len(data.tasks), MOST_TASKS)
+    settings = chosen_settings(data, len(keys), len(columns))
+    lines = chosen_members(data, settings, len(keys), len(columns))
     metrics: dict[str, dict[str, Any]] = {}
     for name, when in keys:
-        table = results.curves[name, when][:, columns]
-        found = [mean_interval(table[list(results.rows[s])]) for s in settings]
-        entry = metrics.setdefault(name, describe(name) | {"at": {}})
+        table = data.curves[name, when][:, columns]
+        found = [mean_interval(table[list(data.rows[s])]) for s in settings]
+        entry = metrics.setdefault(name, metric_words(name) | {"at": {}})
         entry["at"][when] = {
             "mean": pack(np.array([part.estimate for part in found])),
-            "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(results) else None,
+            "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None,
             "members": pack(table[lines]),
         }
     return {
-        "tasks": results.tasks[columns].tolist(),
+        "tasks": data.tasks[columns].tolist(),
         "settings": settings,
         "lines": lines,
         "metrics": sorted(metrics.values(), key=lambda entry: [*_GROUPS, _OTHER].index(entry["group"])),
     }
 
 
-def describe(name: str) -> dict[str, str]:
+def metric_words(name: str) -> dict[str, str]:
     """How the page calls a metric.
 
     Args:
@@ -74,43 +74,41 @@ def describe(name: str) -> dict[str, str]:
     return {"name": name, "label": label, "unit": axis.unit, "group": group, "when": axis.when}
 
 
-def metrics_of(results: Results) -> list[tuple[str, str]]:
+def metrics_of(data: ReportData) -> list[tuple[str, str]]:
     """The metrics that are drawn: bounds of the stable rank only if they differ somewhere."""
-    keys = list(results.curves)
+    keys = list(data.curves)
     bounds = [(f"hessian_srank{end}", when) for end in ("_lo", "_hi") for when in WHENS]
     same = all(
-        key not in results.curves
-        or np.array_equal(
-            results.curves[key], results.curves.get(("hessian_srank", key[1]), np.empty(0)), equal_nan=True
-        )
+        key not in data.curves
+        or np.array_equal(data.curves[key], data.curves.get(("hessian_srank", key[1]), np.empty(0)), equal_nan=True)
         for key in bounds
     )
     return [key for key in keys if not (same and key in bounds)]
 
 
-def chosen_settings(results: Results, metrics: int, tasks: int) -> list[int]:
+def chosen_settings(data: ReportData, metrics: int, tasks: int) -> list[int]:
     """As many settings as fit, with a member each, evenly chosen."""
-    each = (3 if _has_bands(results) else 2) * metrics * tasks
-    return evenly(len(results.settings), max(1, MOST_VALUES // max(each, 1))).tolist()
+    per_setting = (3 if _has_bands(data) else 2) * metrics * tasks
+    return spread_evenly(len(data.settings), max(1, MOST_VALUES // max(per_setting, 1))).tolist()
 
 
-def chosen_members(results: Results, settings: list[int], metrics: int, tasks: int) -> list[int]:
+def chosen_members(data: ReportData, settings: list[int], metrics: int, tasks: int) -> list[int]:
     """As many members of these settings as fit, evenly chosen; the same number of each setting, if it has them."""
-    left = MOST_VALUES - len(settings) * (2 if _has_bands(results) else 1) * metrics * tasks
+    left = MOST_VALUES - len(settings) * (2 if _has_bands(data) else 1) * metrics * tasks
     room = max(left // max(metrics * tasks, 1), 0)
-    sizes = sorted(len(results.rows[s]) for s in settings)
-    each = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)
-    rows = [results.rows[s] for s in settings]
-    return sorted(int(row) for own in rows for row in np.array(own)[evenly(len(own), each)])
+    sizes = sorted(len(data.rows[s]) for s in settings)
+    per_setting = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)
+    rows = [data.rows[s] for s in settings]
+    return sorted(int(row) for own in rows for row in np.array(own)[spread_evenly(len(own), per_setting)])
 
 
-def evenly(n: int, most: int) -> np.ndarray:
+def spread_evenly(n: int, most: int) -> np.ndarray:
     """Places of at most so many of n things, the first and the last among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)) if most > 0 else np.empty(0, int)
 
 
-def _has_bands(results: Results) -> bool:
-    return any(len(rows) > 1 for rows in results.rows)
+def _has_bands(data: ReportData) -> bool:
+    return any(len(rows) > 1 for rows in data.rows)
 
 
 def _stems(names: tuple[str, ...]) -> tuple[str, ...]:

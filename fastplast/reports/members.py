@@ -7,49 +7,49 @@ from typing import Any
 import numpy as np
 
 from fastplast.drawing.settings import phrase
-from fastplast.reports.reading import Results
+from fastplast.reports.reading import ReportData
 
 
-def members(results: Results) -> dict[str, Any]:
+def members(data: ReportData) -> dict[str, Any]:
     """The table that the page sorts, filters, and draws sensitivity from.
 
     Args:
-        results: of the runs.
+        data: of the runs.
 
     Returns:
         ``columns``: ``key``, ``label``, ``help`` and ``kind`` (``"hyperparameter"``, ``"who"`` or ``"result"``);
         ``rows``: a value for each column, None where there is none; ``setting``: of each row.
     """
-    table, columns, values = results.members, [], []
+    table, columns, values = data.members, [], []
 
     def add(key: str, label: str, kind: str, text: str, column: list[Any]) -> None:
         columns.append({"key": key, "label": label, "kind": kind, "help": text})
-        values.append([plain(value) for value in column])
+        values.append([json_value(value) for value in column])
 
-    if any(part.ids for part in results.parts):
+    if any(part.ids for part in data.parts):
         text = "identifies it in its sweep, as Sweep.members has it, however the sweep is extended"
         add("member", "member", "who", text, table["id"].tolist())
     else:
         add("member", "member", "who", "its number in its run", table["member"].tolist())
     if "seed" in table:
         add("seed", "seed", "who", "of the member's random streams", table["seed"].tolist())
-    for name in results.varying:
+    for name in data.varying:
         add(name, name.replace("_", " "), "hyperparameter", "", table[name].tolist())
-    for key, label, text, column in _outcomes(results):
+    for key, label, text, column in _outcomes(data):
         add(key, label, "result", text, column.tolist())
-    stopped = [results.diverged.get(row) for row in range(len(table))]
-    if results.diverged:
+    stopped = [data.diverged.get(row) for row in range(len(table))]
+    if data.diverged:
         add("diverged", "diverged in task", "result", "the member is left out from this task on",
             [where.task if where else None for where in stopped])  # fmt: skip
-    if len(results.parts) > 1:
-        add("part", "run", "who", "directory of the run or shard", [results.parts[i].name for i in table["part"]])
+    if len(data.parts) > 1:
+        add("part", "run", "who", "directory of the run or shard", [data.parts[i].name for i in table["part"]])
     setting = np.empty(len(table), int)
-    for s, rows in enumerate(results.rows):
+    for s, rows in enumerate(data.rows):
         setting[list(rows)] = s
     return {"columns": columns, "rows": [list(row) for row in zip(*values)], "setting": setting.tolist()}
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value of JSON: None for what is absent or not finite, NumPy's numbers as Python's.
 
     Args:
@@ -65,11 +65,11 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-def labels(results: Results) -> list[dict[str, Any]]:
+def setting_labels(data: ReportData) -> list[dict[str, Any]]:
     """The settings as the legend has them.
 
     Args:
-        results: of the runs.
+        data: of the runs.
 
     Returns:
         ``label``, ``colour`` (index into the palette), ``n`` and ``diverged`` of each.
@@ -79,40 +79,40 @@ def labels(results: Results) -> list[dict[str, Any]]:
             "label": setting.label or ("all members" if len(rows) > 1 else "the member"),
             "colour": setting.colour,
             "n": len(rows),
-            "diverged": sum(row in results.diverged for row in rows),
+            "diverged": sum(row in data.diverged for row in rows),
         }
-        for setting, rows in zip(results.settings, results.rows)
+        for setting, rows in zip(data.settings, data.rows)
     ]
 
 
-def who(results: Results, row: int) -> str:
+def member_words(data: ReportData, row: int) -> str:
     """A member in words.
 
     Args:
-        results: of the runs.
+        data: of the runs.
         row: of the member.
 
     Returns:
         For example ``tanh, seed 3 (member 3 of mnist_shuffle-none)``.
     """
-    entry = results.members.iloc[row]
-    words = [phrase(name, plain(entry[name])) for name in results.varying if plain(entry[name]) is not None]
+    entry = data.members.iloc[row]
+    words = [phrase(name, json_value(entry[name])) for name in data.varying if json_value(entry[name]) is not None]
     words += [f"seed {entry['seed']}"] if "seed" in entry else []
-    return f"{', '.join(words)} (member {entry['id']} of {results.parts[int(entry['part'])].name})".strip()
+    return f"{', '.join(words)} (member {entry['id']} of {data.parts[int(entry['part'])].name})".strip()
 
 
-def _outcomes(results: Results) -> list[tuple[str, str, str, np.ndarray]]:
+def _outcomes(data: ReportData) -> list[tuple[str, str, str, np.ndarray]]:
     found = []
-    error = results.curves.get(("error", "end"))
+    error = data.curves.get(("error", "end"))
     if error is not None:
         found.append(("j", "J_K", "error at task end, mean over tasks", _mean(error)))
         found.append(("final", "last error", "error at the end of the last task it finished", _ends(error)[1]))
-    test = results.curves.get(("test_error", "end"))
+    test = data.curves.get(("test_error", "end"))
     if test is not None:
         found.append(("test", "test J_K", "test error at task end, mean over tasks", _mean(test)))
-    times = [when for when in ("start", "end") if ("hessian_srank", when) in results.curves]
+    times = [when for when in ("start", "end") if ("hessian_srank", when) in data.curves]
     if times:
-        first, last = _ends(results.curves["hessian_srank", times[0]])
+        first, last = _ends(data.curves["hessian_srank", times[0]])
         found.append(("first_srank", "first srank", f"Hessian stable rank at task {times[0]}, first measured", first))
         found.append(("last_srank", "last srank", f"Hessian stable rank at task {times[0]}, last measured", last))
     return found

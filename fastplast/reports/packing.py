@@ -41,19 +41,3 @@ def pack(values: np.ndarray) -> dict[str, Any]:
         codes[finite] = np.where(known > 0, found, ZERO) if log else found
     data = base64.b64encode(codes.astype("<u2").tobytes()).decode()
     return {"shape": list(x.shape), "low": low, "step": step, "log": log, "data": data}
-
-
-def unpack(packed: dict[str, Any]) -> np.ndarray:
-    """The array again, as the page reads it.
-
-    Args:
-        packed: from ``pack``.
-
-    Returns:
-        Float64.
-    """
-    codes = np.frombuffer(base64.b64decode(packed["data"]), "<u2").reshape(packed["shape"])
-    values = packed["low"] + packed["step"] * codes.astype(np.float64)
-    if packed["log"]:
-        values = np.where(codes == ZERO, 0.0, np.exp(values))
-    return np.where(codes == MISSING, np.nan, values)

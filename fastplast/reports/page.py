@@ -16,14 +16,15 @@ from fastplast.config import ACTIVATIONS, METHOD_NAMES
 from fastplast.drawing.settings import palette
 from fastplast.reports import sections
 from fastplast.reports.correlations import correlations
-from fastplast.reports.curves import curves, describe
-from fastplast.reports.members import labels, members
-from fastplast.reports.reading import Readable, Results, opened, read
+from fastplast.reports.curves import curves, metric_words
+from fastplast.reports.members import members, setting_labels
+from fastplast.reports.reading import Readable, ReportData, open_readers, read
 from fastplast.reports.spectra import spectra
 from fastplast.runs.files import write_file
 from fastplast.version import __version__
 
-_ASSETS = Path(__file__).parent / "assets"
+_HERE = Path(__file__).parent
+_ASSETS = _HERE / "assets"
 _SCRIPTS = ("data.js", "theme.js", "curves.js", "spectra.js", "relations.js", "members.js", "start.js")
 # U+2028 and U+2029 end a line in a script of old engines; the rest would end the element or begin a comment.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -49,7 +50,7 @@ def report(runs: Readable | Sequence[Readable], out: str | os.PathLike | None = 
         >>> report("runs/mnist_shuffle")  # doctest: +SKIP
         PosixPath('runs/mnist_shuffle/report.html')
     """
-    readers = opened(runs)
+    readers = open_readers(runs)
     library = plotly_script()
     path = readers[0].path / "report.html" if out is None else Path(out)
     write_file(path, page(read(readers), library).encode("utf-8", "replace"))
@@ -75,44 +76,52 @@ def plotly_script() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
-def page(results: Results, library: str) -> str:
+def page(data: ReportData, library: str) -> str:
     """The whole file.
 
     Args:
-        results: of the runs.
+        data: of the runs.
         library: the script that draws.
 
     Returns:
         HTML.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     own = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     scripts = [library, f'"use strict";\n(() => {{\n{own}}})();\n']
-    found = correlations(results)
-    template = (_ASSETS / "page.html").read_text(encoding="utf-8")
-    content = {
-        "policy": _policy(scripts),
-        "title": sections.escape(results.title),
-        "style": (_ASSETS / "page.css").read_text(encoding="utf-8"),
-        "overview": sections.overview(results),
-        "status": sections.status(results),
-        "run": sections.what_was_run(results),
-        "divergences": sections.divergences(results),
-        "definitions": sections.definitions(results),
-        "version": sections.escape(__version__),
-        "correlations": sections.correlation_table(found),
-        "data": as_script(payload(results, found)),
-        "library": scripts[0],
-        "script": scripts[1],
-    }
-    pieces = template.split("{{")  # not str.format, nor one replacement after another: content is never searched
-    return pieces[0] + "".join(content[piece.split("}}", 1)[0]] + piece.split("}}", 1)[1] for piece in pieces[1:])
+    found = correlations(data)
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=data.title,
+        version=__version__,
+        style=(_ASSETS / "page.css").read_text(encoding="utf-8"),
+        overview=sections.overview(data),
+        status=sections.status(data),
+        settings=sections.settings(data),
+        places=sections.places(data),
+        solvers=sections.solvers(data),
+        divergences=sections.divergences(data),
+        definitions=sections.definitions(data),
+        correlations=sections.correlation_table(found),
+        policy=_policy(scripts),
+        data=as_script(payload(data, found)),
+        library=scripts[0],
+        script=scripts[1],
+    )
 
 
-def payload(results: Results, found: list[dict[str, Any]]) -> dict[str, Any]:
+def payload(data: ReportData, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything that the scripts of the page read.
 
     Args:
-        results: of the runs.
+        data: of the runs.
         found: their correlations.
 
     Returns:
@@ -120,18 +129,18 @@ def payload(results: Results, found: list[dict[str, Any]]) -> dict[str, Any]:
     """
     from scipy import special
 
-    most = max(len(results.members), 2)
+    most = max(len(data.members), 2)
     return {
         "palette": palette(),
         "order": {"method": METHOD_NAMES, "activation": ACTIVATIONS},
         "quantiles": [None, None, *np.round(special.stdtrit(np.arange(1, most), 0.975), 5).tolist()],  # by n
-        "settings": labels(results),
-        "members": members(results),
-        "diverged": {str(row): where.task for row, where in results.diverged.items()},
-        "curves": curves(results),
-        "spectra": spectra(results),
+        "settings": setting_labels(data),
+        "members": members(data),
+        "diverged": {str(row): where.task for row, where in data.diverged.items()},
+        "curves": curves(data),
+        "spectra": spectra(data),
         "correlations": found,
-        "explanations": {entry["name"]: describe(entry["name"]) for entry in found},
+        "explanations": {entry["name"]: metric_words(entry["name"]) for entry in found},
     }
 
 

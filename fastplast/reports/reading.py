@@ -12,7 +12,7 @@ import numpy as np
 from fastplast.drawing.settings import NOT_SETTINGS, Setting, settings_of
 from fastplast.results import open_each, open_results
 from fastplast.runs.files import StoreError
-from fastplast.runs.results import Results as Opened
+from fastplast.runs.results import Results
 from fastplast.runs.run import WHENS, Run
 from fastplast.runs.tables import described, measured
 from fastplast.sweeps.sweep import Sweep, read_ids
@@ -55,7 +55,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Results:
+class ReportData:
     """What a report is made from; rows are members, in the order of settings and seeds.
 
     Attributes:
@@ -89,7 +89,7 @@ class Results:
     solvers: dict[str, int]
 
 
-def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
+def open_readers(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
     """Opens what is named; several sweep directories are one sweep.
 
     Args:
@@ -110,7 +110,7 @@ def opened(runs: Readable | Sequence[Readable]) -> list[Run | Sweep]:
     return [run if isinstance(run, (Run, Sweep)) else _with_spectra(open_results(run)) for run in listed]
 
 
-def _with_spectra(run: Opened) -> Run | Sweep:
+def _with_spectra(run: Results) -> Run | Sweep:
     if not isinstance(run, (Run, Sweep)):
         raise ValueError(
             f"runs must be run directories, or sweeps: got the file {run.path}. `fastplast plot` draws it."
@@ -118,14 +118,14 @@ def _with_spectra(run: Opened) -> Run | Sweep:
     return run
 
 
-def read(runs: Sequence[Run | Sweep]) -> Results:
+def read(runs: Sequence[Run | Sweep]) -> ReportData:
     """Reads everything that a report shows but spectra.
 
     Args:
         runs: at least one.
 
     Returns:
-        The results.
+        What was read.
 
     Raises:
         StoreError: if nothing was measured yet.
@@ -147,7 +147,7 @@ def read(runs: Sequence[Run | Sweep]) -> Results:
     members = members.sort_values("row").reset_index(drop=True).rename(columns={"run": "part"}).drop(columns="row")
     tasks = np.unique(np.concatenate([frame["task"].to_numpy() for frame in frames]))
     diverged = _divergences(frames, order)
-    return Results(
+    return ReportData(
         title=", ".join(run.path.resolve().name for run in runs),
         parts=tuple(parts),
         waiting=tuple(waiting),

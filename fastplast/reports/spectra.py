@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.reports.curves import evenly
+from fastplast.reports.curves import spread_evenly
 from fastplast.reports.packing import pack
-from fastplast.reports.reading import Results
+from fastplast.reports.reading import ReportData
 from fastplast.runs.files import StoreError
 from fastplast.runs.run import WHENS, Run
 
@@ -17,30 +17,30 @@ MOST_MEMBERS = 48
 POINTS = 40  # of each sign; ranks are close to geometric, so that the largest eigenvalues are all there
 
 
-def spectra(results: Results) -> dict[str, Any] | None:
+def spectra(data: ReportData) -> dict[str, Any] | None:
     """What the chart of eigenvalues draws.
 
     Args:
-        results: of the runs.
+        data: of the runs.
 
     Returns:
         ``tasks``, ``rows`` of the members, and for each probe time ``rank`` and ``size`` packed
         `[rows, tasks, 2, POINTS]`, positive then negative, NaN where there are fewer; None if no spectrum was stored.
     """
-    stored = [_stored(part.run) for part in results.parts]
+    stored = [_stored(part.run) for part in data.parts]
     times = [when for when in WHENS if any(tasks[when] for tasks in stored)]
     if not times:
         return None
     known = sorted({task for tasks in stored for when in times for task in tasks[when]})
-    tasks = [known[i] for i in evenly(len(known), MOST_TASKS)]
-    each = max(1, MOST_MEMBERS // len(results.settings))
-    settings = [results.rows[s] for s in evenly(len(results.settings), MOST_MEMBERS)]
-    rows = sorted(int(row) for own in settings for row in np.array(own)[evenly(len(own), each)])
+    tasks = [known[i] for i in spread_evenly(len(known), MOST_TASKS)]
+    per_setting = max(1, MOST_MEMBERS // len(data.settings))
+    settings = [data.rows[s] for s in spread_evenly(len(data.settings), MOST_MEMBERS)]
+    rows = sorted(int(row) for own in settings for row in np.array(own)[spread_evenly(len(own), per_setting)])
     at = {}
     for when in times:
         found = np.full((2, len(rows), len(tasks), 2, POINTS), np.nan)
-        for part in range(len(results.parts)):
-            _fill(found, results, part, rows, tasks, when)
+        for part in range(len(data.parts)):
+            _fill(found, data, part, rows, tasks, when)
         if not np.isnan(found).all():
             at[when] = {"rank": pack(found[0]), "size": pack(found[1])}
     return {"tasks": tasks, "rows": rows, "at": at} if at else None
@@ -66,17 +66,17 @@ def thinned(eigenvalues: np.ndarray) -> np.ndarray:
     return found
 
 
-def _fill(found: np.ndarray, results: Results, part: int, rows: list[int], tasks: list[int], when: str) -> None:
-    own = [(i, row) for i, row in enumerate(rows) if results.members["part"].iloc[row] == part]
+def _fill(found: np.ndarray, data: ReportData, part: int, rows: list[int], tasks: list[int], when: str) -> None:
+    own = [(i, row) for i, row in enumerate(rows) if data.members["part"].iloc[row] == part]
     for k, task in enumerate(tasks if own else []):
         try:
-            every = results.parts[part].run.spectra(task, when)
+            every = data.parts[part].run.spectra(task, when)
         except StoreError:
             continue
         for i, row in own:
-            stopped = results.diverged.get(row)
+            stopped = data.diverged.get(row)
             if stopped is None or task < stopped.task:
-                found[:, i, k] = thinned(every[int(results.members["member"].iloc[row])])
+                found[:, i, k] = thinned(every[int(data.members["member"].iloc[row])])
 
 
 def _stored(run: Run) -> dict[str, list[int]]:

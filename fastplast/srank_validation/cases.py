@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median_low
 
 import torch
-from torch import Tensor
 
 from fastplast import seeding
 from fastplast.config import Experiment
@@ -27,8 +27,8 @@ from fastplast.runs.run import Run
 from fastplast.training.setup import Setup, prepare
 
 METHODS = ("lanczos", "truncated", "auto")
-_HEADER = ("", "method", "n", "srank", "exact", "width", "depth", "of", "seconds", "speed-up", "wrong")
-_HEADER += ("Fisher", "G", "Lanczos 100")
+_HEADER = ("", "method", "n", "srank", "exact", "width", "depth", "of", "seconds", "speed-up", "wrong", "Fisher", "G",
+           "Lanczos 100")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -200,20 +200,32 @@ def table(cases: Sequence[Case]) -> str:
     """
     rows: list[tuple[str, ...]] = [_HEADER]
     for key in dict.fromkeys((case.where, case.method) for case in cases):
-        part = [case for case in cases if (case.where, case.method) == key]
-
-        def middle(name: str, part: list[Case] = part, form: str = ".0f") -> str:
-            values = [getattr(case, name) for case in part if getattr(case, name) is not None]
-            return format(float(torch.tensor(values, dtype=torch.float64).median()), form) if values else ""
-
-        same = sum(case.estimate == case.exact for case in part)
-        row = [*key, str(len(part)), middle("exact"), f"{same}/{len(part)}", str(max(c.hi - c.lo for c in part))]
-        row += [middle("depth"), middle("dimension"), middle("seconds", form=".3f"), middle("speed_up", form=".1f")]
-        row += [str(sum(case.violated for case in part)), middle("fisher"), middle("gauss_newton")]
-        rows.append((*row, middle("plain_lanczos")))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        rows.append((*key, *_summary([case for case in cases if (case.where, case.method) == key])))
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(f"{cell:{'<' if i < 2 else '>'}{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
                      for row in rows)  # fmt: skip
+
+
+def _summary(cases: Sequence[Case]) -> tuple[str, ...]:
+    same = sum(case.estimate == case.exact for case in cases)
+    return (
+        str(len(cases)),
+        _median(cases, "exact"),
+        f"{same}/{len(cases)}",
+        str(max(case.hi - case.lo for case in cases)),
+        _median(cases, "depth"),
+        _median(cases, "dimension"),
+        _median(cases, "seconds", ".3f"),
+        _median(cases, "speed_up", ".1f"),
+        str(sum(case.violated for case in cases)),
+        *(_median(cases, name) for name in ("fisher", "gauss_newton", "plain_lanczos")),
+    )
+
+
+def _median(cases: Sequence[Case], name: str, form: str = ".0f") -> str:
+    """The lower one of two in the middle; empty where no case has the value."""
+    values = [value for case in cases if (value := getattr(case, name)) is not None]
+    return format(median_low(values), form) if values else ""
 
 
 def write_csv(cases: Sequence[Case], path: str | Path) -> Path:
@@ -238,7 +250,6 @@ def write_csv(cases: Sequence[Case], path: str | Path) -> Path:
 
 def _tail(setup: Setup, task: Task) -> Tail:
     network, params = setup.group.network, setup.state.params
-    inputs: list[Tensor] = []
-    for member in range(len(setup.group.members)):
-        inputs.append(probes.evaluate(network, params[member], task, member).tail_inputs)
+    members = range(len(setup.group.members))
+    inputs = [probes.evaluate(network, params[member], task, member).tail_inputs for member in members]
     return tail_of(network, params, task.labels, inputs)

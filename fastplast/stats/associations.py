@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastplast.stats.intervals import check_confidence
 from fastplast.text import closest
@@ -72,26 +72,18 @@ def associate(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Associati
         requirements for estimating Pearson, Kendall and Spearman correlations, Psychometrika 65.
     """
     import numpy as np
-    from scipy import special
+    from scipy import special, stats
 
-    x, y = (np.asarray(part, dtype=np.float64) for part in (x, y))
-    if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"x and y must be `[M]` of one length: got shapes {x.shape} and {y.shape}.")
     check_confidence(confidence)
-    there = np.isfinite(x) & np.isfinite(y)
-    x, y, n = x[there], y[there], int(there.sum())
+    x, y = _with_both(x, y)
+    n = len(x)
     if n < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Association(n, **_MISSING)
-    pearson, spearman = _correlation(x, y), _correlation(_ranks(x), _ranks(y))
-    scale = np.ptp(x)  # keeps squares of tiny numbers from underflowing
-    dx, dy = (x - x.mean()) / scale, y - y.mean()
-    squares = float(dx @ dx)
-    slope = float(dx @ dy) / squares
-    half = np.nan
-    if n > 2:
-        residual = float(np.square(dy - slope * dx).sum()) / (n - 2)
-        half = float(special.stdtrit(n - 2, (1 + confidence) / 2)) * np.sqrt(residual / squares)
-    slope, half = slope / scale, half / scale
+    # Scaled: squares of tiny numbers would be 0.
+    line: Any = stats.linregress((x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y))
+    scale = np.ptp(y) / np.ptp(x)
+    pearson, spearman, slope = float(line.rvalue), rank_correlation(x, y), line.slope * scale
+    half = special.stdtrit(n - 2, (1 + confidence) / 2) * line.stderr * scale if n > 2 else np.nan
     return Association(
         n,
         pearson,
@@ -147,24 +139,43 @@ def associations(
     return pd.DataFrame(rows)
 
 
-def _correlation(x: numpy.ndarray, y: numpy.ndarray) -> float:
-    """Pearson's, of vectors that vary."""
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's correlation: that of ranks, ties sharing theirs.
+
+    Args:
+        x: `[M]`; NaN is a member without a value.
+        y: `[M]`, likewise.
+
+    Returns:
+        The correlation; NaN where x or y does not vary, or fewer than two members have both.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    import numpy as np
+    from scipy import stats
+
+    x, y = _with_both(x, y)
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    # Not spearmanr, whose rounding gives 0.9999999999999998 where the ranks are the same.
+    line: Any = stats.linregress(stats.rankdata(x), stats.rankdata(y))
+    return float(line.rvalue)
+
+
+def _with_both(x: ArrayLike, y: ArrayLike) -> tuple[numpy.ndarray, numpy.ndarray]:
     import numpy as np
 
-    dx, dy = (x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y)
-    return float(np.clip(dx @ dy / np.sqrt((dx @ dx) * (dy @ dy)), -1, 1))
-
-
-def _ranks(x: numpy.ndarray) -> numpy.ndarray:
-    """Ranks from 1; equals share the mean of theirs."""
-    import numpy as np
-
-    _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[which]
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"x and y must be `[M]` of one length: got shapes {x.shape} and {y.shape}.")
+    there = np.isfinite(x) & np.isfinite(y)
+    return x[there], y[there]
 
 
 def _fisher(r: float, variance: float, n: int, confidence: float) -> tuple[float, float]:
     """Interval of a correlation: tanh(artanh r ± z sqrt(variance / (n - 3)))."""
+    # scipy.stats has it for Pearson's alone, and as all of [-1, 1] where there is none.
     import numpy as np
     from scipy import special
 

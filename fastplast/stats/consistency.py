@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastplast.stats.associations import associate
+from fastplast.stats.associations import rank_correlation
 from fastplast.stats.intervals import check_confidence
 
 if TYPE_CHECKING:
@@ -87,20 +87,20 @@ def consistency(
         pair = pair[np.isfinite(pair).all(1)]
         if len(pair) > 1 and np.ptp(pair[:, 1]) > 0:
             groups.append(pair)
-    found = [direction * associate(*pair.T).spearman if np.ptp(pair[:, 0]) > 0 else 0.0 for pair in groups]
+    found = [direction * rank_correlation(*pair.T) if np.ptp(pair[:, 0]) > 0 else 0.0 for pair in groups]
     signs = [direction * np.sign(_covariance(pair, np.arange(len(pair))[None]))[0] for pair in groups]
 
-    def drawn(pair: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
-        return direction * _drawn_signs(pair, rng, resamples)
+    def resample(pair: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
+        return direction * _resampled_signs(pair, rng, resamples)
 
-    return score_of(groups, signs, found, drawn, confidence, seed)
+    return score_of(groups, signs, found, resample, confidence, seed)
 
 
 def score_of(
     groups: Sequence[numpy.ndarray],
     signs: Sequence[float],
     strengths: Sequence[float],
-    drawn: Callable[[numpy.ndarray, numpy.random.Generator], numpy.ndarray],
+    resample: Callable[[numpy.ndarray, numpy.random.Generator], numpy.ndarray],
     confidence: float,
     seed: int,
 ) -> Consistency:
@@ -110,7 +110,7 @@ def score_of(
         groups: what is drawn from, a row for each member.
         signs: of each group's correlation, times the claimed sign.
         strengths: each group's correlation, likewise.
-        drawn: from a group and a generator to the signs of members drawn anew, `[resamples]`.
+        resample: from a group and a generator to the signs of members drawn anew, `[resamples]`.
         confidence: coverage.
         seed: of the draws.
 
@@ -124,14 +124,14 @@ def score_of(
         return Consistency(low, low, low, low, 0, 0, 0)
     if min(map(len, groups)) > 2:
         rng = np.random.default_rng(seed)
-        scores = np.mean([drawn(group, rng) for group in groups], axis=0)
+        scores = np.mean([resample(group, rng) for group in groups], axis=0)
         low, high = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
     agreeing = int(sum(sign > 0 for sign in signs))
     count = sum(map(len, groups))
     return Consistency(float(np.mean(signs)), low, high, float(min(strengths)), agreeing, len(groups), count)
 
 
-def _drawn_signs(pair: numpy.ndarray, rng: numpy.random.Generator, resamples: int) -> numpy.ndarray:
+def _resampled_signs(pair: numpy.ndarray, rng: numpy.random.Generator, resamples: int) -> numpy.ndarray:
     """Sign of Spearman's correlation of members drawn anew, `[resamples]`."""
     import numpy as np
 
@@ -152,15 +152,7 @@ def _covariance(pair: numpy.ndarray, rows: numpy.ndarray) -> numpy.ndarray:
     Returns:
         `[R]`.
     """
-    import numpy as np
+    from scipy import stats
 
-    centred = []
-    for values in pair.T:
-        _, codes = np.unique(values, return_inverse=True)
-        chosen = codes.reshape(-1)[rows]
-        width = int(codes.max()) + 1
-        flat = chosen + width * np.arange(len(rows))[:, None]
-        counts = np.bincount(flat.reshape(-1), minlength=width * len(rows)).reshape(len(rows), width)
-        ranks = np.cumsum(counts, axis=1) - (counts - 1) / 2  # equals share the mean of their ranks
-        centred.append(np.take_along_axis(ranks, chosen, 1) - (rows.shape[1] + 1) / 2)
-    return (centred[0] * centred[1]).sum(1)
+    first, second = (stats.rankdata(values[rows], axis=1) - (rows.shape[1] + 1) / 2 for values in pair.T)
+    return (first * second).sum(1)

@@ -62,7 +62,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     with np.errstate(invalid="ignore", over="ignore"):  # an infinite value has a mean, and no interval
         squares = np.where(np.isnan(x), 0.0, (x - mean) ** 2).sum(0)
     variance = np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1)
-    # stdtrit is the quantile of Student's t; scipy.stats.t takes a second to import.
+    # stdtrit is the quantile of Student's t: that of scipy.stats, which takes a second to import.
     half = special.stdtrit(np.maximum(n - 1, 1), (1 + confidence) / 2) * np.sqrt(variance / np.maximum(n, 1))
     return Interval(mean, mean - half, mean + half, n)
 
@@ -79,6 +79,7 @@ def interquartile_mean(values: ArrayLike) -> numpy.ndarray:
     Reference:
         Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, arXiv 2108.13264.
     """
+    # Not scipy.stats.trim_mean, which leaves out as many where members have no value.
     import numpy as np
 
     x, n = _with_counts(values)

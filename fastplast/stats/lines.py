@@ -88,6 +88,7 @@ def _draws(n: int) -> numpy.ndarray:
 
 def _fit(sums: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Correlation and slope from n, sum u, sum v, sum u², sum v², sum uv in the last axis."""
+    # Not scipy.stats.linregress, which takes one sample at a time: here are thousands, of sums over members.
     import numpy as np
 
     n, u, v, uu, vv, uv = np.moveaxis(np.asarray(sums, np.float64), -1, 0)

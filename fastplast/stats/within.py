@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fastplast.stats.associations import associate
+from fastplast.stats.associations import rank_correlation
 from fastplast.stats.consistency import Consistency, score_of
 from fastplast.stats.explanations import EXPLANATIONS, Explanation, column_of
 from fastplast.stats.intervals import check_confidence, mean_interval
@@ -92,10 +92,10 @@ def task_consistency(
     signs = [_sign(rhos[None])[0] for rhos in groups]
     means = [np.nan_to_num(rhos).sum() / max(1, np.isfinite(rhos).sum()) for rhos in groups]
 
-    def drawn(rhos: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
+    def resample(rhos: numpy.ndarray, rng: numpy.random.Generator) -> numpy.ndarray:
         return _sign(rhos[rng.integers(len(rhos), size=(resamples, len(rhos)))])
 
-    return score_of(groups, signs, means, drawn, confidence, seed)
+    return score_of(groups, signs, means, resample, confidence, seed)
 
 
 def _sign(rhos: numpy.ndarray) -> numpy.ndarray:
@@ -114,7 +114,7 @@ def _rhos(rows: pandas.DataFrame, column: str, when: str, errors: pandas.DataFra
     if column not in rows or errors.empty:
         return []
     values = _curves(rows, column, when).reindex_like(errors)
-    return [associate(x, y).spearman for x, y in zip(values.to_numpy(), errors.to_numpy())]
+    return [rank_correlation(x, y) for x, y in zip(values.to_numpy(), errors.to_numpy())]
 
 
 def _curves(rows: pandas.DataFrame, column: str, when: str) -> pandas.DataFrame:

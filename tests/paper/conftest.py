@@ -3,7 +3,7 @@ from fabricated import runs_of
 from matplotlib.figure import Figure as Page
 
 from fastplast.drawing import page
-from fastplast.paper import draw, figure_of
+from fastplast.paper import draw_figure, figure_of
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def drawn(folder, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Page, "savefig", capture)
             patch.setattr(page, "write_file", lambda path, content: None)
-            draw(figure, runs or runs_of(folder, figure, seeds), formats=("png",))
+            draw_figure(figure, runs or runs_of(folder, figure, seeds), formats=("png",))
         return pages[0]
 
     return drawn

@@ -4,7 +4,7 @@ import pytest
 
 from fastplast.cli.main import run
 from fastplast.config import ConfigError
-from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw, figure_of, make, plans
+from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw_figure, figure_of, plan_missing, plans
 from fastplast.sweeps import Sweep, expand, grid_of
 
 
@@ -27,9 +27,9 @@ def test_a_figure_trains_its_runs_once_and_shares_them(tmp_path, monkeypatch, ca
     assert set(shared.metrics()["activation"]) == {"relu"}
     assert shared.metrics()["data_source"].unique().tolist() == ["embedded"]
     shards = {path.path for path in shared.shards}
-    assert list(plans(figure_of(11), "smoke")) == []  # the same runs
+    assert list(plan_missing(figure_of(11), "smoke")) == []  # the same runs
 
-    (plan,) = plans(figure_of(1), "smoke")  # needs more of them
+    (plan,) = plan_missing(figure_of(1), "smoke")  # needs more of them
     assert plan.finished == 2
     assert run(["figure", "1", "--scale", "smoke", "--quiet", "--formats", "png", "--out", "drawn"]) == 0
     assert (tmp_path / "drawn" / "figure-01.png").read_bytes().startswith(b"\x89PNG")
@@ -48,7 +48,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, c
 
 def test_a_figure_is_not_drawn_from_half_of_its_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"figure 1 needs every member of .*-tenth: some are not"):
-        draw(figure_of(1), scale="tenth", runs=tmp_path)
+        draw_figure(figure_of(1), scale="tenth", runs=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_what_a_figure_needs_of_a_study_is_a_part_of_it():
 
 def test_without_imagenet_the_protocol_runs_on_cifar(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTPLAST_DATA", str(tmp_path))
-    assert [use.study for use in make.uses_of(figure_of(22), "paper")] == ["activations-class_pairs_cifar10"]
+    assert [use.study for use in plans.uses_of(figure_of(22), "paper")] == ["activations-class_pairs_cifar10"]
     (tmp_path / "imagenet32").mkdir()
-    assert [use.study for use in make.uses_of(figure_of(22), "paper")] == ["activations-continual_imagenet"]
-    assert [use.study for use in make.uses_of(figure_of(22), "smoke")] == ["activations-class_pairs_cifar10"]
+    assert [use.study for use in plans.uses_of(figure_of(22), "paper")] == ["activations-continual_imagenet"]
+    assert [use.study for use in plans.uses_of(figure_of(22), "smoke")] == ["activations-class_pairs_cifar10"]
 
 
 def test_the_list_has_every_figure_with_its_members_and_time(monkeypatch, capsys):

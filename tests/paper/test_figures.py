@@ -4,7 +4,7 @@ from fabricated import TASKS, make_run, run_of, runs_of
 from matplotlib.collections import LineCollection, PolyCollection
 
 from fastplast.config import ConfigError
-from fastplast.paper import FIGURES, STUDIES, Use, draw, figure_of
+from fastplast.paper import FIGURES, STUDIES, Use, draw_figure, figure_of
 from fastplast.runs.run import Run
 from fastplast.stats import mean_interval
 
@@ -185,7 +185,7 @@ def test_captions_say_what_is_lacking(drawn, folder):
 def test_results_without_what_a_figure_needs_are_refused(tmp_path, number, options, message):
     path = make_run(tmp_path / "run", [Use("activations-mnist_shuffle")], 2, tasks=2, **options)
     with pytest.raises(ValueError, match=message):
-        draw(figure_of(number), [path], formats=("png",))
+        draw_figure(figure_of(number), [path], formats=("png",))
     assert not (path / "figures").exists()
 
 
@@ -193,11 +193,11 @@ def test_what_is_no_figure_or_no_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"figure must be 1 to 27: got 28. `fastplast figure --list` lists them."):
         figure_of(28)
     with pytest.raises(FileNotFoundError, match="path must be a run directory"):
-        draw(figure_of(1), [tmp_path])
+        draw_figure(figure_of(1), [tmp_path])
     with pytest.raises(ValueError, match=r"--from must name at least one run or sweep: got none"):
-        draw(figure_of(1), [])
+        draw_figure(figure_of(1), [])
     with pytest.raises(ValueError, match="formats must be known names: got 'gif'"):
-        draw(figure_of(1), [tmp_path], formats=("gif",))
+        draw_figure(figure_of(1), [tmp_path], formats=("gif",))
 
 
 def test_the_registry_is_whole():

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from unpacking import unpack
 
-from fastplast.reports.packing import pack, unpack
+from fastplast.reports.packing import pack
 
 
 def test_whole_numbers_are_kept_exactly():

@@ -1,5 +1,6 @@
 """What the file says, read as text."""
 
+import html
 import subprocess
 import sys
 
@@ -37,11 +38,11 @@ def test_it_says_every_setting_version_command_and_note(make):
         assert f"{name} {version}" in text
     for fact in (
         "fastplast train --seeds 3",
-        "data: {&quot;source&quot;: &quot;full&quot;}",
+        'data: {"source": "full"}',
         run.env["started"][:10],
         "2.0 min",
     ):
-        assert fact in text, fact
+        assert fact in html.unescape(text), fact
 
 
 def test_it_defines_every_metric_it_shows(make):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from unpacking import unpack
 
 from fastplast.reports import curves as curves_module
-from fastplast.reports.curves import curves, evenly
-from fastplast.reports.packing import unpack
-from fastplast.reports.reading import opened, read
+from fastplast.reports.curves import curves, spread_evenly
+from fastplast.reports.reading import open_readers, read
 from fastplast.reports.spectra import POINTS, spectra, thinned
 from fastplast.stats import mean_interval
 
@@ -54,9 +54,9 @@ def test_what_a_file_holds_is_bounded(make, monkeypatch, seeds, settings):
 
 
 def test_evenly_chosen_places_have_both_ends():
-    assert evenly(100, 3).tolist() == [0, 50, 99]
-    assert evenly(2, 5).tolist() == [0, 1]
-    assert evenly(5, 0).tolist() == []
+    assert spread_evenly(100, 3).tolist() == [0, 50, 99]
+    assert spread_evenly(2, 5).tolist() == [0, 1]
+    assert spread_evenly(5, 0).tolist() == []
 
 
 def test_a_member_is_left_out_from_the_task_in_which_it_diverged(make):
@@ -95,7 +95,7 @@ def test_a_run_without_spectra_has_none(make):
 
 
 def test_several_runs_are_one_table(make):
-    results = read(opened([make("a").path, make("b", first_seed=3, tasks=2, settings=({"activation": "relu"},))]))
+    results = read(open_readers([make("a").path, make("b", first_seed=3, tasks=2, settings=({"activation": "relu"},))]))
     assert len(results.members) == 9
     assert [len(rows) for rows in results.rows] == [6, 3]
     assert results.members["seed"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastplast.drawing.bands import colour_of, limits, member_curves
+from fastplast.drawing.bands import colour_of, member_curves
 from fastplast.drawing.columns import Axis
-from fastplast.paper.kinds.over_tasks import BAND_WORDS, Drawn, axis_for, choices, draw_over_tasks, label_of, legend_of
-from fastplast.paper.lines import colour_index, lines_of, values_of
+from fastplast.drawing.panels import label_of, set_limits
+from fastplast.paper.lines import Line, colour_index, lines_of, values_of
+from fastplast.paper.panels import BANDS_BELOW, LABEL_ROOM, Panels, axis_for, choices, draw_lines, legend_of
 from fastplast.paper.registry import Explanations, StartEnd
-from fastplast.paper.results import Frame, Results
+from fastplast.paper.results import FigureData, Frame
 from fastplast.stats import EXPLANATIONS, Association, associate
 from fastplast.stats.explanations import column_of
 
@@ -23,12 +24,12 @@ _PANEL = (2.05, 2.1)  # inches
 _SIGNS = {1.0: "+", -1.0: "−", 0.0: "0"}
 
 
-def draw_explanations(figure: Figure, results: Results, spec: Explanations) -> Drawn:
+def draw_explanations(figure: Figure, data: FigureData, spec: Explanations) -> Panels:
     """Draws each explanation's mean over tasks against J_K, and below it over tasks.
 
     Args:
         figure: empty.
-        results: to draw.
+        data: to draw.
         spec: what to draw.
 
     Returns:
@@ -38,37 +39,37 @@ def draw_explanations(figure: Figure, results: Results, spec: Explanations) -> D
         ValueError: if an explanation was not measured.
     """
     names = spec.names
-    columns = [column_of(EXPLANATIONS[name], results.table) for name in names]
-    placed = [axis_for(results, f"{c}@{EXPLANATIONS[n].when}") for c, n in zip(columns, names)]
+    columns = [column_of(EXPLANATIONS[name], data.table) for name in names]
+    placed = [axis_for(data, f"{c}@{EXPLANATIONS[n].when}") for c, n in zip(columns, names)]
     axes = figure.subplots(2, len(names), squeeze=False)
     for row in axes[0][1:]:
         row.sharey(axes[0][0])
         row.tick_params(labelleft=False)
-    lines = lines_of(results, spec.lines)
+    lines = lines_of(data, spec.lines)
     for c, (name, (column, axis)) in enumerate(zip(names, placed)):
         explanation = EXPLANATIONS[name]
         above, below = axes[0][c], axes[1][c]
-        scatter(above, results.means, name, spec.lines)
-        unit = scaled(above.xaxis, results.means[name].to_numpy(float))
+        scatter(above, data.means, name, spec.lines)
+        unit = scale_ticks(above.xaxis, data.means[name].to_numpy(float))
         above.set_xlabel(f"{explanation.label}{unit},\nmean over tasks")
-        seen = draw_over_tasks(below, results, column, axis, lines)
+        drawn = draw_lines(below, data, column, axis, lines)
         below.set_xlabel("task (from 0)")
-        unit = scaled(below.yaxis, results.table[column].to_numpy(float))
+        unit = scale_ticks(below.yaxis, data.table[column].to_numpy(float))
         below.set_ylabel(f"{explanation.label}{unit}\nat task {axis.when}")
-        if any(part.size for part, *_ in seen):
-            below.set_ylim(*limits(seen, False))
+        if any(part.size for part, *_ in drawn):
+            set_limits(below, drawn, log=False)
     axes[0][0].set_ylabel("$J_K$, mean error\nat task end")
     layers = sorted({column.rpartition("_")[2] for column in columns if "srank" in column})
     named = [_named(EXPLANATIONS[name].label, axis) for name, (_, axis) in zip(names, placed)]
     sentences = [
         "Above: a dot for each member and the least-squares line of each activation, dashed where the 95% t interval "
         "of its slope holds 0; signs of the slopes above the panel, in brackets likewise, a point where there is none.",
-        f"Below: {BAND_WORDS[0].lower()}{BAND_WORDS[1:]}",
+        f"Below: {BANDS_BELOW}",
         f"Vertical axes below: {'; '.join(named)}.",
         *([f"Stable ranks of layer {', '.join(layers)}."] if layers else []),
         *choices([{}], [lines]),
     ]
-    return Drawn((_PANEL[0] * len(names), 2 * _PANEL[1]), _legend(results, spec.lines, lines), sentences)
+    return Panels((_PANEL[0] * len(names), 2 * _PANEL[1]), _legend(data, spec.lines, lines), sentences)
 
 
 def _named(short: str, axis: Axis) -> str:
@@ -114,7 +115,7 @@ def scatter(axes: Axes, means: Frame, name: str, field: str) -> list[Association
     return found
 
 
-def scaled(axis: Any, values: Any) -> str:
+def scale_ticks(axis: Any, values: Any) -> str:
     """Writes the ticks of an axis in units of a power of ten where numbers are small.
 
     Args:
@@ -135,12 +136,12 @@ def scaled(axis: Any, values: Any) -> str:
     return f" / $10^{{{power}}}$"
 
 
-def draw_start_end(figure: Figure, results: Results, spec: StartEnd) -> Drawn:
+def draw_start_end(figure: Figure, data: FigureData, spec: StartEnd) -> Panels:
     """Draws a metric at task end against the same at task start, and both over tasks.
 
     Args:
         figure: empty.
-        results: to draw.
+        data: to draw.
         spec: what to draw.
 
     Returns:
@@ -151,10 +152,10 @@ def draw_start_end(figure: Figure, results: Results, spec: StartEnd) -> Drawn:
     """
     import numpy as np
 
-    placed = [axis_for(results, f"{spec.column}@{when}") for when in ("start", "end")]
+    placed = [axis_for(data, f"{spec.column}@{when}") for when in ("start", "end")]
     left, *right = figure.subplots(1, 3, squeeze=False)[0]
-    lines = lines_of(results, spec.lines)
-    start, end = (member_curves(results.table, spec.column, when, results.diverged) for when in ("start", "end"))
+    lines = lines_of(data, spec.lines)
+    start, end = (member_curves(data.table, spec.column, when, data.diverged) for when in ("start", "end"))
     tasks = [task for task in start.columns if task in end.columns]
     top = 0.0
     for line in lines:
@@ -168,23 +169,23 @@ def draw_start_end(figure: Figure, results: Results, spec: StartEnd) -> Drawn:
     left.plot([0, top], [0, top], color="0.5", lw=0.8, zorder=1)
     label = placed[0][1].label
     left.set(xlabel=f"{label} at task start", ylabel=f"{label}\nat task end")
-    seen = [draw_over_tasks(axes, results, column, axis, lines) for axes, (column, axis) in zip(right, placed)]
-    parts = [part for one in seen for part in one]
+    drawn = [draw_lines(axes, data, column, axis, lines) for axes, (column, axis) in zip(right, placed)]
+    both = [part for one in drawn for part in one]
     for axes, (_, axis) in zip(right, placed):
-        axes.set_ylabel(label_of(axis))
-        axes.set_ylim(*limits(parts, False))
+        axes.set_ylabel(label_of(axis, LABEL_ROOM))
+        set_limits(axes, both, log=False)
     sentences = [
         "Left: a dot for each member and task; grey: equal.",
-        f"Right: {BAND_WORDS[0].lower()}{BAND_WORDS[1:]}",
+        f"Right: {BANDS_BELOW}",
     ]
-    return Drawn((3 * 2.9, 2.6), legend_of(results, [lines]), [*sentences, *choices([{}], [lines])])
+    return Panels((3 * 2.9, 2.6), legend_of(data, [lines]), [*sentences, *choices([{}], [lines])])
 
 
-def _legend(results: Results, field: str, lines: Sequence[Any]) -> list[tuple[Any, str]]:
+def _legend(data: FigureData, field: str, lines: Sequence[Line]) -> list[tuple[Any, str]]:
     """Members of the upper row, which may be more than those of the lower."""
     entries = []
-    for (handle, text), line in zip(legend_of(results, [lines]), sorted(lines, key=lambda line: line.colour)):
-        n = int((results.means[field] == line.value).sum())
+    for (handle, text), line in zip(legend_of(data, [lines]), sorted(lines, key=lambda line: line.colour)):
+        n = int((data.means[field] == line.value).sum())
         more = n != len(line.members)
         entries.append((handle, f"{line.label} (n = {n} above, {len(line.members)} below)" if more else text))
     return entries

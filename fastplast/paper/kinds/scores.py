@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import colour_of
-from fastplast.paper.kinds.over_tasks import Drawn
 from fastplast.paper.lines import colour_index, values_of
+from fastplast.paper.panels import Panels
 from fastplast.paper.registry import Scores
-from fastplast.paper.results import Results
+from fastplast.paper.results import FigureData
 from fastplast.stats import EXPLANATIONS, associations, consistency, task_consistency, task_correlations
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
+def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
     """Draws dots and intervals, over tasks and over members: one row for each explanation.
 
     Args:
         figure: empty.
-        results: to draw.
+        data: to draw.
         spec: what groups members.
 
     Returns:
@@ -32,13 +32,13 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
     """
     from matplotlib.lines import Line2D
 
-    means, field = results.means, spec.lines
+    means, field = data.means, spec.lines
     names = [name for name in EXPLANATIONS if means[name].notna().any()]
     if "hessian_srank" not in names:
-        raise ValueError(f"figure {results.figure.number} needs hessian_srank: the results have no value of it. "
+        raise ValueError(f"figure {data.figure.number} needs hessian_srank: the results have no value of it. "
                          "Train with --srank both.")  # fmt: skip
     left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(2, 2, 1))
-    over_tasks = task_correlations(results.table, by=field).set_index(["explanation", field])
+    over_tasks = task_correlations(data.table, by=field).set_index(["explanation", field])
     found = associations(means, names, by=field).set_index(["explanation", field])
     groups = values_of(means, field)
     for row, name in enumerate(names):
@@ -52,7 +52,7 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
         for axes in (left, middle):
             axes.plot(claim * 1.06, row, ">" if claim > 0 else "<", color="0.45", ms=5, mew=0, clip_on=False)
         scores = (
-            (task_consistency(results.table, EXPLANATIONS[name], by=field), -0.17, "0.15"),
+            (task_consistency(data.table, EXPLANATIONS[name], by=field), -0.17, "0.15"),
             (consistency(means, name, claim, by=field), 0.17, "0.6"),
         )
         for score, shift, colour in scores:
@@ -74,7 +74,7 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
          f"{group} (n = {counts[group]})") for group in groups
     ]  # fmt: skip
     legend.append((Line2D([], [], color="0.45", ls="", marker="<", ms=5), "claimed sign"))
-    varying = results.varying(means, (field,))
+    varying = data.varying(means, (field,))
     sentences = [
         "Left: rank correlation over the tasks of a member, mean over members, bar: 95% t interval.",
         "Middle: rank correlation of a member's mean over tasks with its J_K, bar: 95% interval (Fisher's, Bonett and "
@@ -84,7 +84,7 @@ def draw_scores(figure: Figure, results: Results, spec: Scores) -> Drawn:
         "Signs alone, of these activations only.",
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
     ]
-    return Drawn((9.6, 0.42 * len(names) + 0.5), legend, sentences)
+    return Panels((9.6, 0.42 * len(names) + 0.5), legend, sentences)
 
 
 def _dot(axes: Axes, value: float, low: float, high: float, y: float, colour: str) -> None:

@@ -1,0 +1,104 @@
+"""What must be trained before a figure can be drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fastplast.data import data_dir
+from fastplast.paper.registry import Figure
+from fastplast.paper.results import read_results
+from fastplast.paper.studies import Use
+from fastplast.runs.paths import SHARDS, shard_paths
+from fastplast.runs.run import Run
+from fastplast.sweeps import Grid, SweepPlan, expand, grid_of, make_plan
+from fastplast.sweeps.dry_run import dry_run
+from fastplast.sweeps.grid import key_of
+from fastplast.sweeps.sweep import read_keys
+
+RUNS = "runs"
+
+
+def uses_of(figure: Figure, scale: str) -> tuple[Use, ...]:
+    """The runs of a figure, or those that stand in for them where ImageNet is not on this machine.
+
+    Args:
+        figure: which.
+        scale: at ``smoke`` only images that travel with the package are used.
+
+    Returns:
+        What it is drawn from.
+    """
+    if figure.alternative and (scale == "smoke" or not (data_dir() / "imagenet32").is_dir()):
+        return figure.alternative
+    return figure.uses
+
+
+def missing_grid(use: Use, scale: str, runs: Path) -> Grid | None:
+    """The grid of what a figure needs of a study, if any member of it is not finished.
+
+    Args:
+        use: of the study.
+        scale: one of ``SCALES``.
+        runs: the folder of all runs.
+
+    Returns:
+        The grid, or None where all of it is there.
+    """
+    directory, values = use.directory(scale, runs), use.grid(scale)
+    if scale == "smoke":
+        values["data_dir"] = str(directory)  # where no images are, so that the embedded ones are taken
+    grid = grid_of(values)
+    held = {key for path in shard_paths(directory) if Run(path).is_finished for key in read_keys(Run(path))}
+    return None if {key_of(cell) for cell in expand(grid)} <= held else grid
+
+
+def plan_missing(figure: Figure, scale: str, runs: str | os.PathLike = RUNS) -> Iterator[SweepPlan]:
+    """What must be trained before a figure can be drawn; nothing where its sweeps hold every member.
+
+    Args:
+        figure: which.
+        scale: one of ``SCALES``.
+        runs: the folder of all runs.
+
+    Yields:
+        Plans, each to be carried out before the next.
+    """
+    for use in uses_of(figure, scale):
+        grid = missing_grid(use, scale, Path(runs))
+        if grid is not None:
+            directory = use.directory(scale, Path(runs))
+            (directory / SHARDS).mkdir(parents=True, exist_ok=True)
+            yield make_plan(grid, directory)
+
+
+def preview(
+    figure: Figure, scale: str, given: Sequence[str | os.PathLike] | None = None, runs: str | os.PathLike = RUNS
+) -> str:
+    """What a figure would be drawn from, and what would be trained for it, with memory and time.
+
+    Args:
+        figure: which.
+        scale: one of ``SCALES``.
+        given: runs or sweeps to draw, of which nothing is trained.
+        runs: the folder of all runs.
+
+    Returns:
+        Text.
+    """
+    lines = [f"figure {figure.number} (section {figure.section}): {figure.shows}"]
+    if given is not None:
+        data = read_results(figure, given)
+        lines.append(f"draws {len(data.means)} members of {', '.join(map(str, given))}; trains nothing")
+        return "\n".join(lines)
+    for use in uses_of(figure, scale):
+        directory = use.directory(scale, Path(runs))
+        grid = missing_grid(use, scale, Path(runs))
+        if grid is None:
+            lines.append(f"{directory}: every member is there")
+            continue
+        if scale == "smoke":  # the directory in which there are no images need not be there yet
+            grid = grid_of({**use.grid(scale), "data_dir": str(Path(__file__).parent)})
+        lines.append(dry_run(make_plan(grid, directory)))
+    return "\n".join(lines)
