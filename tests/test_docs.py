@@ -99,6 +99,19 @@ def test_the_pages_have_every_field_method_and_definition(site):
         assert f"### {name}" in (DOCS / "methods.md").read_text() or name in ("none", *OWN_METHODS), name
 
 
+def packages(folder: str) -> set[str]:
+    return {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+
+
+def test_the_map_of_the_code_names_every_folder_and_no_other():
+    text = (DOCS / "architecture.md").read_text()
+    named = set(re.findall(r"^\| `([\w/]+)/` \|", text, flags=re.MULTILINE))
+    kernels = {f"kernels/{name}" for name in packages("kernels")}
+    assert named == {"fastplast", "kernels", "tests", "bench", "scripts", "docs"} | packages("fastplast") | kernels
+    for path in re.findall(r"`(fastplast/[\w/]+\.py)`", text):
+        assert (ROOT / path).is_file(), path
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_commands_are_understood(page):
     for line in commands(page):
