@@ -1,6 +1,7 @@
 """The documentation: it builds without a warning, fetches nothing from elsewhere, and what it says is tried."""
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -145,6 +146,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, page, "exec"), {})
     methods.METHODS.pop("halfway", None)
     OWN_METHODS.clear()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_and_name_that_a_page_names_can_be_imported(page):
+    text = (DOCS / page).read_text()
+    for name in set(re.findall(r"`(fastplast(?:_kernels)?(?:\.\w+)+)[`(]", text)):
+        pkgutil.resolve_name(name)
+    for module, function in re.findall(r"^\| `(fastplast[\w.]*)` \|.*?`(\w+)", text, flags=re.MULTILINE):
+        assert hasattr(pkgutil.resolve_name(module), function), (module, function)
 
 
 def test_a_method_of_ones_own_takes_fifteen_lines():
