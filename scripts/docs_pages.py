@@ -1,4 +1,4 @@
-"""What the documentation says about the code is read from the code: ``mkdocs`` puts it in place of ``{{ name }}``."""
+"""Parts of the documentation that are made from the code: ``mkdocs`` puts them in place of ``{{ name }}``."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def speed() -> str:
 
 
 def modifications() -> str:
-    """Time of updates with every modification on either engine, of the machines in ``bench/results``."""
+    """Times of an update with each modification on two engines, from ``bench/results``."""
     rows = []
     for path in sorted((ROOT / "bench/results").glob("*/modifications.json")):
         for bench in json.loads(path.read_text())["benchmarks"]:
@@ -188,7 +188,7 @@ def modifications() -> str:
 
 
 def certificates() -> str:
-    """Every file of ``docs/results/srank``: certified stable ranks beside exact ones, and other estimates."""
+    """Every file of ``docs/results/srank``: certified and exact stable ranks, and other estimates."""
     header = ("network", "states", "dimension", "stable rank", "`auto` certifies", "by", "Gauss–Newton part", "Fisher")
     rows = []
     for path in sorted((ROOT / "docs/results/srank").glob("*.csv")):

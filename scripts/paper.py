@@ -129,12 +129,12 @@ _PREFACE = """\
 # The paper on real data
 
 What "Curvature explains loss of plasticity" (arXiv 2312.00246) studies, what of it was run here, and which statements
-of its text hold. `scripts/paper.py` writes this page from the files in `docs/results/`; the grid beside each file is
-what made it: `fastplast sweep --grid docs/results/NAME.toml`. Statements are in our words. A statement holds (**yes**)
-where its 95% interval over members lies on the claimed side, does not hold (**no**) where the interval lies on the
-other side, and is *not decided at this scale* otherwise. Members are seeds, each with data, order and initial weights
-of its own; intervals are Student's t over members, of the mean, or of paired differences by seed where settings are
-compared. Figures are numbered as `fastplast figure` numbers them.
+of its text hold. `scripts/paper.py` writes this page from the files in `docs/results/`. The grid beside each file made
+it: `fastplast sweep --grid docs/results/NAME.toml`. Statements are in our words. Each has a 95% interval: it holds
+(**yes**) where the whole interval is on the claimed side, does not hold (**no**) where the whole interval is on the
+other side, and is *not decided at this scale* otherwise. Members are seeds, each with its own data, order and initial
+weights. Intervals are Student's t over members: of a mean, or of differences by seed where settings are compared.
+Figures have the numbers of `fastplast figure`.
 """
 
 

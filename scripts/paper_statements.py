@@ -115,7 +115,7 @@ def earlier_explanations_fail(table: pd.DataFrame) -> Iterator[Finding]:
         verdict = YES if against else NO if certain and losing else OPEN
         claimed = "positive" if explanation.direction > 0 else "negative"
         yield Finding(
-            f"{explanation.label} does not go with the error at task end with every activation (claimed: {claimed})",
+            f"{explanation.label} does not correlate with the error as claimed, {claimed}ly, for every activation",
             verdict,
             "Spearman over tasks: " + ", ".join(words) if words else _STILL,
         )
@@ -233,8 +233,8 @@ def regularisers_help(table: pd.DataFrame) -> Iterator[Finding]:
             rank = _late(part, "hessian_srank", "start"), _late(base, "hessian_srank", "start")
             lower, higher = _difference(*error), _difference(*rank)
             numbers = (
-                f"error in the last quarter {error[0].mean():.3f} beside {error[1].mean():.3f}: {in_words(lower)}; "
-                f"stable rank {rank[0].mean():.0f} beside {rank[1].mean():.0f}: {in_words(higher, 0)}"
+                f"error in the last quarter {error[0].mean():.3f} against {error[1].mean():.3f}: {in_words(lower)}; "
+                f"stable rank {rank[0].mean():.0f} against {rank[1].mean():.0f}: {in_words(higher, 0)}"
             )
             mitigates, preserves = decide(lower, -1), decide(higher, +1)
             yield Finding(f"{who}: mitigates the loss of plasticity", mitigates, numbers)

@@ -1,6 +1,7 @@
 """The documentation: it builds without a warning, fetches nothing from elsewhere, and what it says is tried."""
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -100,6 +101,19 @@ def test_the_pages_have_every_field_method_and_definition(site):
         assert f"### {name}" in (DOCS / "methods.md").read_text() or name == "none" or name not in METHOD_NAMES, name
 
 
+def packages(folder: str) -> set[str]:
+    return {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+
+
+def test_the_map_of_the_code_names_every_folder_and_no_other():
+    text = (DOCS / "architecture.md").read_text()
+    named = set(re.findall(r"^\| `([\w/]+)/` \|", text, flags=re.MULTILINE))
+    kernels = {f"kernels/{name}" for name in packages("kernels")}
+    assert named == {"fastplast", "kernels", "tests", "bench", "scripts", "docs"} | packages("fastplast") | kernels
+    for path in re.findall(r"`(fastplast/[\w/]+\.py)`", text):
+        assert (ROOT / path).is_file(), path
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_commands_are_understood(page):
     for line in commands(page):
@@ -133,6 +147,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, page, "exec"), {})
     methods.METHODS.pop("halfway", None)
     TAKES_STRENGTH.pop("halfway", None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_and_name_that_a_page_names_can_be_imported(page):
+    text = (DOCS / page).read_text()
+    for name in set(re.findall(r"`(fastplast(?:_kernels)?(?:\.\w+)+)[`(]", text)):
+        pkgutil.resolve_name(name)
+    for module, function in re.findall(r"^\| `(fastplast[\w.]*)` \|.*?`(\w+)", text, flags=re.MULTILINE):
+        assert hasattr(pkgutil.resolve_name(module), function), (module, function)
 
 
 def test_a_method_of_ones_own_takes_fifteen_lines():

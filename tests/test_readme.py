@@ -1,5 +1,6 @@
 """What the README tells people to type works, at a small size."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -26,7 +27,7 @@ def commands() -> list[str]:
 
 
 def test_the_first_two_commands_are_the_demo_and_the_tests():
-    assert commands()[:2] == ["bash scripts/demo.sh", "bash scripts/test.sh"]
+    assert commands()[:2] == ["bash scripts/demo.sh", "bash scripts/test.sh --quick"]
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda p: p.name)
@@ -72,8 +73,32 @@ def test_every_command_and_flag_it_names_exists():
     }
     for name in re.findall(r"`fastplast (\w+)", README):
         assert name in helps, name
-    for flag in set(re.findall(r"(--[a-z][a-z-]+)", README)):
+    for flag in set(re.findall(r"(--[a-z][a-z-]+)", README.replace("scripts/test.sh --quick", ""))):
         assert any(flag in text for text in helps.values()), flag
+    assert "--quick" in (ROOT / "scripts/test.sh").read_text()
+
+
+def test_speeds_are_those_in_the_results_of_the_benches():
+    column = "mnist_shuffle, 30 members, batch 16, adam"
+    columns = [column, column.replace("mnist", "cifar"), f"{column}, method wasserstein"]
+    names = {
+        "fastplast, engine `cpu`": ("engine cpu",),
+        "JAX `lax.map`": ("JAX lax.map", "JAX lax.map, sort and search"),
+        "`torch.func.vmap`, fused Adam": ("torch.func.vmap, fused Adam",),
+        "JAX `vmap`": ("JAX vmap",),
+        "PyTorch, one network after another, fused Adam": ("torch loop, fused Adam",),
+        "fastplast, engine `vmap`, for any module": ("engine vmap",),
+    }
+    results = ROOT / "bench/results/amd-epyc-2-cores"
+    runs = [json.loads((results / f"{name}.json").read_text()) for name in ("training", "wasserstein")]
+    measured = {bench["group"]: bench["extra_info"] for run in runs for bench in run["benchmarks"]}
+    for row, keys in names.items():
+        (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
+        for cell, group in zip(line.split("|")[2:-1], columns):
+            found = [key for key in keys if key in measured[group]["us"]]
+            us = "".join(f"{measured[group]['us'][key]:,.0f}" for key in found)
+            ratio = "".join(f" ({measured[group]['ratio'][key]:.1f})" for key in found if key != "engine cpu")
+            assert cell.strip() == us + ratio, (row, group)
 
 
 def test_pictures_are_there():
