@@ -1,1 +1,1 @@
-"""What the machine offers: memory, cores, environment, profiling."""
+"""The machine: its environment, what is done when its memory does not suffice, ranges for its profiler."""
