@@ -28,9 +28,8 @@ def main() -> None:
     for name, spent in seconds.items():
         folders[str(Path(name.split("::")[0]).parent)] += spent
     machine = environment()["hardware"]
-    lines = [
-        f"{MARK}, on {machine['cores']} cores of {machine['cpu']}: {len(seconds)} tests in {float(suite.attrib['time']):.0f} s"
-    ]
+    where, took = f"{machine['cores']} cores of {machine['cpu']}", float(suite.attrib["time"])
+    lines = [f"{MARK}, on {where}: {len(seconds)} tests in {took:.0f} s"]
     lines += [f"{spent:8.1f}  {name}/" for name, spent in folders.most_common()] + [""]
     lines += [f"{spent:8.1f}  {name}" for name, spent in seconds.most_common(SLOWEST)]
     before = target.read_text().partition(MARK)[0] if target.exists() else ""
