@@ -18,8 +18,8 @@ from types import SimpleNamespace
 import torch
 import triton
 from fastplast_kernels.mlp_step import gpu, launches, training
+from fastplast_kernels.optimisers import Hyperparameters
 from fastplast_kernels.proofs.mlp_step import dense_layers
-from fastplast_kernels.update import Hyperparameters
 from fastplast_kernels.wasserstein import buckets as ops
 from fastplast_kernels.wasserstein.reference import target
 from torch import Tensor

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from fastplast_kernels.update.reference import Hyperparameters
 from torch import Tensor
 
 (
@@ -19,6 +20,26 @@ from torch import Tensor
     DECAY,  # coupled weight decay
 ) = range(10)
 NUM_COEFFICIENTS = 10
+
+
+class Hyperparameters(NamedTuple):
+    """Hyperparameters of `M` members, each a float64 tensor `[M]`."""
+
+    learning_rate: Tensor
+    beta1: Tensor
+    beta2: Tensor
+    epsilon: Tensor
+    momentum: Tensor
+    weight_decay: Tensor
+    strength: Tensor
+
+    def to(self, device: torch.device | str) -> Hyperparameters:
+        """The same on another device."""
+        return Hyperparameters(*(value.to(device) for value in self))
+
+    def rows(self, block: slice) -> Hyperparameters:
+        """Those of some members."""
+        return Hyperparameters(*(value[block] for value in self))
 
 
 def coefficients(hyper: Hyperparameters, steps: Tensor, optimizer: str, decoupled: bool) -> Tensor:

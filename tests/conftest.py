@@ -28,6 +28,23 @@ SMALLEST = (3, 24, 24)  # image from which the convolutions of convnet leave a p
 MODULES = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.01), "tanh": nn.Tanh, "identity": nn.Identity}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each process of pytest-xdist begins with its share of the slow tests, so that none is left alone with one.
+
+    They are dealt out first in equal parts, one after the other, and later taken from who still has some.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    part = -(-len(items) // processes)
+    items.clear()
+    for number in range(processes):
+        own = slow[number::processes]
+        count = part - len(own) if number < processes - 1 else len(others)
+        items += own + others[:count]
+        del others[:count]
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Small tensors on shared cores are fastest with one thread."""

@@ -1,8 +1,9 @@
-"""The rooms of the house: which module may import which."""
+"""The rooms of the house: which module may import which, and how long what is in them may be."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,33 @@ import pytest
 ROOT = Path(__file__).parents[1]
 KERNEL_DOORS = ("engines", "methods", "curvature")
 ONE_DOOR = ("triton", "cupy", "nvtx", "matplotlib", "pyarrow", "ray", "rich", "pooch", "PIL", "plotly", "jinja2")
+HEAVY = {*ONE_DOOR, "numba", "pandas", "scipy"}
+DRAWING = {"drawing", "paper", "srank_validation"}
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, OF_A_KERNEL = 400, 60, 120
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Full names of everything a file imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def imported_at_top(path: Path) -> set[str]:
     """Roots of what a file imports when it is imported itself."""
-    tree = ast.parse(path.read_text())
     names = set()
-    for node in tree.body:
+    for node in tree(path).body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -35,6 +45,7 @@ def imported_at_top(path: Path) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+@cache
 def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
@@ -43,16 +54,19 @@ def roots(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported(path)}
 
 
-@pytest.mark.parametrize("path", files("kernels"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_kernels_do_not_know_fastplast(path):
-    assert not roots(path) & {"fastplast", "bench", "tests", "scripts"}
+def found(folder: str, forbidden: set[str], imports=roots) -> dict[str, set[str]]:
+    """Files of a folder that import what is forbidden, and what."""
+    return {str(path.relative_to(ROOT)): bad for path in files(folder) if (bad := imports(path) & forbidden)}
 
 
-@pytest.mark.parametrize("path", files("fastplast"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_fastplast_reaches_kernels_only_through_its_doors(path):
-    assert not roots(path) & {"bench", "tests", "scripts"}
-    if path.relative_to(ROOT / "fastplast").parts[0] not in KERNEL_DOORS:
-        assert "fastplast_kernels" not in roots(path)
+def test_kernels_do_not_know_fastplast():
+    assert not found("kernels", {"fastplast", "bench", "tests", "scripts"})
+
+
+def test_fastplast_reaches_kernels_only_through_its_doors():
+    assert not found("fastplast", {"bench", "tests", "scripts"})
+    rooms = {Path(name).parts[1] for name in found("fastplast", {"fastplast_kernels"})}
+    assert rooms <= set(KERNEL_DOORS)
 
 
 def test_config_and_its_rules_need_the_standard_library_only():
@@ -62,18 +76,14 @@ def test_config_and_its_rules_need_the_standard_library_only():
     assert all(name.startswith(("fastplast.config", "fastplast.text")) for name in ours)
 
 
-@pytest.mark.parametrize("path", files("fastplast"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_heavy_packages_are_imported_when_used_and_not_before(path):
-    assert not imported_at_top(path) & {*ONE_DOOR, "numba", "pandas", "scipy"}
+def test_heavy_packages_are_imported_when_used_and_not_before():
+    assert not found("fastplast", HEAVY, imported_at_top)
 
 
-@pytest.mark.parametrize(
-    "package", ["rich", "pooch", "PIL", "pyarrow", "matplotlib", "plotly", "jinja2", "triton", "cupy"]
-)
-def test_a_heavy_package_has_one_door(package):
-    rooms = {path.relative_to(ROOT / "fastplast").parts[0] for path in files("fastplast") if package in roots(path)}
-    drawing = {"drawing", "paper", "srank_validation"}  # what draws
-    assert len(rooms) <= 1 or (package == "matplotlib" and rooms == drawing)
+def test_a_heavy_package_has_one_door():
+    rooms = {package: {Path(name).parts[1] for name in found("fastplast", {package})} for package in ONE_DOOR}
+    assert rooms.pop("matplotlib") == DRAWING
+    assert not {package: doors for package, doors in rooms.items() if len(doors) > 1}
 
 
 def test_live_views_have_one_door():
@@ -85,7 +95,7 @@ def test_live_views_have_one_door():
 def test_only_the_command_line_and_display_print():
     speakers = set()
     for path in files("fastplast"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 speakers.add(path.name)
     assert speakers <= {"main.py", "commands.py", "progress.py"}
@@ -102,15 +112,27 @@ def test_help_imports_neither_torch_nor_numpy():
 
 
 def test_no_file_is_pickled():
-    for path in files("fastplast"):
-        text = path.read_text()
-        assert "torch.save" not in text, path
-        assert "torch.load" not in text, path
+    pickling = [path for path in files("fastplast") if any(f"torch.{f}" in path.read_text() for f in ("save", "load"))]
+    assert not pickling
+
+
+def code() -> list[Path]:
+    return [path for folder in ("fastplast", "kernels", "scripts", "bench", "tests") for path in files(folder)]
 
 
 def test_files_stay_short():
-    long = {str(p.relative_to(ROOT)): n for p in files("fastplast") + files("kernels") + files("tests")
-            if (n := len(p.read_text().splitlines())) > 420}  # fmt: skip
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in code()}
+    assert not {name: count for name, count in lines.items() if count > MOST_LINES}
+
+
+def test_functions_stay_short():
+    """What runs on a GPU, and the functions that build a CPU kernel around its parts, may be twice as long."""
+    long = {}
+    for path in code():
+        most = OF_A_KERNEL if path.is_relative_to(ROOT / "kernels") else MOST_LINES_OF_A_FUNCTION
+        for node in ast.walk(tree(path)):
+            if isinstance(node, FUNCTIONS) and (count := node.end_lineno - node.lineno + 1) > most:
+                long[f"{path.relative_to(ROOT)}: {node.name}"] = count
     assert not long
 
 
@@ -171,3 +193,16 @@ def test_no_rooms_import_each_other_in_a_circle(folder):
         inside = {other for other in imported_files(path) if other.is_relative_to(ROOT / folder)}
         arrows.setdefault(room(path), set()).update({room(other) for other in inside} - {room(path)})
     assert not (found := circular(arrows)), "\n".join(found)
+
+
+def test_each_folder_of_tests_has_its_core_among_the_quick_ones():
+    """What ``scripts/test.sh --quick`` runs is there, and is of every folder."""
+    names = [line for line in (ROOT / "tests/quick.txt").read_text().splitlines() if not line.startswith("#")]
+    functions = {
+        f"{path.relative_to(ROOT)}::{node.name}"
+        for path in files("tests") for node in ast.walk(tree(path)) if isinstance(node, FUNCTIONS)
+    }  # fmt: skip
+    known = functions | {name.split("::")[0] for name in functions}
+    assert not [name for name in names if name not in known]
+    folders = {path.parent for path in files("tests") if path.name.startswith("test_") and path.parent.name != "gpu"}
+    assert {(ROOT / name.split("::")[0]).parent for name in names} == folders

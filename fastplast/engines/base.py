@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import Hyperparameters
 from torch import Tensor
 
 from fastplast import seeding

@@ -17,7 +17,7 @@ from fastplast_kernels.mlp_step import cpu as dense
 from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers, check_modifications
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.step import STRIDE
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import Hyperparameters
 from torch import Tensor
 
 _TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}

@@ -18,7 +18,7 @@ from fastplast_kernels.mlp_step.arguments import (
     examples,
 )
 from fastplast_kernels.mlp_step.step import Arena, Run
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import Hyperparameters
 from torch import Tensor
 
 

@@ -11,8 +11,7 @@ from fastplast_kernels.mlp_step import calls, step
 from fastplast_kernels.mlp_step.arguments import Data, Sums, check_layers
 from fastplast_kernels.mlp_step.layers import DenseLayer
 from fastplast_kernels.mlp_step.simd import LANES
-from fastplast_kernels.optimisers import NUM_COEFFICIENTS
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import NUM_COEFFICIENTS, Hyperparameters
 from fastplast_kernels.wasserstein.cpu import new_scratch
 from torch import Tensor
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
 from fastplast_kernels.mlp_step.layers import NORM_EPSILON, DenseLayer
-from fastplast_kernels.update import Hyperparameters, pull_gradient, update
+from fastplast_kernels.optimisers import Hyperparameters
+from fastplast_kernels.update import pull_gradient, update
 from fastplast_kernels.wasserstein.reference import target as ranked_target
 from torch import Tensor
 from torch.nn import functional

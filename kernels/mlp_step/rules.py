@@ -12,8 +12,7 @@ import math
 
 from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.mlp_step.simd import fma, sqrt
-from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, OLD1, OLD2, RATE
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, OLD1, OLD2, RATE, Hyperparameters
 
 # Columns of the hyperparameters of members, float64 [M, 7].
 _LEARNING_RATE, _BETA1, _BETA2, _EPSILON, _MOMENTUM, WEIGHT_DECAY, STRENGTH = map(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from fastplast_kernels.mlp_step import gpu
 from fastplast_kernels.mlp_step.launches import FUSED, PARTIALS, Step, update
-from fastplast_kernels.optimisers import coefficients
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import Hyperparameters, coefficients
 from fastplast_kernels.wasserstein import buckets as ranks
 from torch import Tensor
 

@@ -75,21 +75,15 @@ def _width(counts: Counter[str], opcode: str) -> int:
     return max(widths)
 
 
-def compiled(configuration: Configuration, architecture: int) -> Usage:
-    """Compiles for ``sm_<architecture>`` and reads the machine code.
+def source_of(configuration: Configuration) -> Any:
+    """What Triton compiles, with a hash of all that it depends on.
 
     Args:
         configuration: of the kernel.
-        architecture: 80, 90 or 100.
 
     Returns:
-        What it uses.
-
-    Raises:
-        RuntimeError: If the tools of Triton list no machine code.
+        A ``triton.compiler.ASTSource``.
     """
-    import triton
-    from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     names = configuration.kernel.arg_names
@@ -98,9 +92,40 @@ def compiled(configuration: Configuration, architecture: int) -> Usage:
     if aligned is None:
         aligned = tuple(name for name, kind in signature.items() if kind.startswith("*"))
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
-    source = ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
+    return ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
+
+
+def compiled(configuration: Configuration, architecture: int) -> Any:
+    """Compiles for ``sm_<architecture>``, or takes the machine code from Triton's cache.
+
+    Args:
+        configuration: of the kernel.
+        architecture: 80, 90 or 100.
+
+    Returns:
+        A ``triton.compiler.CompiledKernel``.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+
     options = {"num_warps": configuration.num_warps, **configuration.options}
-    kernel = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    return triton.compile(source_of(configuration), target=GPUTarget("cuda", architecture, 32), options=options)
+
+
+def usage_of(kernel: Any) -> Usage:
+    """Reads machine code.
+
+    Args:
+        kernel: compiled.
+
+    Returns:
+        What it uses.
+
+    Raises:
+        RuntimeError: If the tools of Triton list no machine code.
+    """
+    import triton
+
     tools = Path(triton.__file__).parent / "backends/nvidia/bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])

@@ -12,8 +12,20 @@ import numpy as np
 import torch
 from fastplast_kernels import workers
 from fastplast_kernels.compilation import called, compiled
-from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, NEW2, OLD1, OLD2, PULL, RATE, ROOT, coefficients
-from fastplast_kernels.update.reference import Hyperparameters
+from fastplast_kernels.optimisers import (
+    DECAY,
+    EPSILON,
+    KEEP,
+    NEW1,
+    NEW2,
+    OLD1,
+    OLD2,
+    PULL,
+    RATE,
+    ROOT,
+    Hyperparameters,
+    coefficients,
+)
 from fastplast_kernels.workers import WORTH_A_THREAD, flush_denormals, restore_denormals, take
 from torch import Tensor
 

@@ -8,6 +8,7 @@ from fastplast.curvature import measure_labels
 from fastplast.curvature.tail import ACTIVATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["mnist_shuffle", "cifar_shuffle"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_auto_gives_the_rank_to_one_or_one_percent_at_task_end_and_next_start(problem, activation):

@@ -5,7 +5,6 @@ import shutil
 import pytest
 import torch
 from assertions import assert_close, assert_same_state
-from torch._inductor import config as inductor
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.engines import VmapEngine, choose, choose_engine, vmap
@@ -22,6 +21,8 @@ def own_module():
 @needs_compiler
 @pytest.mark.parametrize("module", [None, own_module], ids=["mlp", "own module"])
 def test_a_compiled_engine_trains_as_the_other_does(make_trial, module):
+    from torch._inductor import config as inductor  # seconds to import, for every process that collects tests
+
     plain, compiled = make_trial(module=module), make_trial(module=module)
     compiled.engine = VmapEngine(compiled.group, compiled.state, CPU, compiled=True)
     with inductor.patch(compile_threads=1):  # no workers that outlive the test

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from fastplast_kernels.mlp_step import DenseLayer, reference
-from fastplast_kernels.update import Hyperparameters
+from fastplast_kernels.optimisers import Hyperparameters
 from torch import Tensor
 
 from fastplast.problems import Task

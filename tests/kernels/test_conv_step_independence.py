@@ -1,6 +1,7 @@
 """What a convolutional member's bits do not depend on, members that diverge, and what `train` refuses."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -142,21 +143,25 @@ def test_a_frozen_member_stays_frozen() -> None:
     assert sums.steps.tolist() == [20, 20, 0]
 
 
-@pytest.mark.parametrize("size", [1, 5, 8])
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("padding", [0, 1, 2, 3])
-def test_taps_connect_the_positions_that_a_convolution_connects(size, kernel, stride, padding) -> None:
+def test_taps_connect_the_positions_that_a_convolution_connects() -> None:
+    shapes = product((1, 5, 8), (1, 3, 5), (1, 2, 3), (0, 1, 2, 3))
+    shapes = [shape for shape in shapes if shape[0] + 2 * shape[3] >= shape[1]]  # others have no output
+    assert len(shapes) == 99
+    assert not [shape for shape in shapes if not are_connected(*shape)], "size, kernel, stride, padding"
+
+
+def are_connected(size: int, kernel: int, stride: int, padding: int) -> bool:
+    """Whether the taps of both passes are those of the definition."""
     out_size = (size + 2 * padding - kernel) // stride + 1
-    if out_size < 1:
-        pytest.skip("no output")
     wanted = {(o, t, o * stride - padding + t) for o in range(out_size) for t in range(kernel)}
     wanted = {(o, t, i) for o, t, i in wanted if 0 <= i < size}
     forward = forward_taps(size, out_size, kernel, stride, padding)
     backward = backward_taps(size, out_size, kernel, stride, padding)
-    assert {(o, t + k, i + k) for o, (n, t, i) in enumerate(forward) for k in range(n)} == wanted
-    assert {(o - k, t + k * stride, i) for i, (n, t, o) in enumerate(backward) for k in range(n)} == wanted
     assert forward.dtype == backward.dtype == np.int64
+    return (
+        {(o, t + k, i + k) for o, (n, t, i) in enumerate(forward) for k in range(n)} == wanted
+        and {(o - k, t + k * stride, i) for i, (n, t, o) in enumerate(backward) for k in range(n)} == wanted
+    )  # fmt: skip
 
 
 def refused(case: ConvCase, **changes: object) -> None:

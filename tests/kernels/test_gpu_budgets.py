@@ -1,6 +1,8 @@
 """GPU kernels, compiled without a GPU, use no more of the machine than their committed budgets."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -29,14 +31,19 @@ def exceeded(new: dict[str, int], budget: dict[str, int], architecture: int) -> 
     return worse
 
 
+def asked(variables: dict[str, str], *arguments: str) -> dict:
+    """What the script prints."""
+    command = [sys.executable, "scripts/kernel_budgets.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # hundreds of compilations, on cores that others may use
 @pytest.mark.parametrize("version", BUDGETS)
 def test_every_kernel_stays_within_its_budget(version, tmp_path):
-    command = [sys.executable, "scripts/kernel_budgets.py"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(version, False, tmp_path), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    measured, budgets = json.loads(done.stdout), BUDGETS[version]
+    measured, budgets = asked(environment(version, False, tmp_path)), BUDGETS[version]
     assert set(measured) == set(budgets), f"run scripts/kernel_budgets.py --write on Triton {version}"
     told = {
         f"{kernel} for {target}": exceeded(usage, budgets[kernel][target], int(target.removeprefix("sm_")))
@@ -44,6 +51,34 @@ def test_every_kernel_stays_within_its_budget(version, tmp_path):
         for target, usage in targets.items()
     }
     assert not {name: words for name, words in told.items() if words}
+
+
+def test_what_is_kept_from_earlier_is_what_is_measured_afresh(tmp_path):
+    variables = environment(NEWEST, False, tmp_path)
+    only = ("--only", "wasserstein/pull")
+    kept = asked(variables, *only)
+    fresh, again = (asked(variables | {"FASTPLAST_TEST_CACHE": str(tmp_path)}, *only) for _ in range(2))
+    assert kept == fresh == again
+    assert len(list(tmp_path.rglob("*.cubin"))) == len(list(tmp_path.rglob("usage-*.json"))) == 3
+
+
+def test_a_kernel_is_known_by_the_functions_it_calls_and_the_constants_it_names(tmp_path):
+    """And by the sources of no other: what is kept of those is still right."""
+    variables = environment(NEWEST, False, tmp_path)
+    shutil.copytree(ROOT / "kernels", tmp_path / "fastplast_kernels")
+    for name, before, after in (
+        ("wasserstein/gpu.py", "upper = upper ^ (", "upper = upper | ("),  # three calls below the kernel that ranks
+        ("mlp_step/layers.py", "NORM_EPSILON = 1e-5", "NORM_EPSILON = 2e-5"),
+        ("mlp_step/dense.py", "import numpy", "import  numpy"),
+    ):
+        path = tmp_path / "fastplast_kernels" / name
+        assert path.read_text().count(before) == 1, name
+        path.write_text(path.read_text().replace(before, after))
+    edited = variables | {"PYTHONPATH": os.pathsep.join((str(tmp_path), variables["PYTHONPATH"]))}
+    keys, others = asked(variables, "--keys"), asked(edited, "--keys")
+    changed = {name for name in keys if keys[name] != others[name]}
+    assert changed >= {"wasserstein/rank", "mlp_step/normalise", "conv_step/modify", "conv_step/modify_pooled"}
+    assert not changed & {"wasserstein/insert", "wasserstein/pull", "mlp_step/forward", "conv_step/forward"}
 
 
 @pytest.mark.parametrize("version", BUDGETS)

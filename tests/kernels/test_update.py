@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 import torch
 from assertions import assert_close, assert_same_bits
-from fastplast_kernels.update import Hyperparameters, pull_gradient, update
+from fastplast_kernels.optimisers import Hyperparameters
+from fastplast_kernels.update import pull_gradient, update
 from torch import Tensor
 
 M, P, STEPS = 3, 40, 20

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from interpreter import INTERPRETED, mend_loop_bounds
+from interpreter import INTERPRETED, mend_loop_bounds, patch_language_once
 
 sys.path.append(str(Path(__file__).parents[1]))  # cases that CPU and GPU share
 if INTERPRETED and importlib.util.find_spec("triton"):
     mend_loop_bounds()
+    patch_language_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
