@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import colour_of
@@ -58,16 +59,7 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
         for score, shift, colour in scores:
             _dot(right, score.score, score.low, score.high, row + shift, colour)
             right.text(1.12, row + shift, f"{score.agreeing}/{score.groups}", va="center", fontsize=6.5, color=colour)
-    for axes in (left, middle, right):
-        axes.grid(axis="y", visible=False)
-        axes.axvline(0, color="0.5", lw=0.8, zorder=1)
-        axes.set_xlim(-1.12, 1.12)
-        axes.set_xticks([-1, -0.5, 0, 0.5, 1])
-    left.set_yticks(range(len(names)), [EXPLANATIONS[name].label for name in names])
-    left.set_ylim(len(names) - 0.4, -0.6)
-    left.set_xlabel("Spearman's correlation with the error\nat task end, over tasks")
-    middle.set_xlabel("Spearman's correlation with $J_K$,\nover members")
-    right.set_xlabel("consistency over activations")
+    _label_axes(left, middle, right, names)
     counts = found.loc[names[0], "n"]
     legend: list[tuple[Any, str]] = [
         (Line2D([], [], color=colour_of(colour_index(means, field, group)), marker="o", ms=4, lw=1),
@@ -85,6 +77,19 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
     ]
     return Panels((9.6, 0.42 * len(names) + 0.5), legend, sentences)
+
+
+def _label_axes(left: Axes, middle: Axes, right: Axes, names: Sequence[str]) -> None:
+    for axes in (left, middle, right):
+        axes.grid(axis="y", visible=False)
+        axes.axvline(0, color="0.5", lw=0.8, zorder=1)
+        axes.set_xlim(-1.12, 1.12)
+        axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    left.set_yticks(range(len(names)), [EXPLANATIONS[name].label for name in names])
+    left.set_ylim(len(names) - 0.4, -0.6)
+    left.set_xlabel("Spearman's correlation with the error\nat task end, over tasks")
+    middle.set_xlabel("Spearman's correlation with $J_K$,\nover members")
+    right.set_xlabel("consistency over activations")
 
 
 def _dot(axes: Axes, value: float, low: float, high: float, y: float, colour: str) -> None:
