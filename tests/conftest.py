@@ -17,6 +17,7 @@ from torch.nn import functional
 from fastplast.config import Experiment, Member
 from fastplast.data import Dataset
 from fastplast.engines import Accumulators, Group, GroupState, VmapEngine, build_group, new_state
+from fastplast.machine.arithmetic import use_full_float32
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem, make_task
 from fastplast.seeding import orders
@@ -47,8 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Small tensors on shared cores are fastest with one thread."""
+    """Small tensors on shared cores are fastest with one thread; references on a GPU are computed in full float32."""
     torch.set_num_threads(1)
+    use_full_float32()
 
 
 def small_dataset(images: int = 60, shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 5) -> Dataset:

@@ -149,7 +149,7 @@ class Experiment:
     probe_every: int = option(1, "tasks between two measurements of weights and features", "probes")
 
     engine: str = option("auto", "who trains", "machine", ENGINES)
-    device: str = option("auto", "where", "machine", DEVICES)
+    device: str = option("auto", "where; cuda:1 is the second GPU", "machine", DEVICES)
     threads: int | None = option(None, "CPU threads (default: the cores this process may use)", "machine")
     overlap: bool = option(False, "measure a task's start while the task is trained; results are the same", "machine")
     checkpoint_minutes: float = option(5.0, "at most this long between two checkpoints", "machine", rule=POSITIVE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,8 +82,9 @@ def check_fields(experiment: Any) -> None:
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
     known = tuple(TAKES_STRENGTH) if f.name == "method" else f.metadata["choices"]  # the user's methods as well
+    is_numbered_gpu = f.name == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
-    if not is_module and value not in known:
+    if not (is_module or is_numbered_gpu) and value not in known:
         raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), known)}", f.name)
 
 

@@ -135,7 +135,7 @@ def _check_machine(e: Any) -> None:
         ("cpu", "cuda", "Use --engine vmap or --device cpu."),
         ("cuda", "cpu", "Use --engine auto or --device cuda."),
     ):
-        if (e.engine, e.device) == (engine, device):
+        if (e.engine, e.device.split(":")[0]) == (engine, device):
             raise ConfigError(f"--engine {engine} cannot train on --device {device}. {advice}", "engine", "device")
     for name, engine in (("tf32", "cuda"), ("compile", "vmap")):
         if getattr(e, name) and e.engine != engine:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fastplast.curvature.eigensolver import eigenvalues
 from fastplast.curvature.lanczos import KnownSpectrum, LanczosResult, block_lanczos
 
 STEP = 64  # dimensions are rounded up to a multiple, so that members of nearly the same one meet
@@ -138,7 +137,7 @@ def _solve_or_fail(solve: Callable[[list, int], list], batch: list, size: int) -
 
 
 def _all_eigenvalues(batch: list[Eigenvalues], size: int) -> list[Tensor]:
-    values = eigenvalues(_stacked([problem.matrix for problem in batch], size))
+    values = torch.linalg.eigvalsh(_stacked([problem.matrix for problem in batch], size))
     return [_without_padding(row, len(problem.matrix)) for row, problem in zip(values, batch)]
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fastplast.curvature.certificate import Certificate, Compression, certify, coupling_norms
-from fastplast.curvature.eigensolver import eigenvalues
 
 BLOCK = 32
 GROW = 96  # columns between two checks of the certificate
@@ -125,7 +124,7 @@ def _certificates(
     parts = torch.stack([own.T @ image for own, image in zip(basis, products)])
     couplings = torch.stack([image - own @ part for own, image, part in zip(basis, products, parts)])
     parts = (parts + parts.transpose(1, 2)) / 2
-    ritz = eigenvalues(parts)
+    ritz = torch.linalg.eigvalsh(parts)
     found = []
     for member, part, own, (nuclear, norm, largest) in zip(members, parts, ritz, _coupling_norms(couplings)):
         square = known.norm[member].square()

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
 
     Args:
         images: uint8 or float32 `[R, H, W]`, `[R, C, H, W]` or `[R, H, W, C]` with 1 or 3 channels; floating point
-            numbers are inputs as they are.
+            numbers are inputs as they are. Arrays of NumPy, PyTorch, CuPy or JAX, on any device.
         labels: whole numbers `[R]`; the classes are those that occur, in ascending order.
         name: what results call it.
         source: where it is from, in words.
@@ -67,7 +68,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
         >>> from_arrays(np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 1, 0])).shape
         (1, 8, 8)
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = _on_host(images), _on_host(labels)
     if images.dtype == np.float64:
         images = images.astype(np.float32)
     if images.dtype not in (np.uint8, np.float32) or images.ndim not in (3, 4):
@@ -92,6 +93,15 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
     digest = checksum(flat.view(np.uint8), numbers)
     numbers = numbers.astype(np.int64)
     return Dataset(name, flat, numbers, (channels, height, width), len(classes), source, Path(source), digest)
+
+
+def _on_host(values: Any) -> np.ndarray:
+    """An array as NumPy's; memory of a GPU is handed over by DLPack and copied to the host."""
+    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
+        return np.asarray(values)
+    import torch
+
+    return torch.from_dlpack(values).cpu().numpy()
 
 
 def load_own(path: str | os.PathLike[str]) -> Dataset:

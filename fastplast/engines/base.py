@@ -129,6 +129,19 @@ class Engine(Protocol):
         """What to tell the user before the first update, if anything."""
         ...
 
+    def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
+        """Compiles and captures what `run` will need, and changes nothing.
+
+        CUDA graphs may not be captured while another thread waits for the device: whoever begins work in a thread
+        calls this before.
+
+        Args:
+            state: of the group.
+            task: that `run` will be called with.
+            order: of the first call.
+        """
+        ...
+
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order, changing the state in place.
 

@@ -60,14 +60,22 @@ def choose_device(experiment: Experiment) -> torch.device:
         The device.
 
     Raises:
-        ConfigError: if CUDA is asked for and there is none.
+        ConfigError: if CUDA is asked for and there is none, or not that GPU.
     """
-    wants_cuda = experiment.device == "cuda" or experiment.engine == "cuda"
+    names_cuda = experiment.device.startswith("cuda")
+    wants_cuda = names_cuda or experiment.engine == "cuda"
     if wants_cuda and not torch.cuda.is_available():
-        asked = "--device cuda" if experiment.device == "cuda" else "--engine cuda"
+        asked = f"--device {experiment.device}" if names_cuda else "--engine cuda"
         raise ConfigError(f"{asked} needs an NVIDIA GPU: {why_no_cuda()}. Use --device cpu.")
     auto_cuda = experiment.device == "auto" and experiment.engine != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if wants_cuda or auto_cuda else "cpu")
+    device = torch.device(experiment.device if names_cuda else "cuda" if wants_cuda or auto_cuda else "cpu")
+    if device.index is not None and device.index >= (count := torch.cuda.device_count()):
+        raise ConfigError(
+            f"--device must be one of {count} GPUs, cuda:0 to cuda:{count - 1}: got {experiment.device}. "
+            "CUDA_VISIBLE_DEVICES decides which there are.",
+            "device",
+        )
+    return device
 
 
 def choose_engine(experiment: Experiment, group: Group, state: GroupState, device: torch.device) -> Engine:

@@ -65,6 +65,9 @@ class CpuEngine:
         time = "a minute or two" if self._has_convolutions else "half a minute"
         return f"Compiling the kernels of the cpu engine: once on this machine, {time}."
 
+    def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
+        """Nothing is captured; see ``Engine.prepare``."""
+
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
         sums = self._kernel().train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from fastplast.problems import Task
 
 _SHARED, _OWN = ("images", "scale", "shift"), ("rows", "labels", "pixels")  # tables of a task: of all, of each member
 _MOST_MEMBERS = 65_535  # of a launch: the second axis of a CUDA grid
+_LEAST_CAPABILITY = (8, 0)
 _GRAPH = 128  # updates of a graph at most: longer calls replay it several times, and the rest from a graph of its own
 
 
@@ -52,8 +54,12 @@ def missing_on_cuda(group: Group, device: torch.device) -> str | None:
         return reason
     if len(group.members) > _MOST_MEMBERS:
         return f"it trains at most {_MOST_MEMBERS:,} members at once, not {len(group.members):,}"
+    if torch.version.hip is not None:
+        return "its kernels are for NVIDIA GPUs, and this PyTorch is built for ROCm"
     if importlib.util.find_spec("triton") is None:
         return "it needs Triton, which is not installed"
+    if torch.cuda.is_available() and (found := torch.cuda.get_device_capability(device)) < _LEAST_CAPABILITY:
+        return f"its kernels need compute capability 8.0 or newer, and this GPU has {found[0]}.{found[1]}"
     return None
 
 
@@ -103,6 +109,11 @@ class CudaEngine:
         self._keys = dropout_keys(group) if group.network.dropout else None
         self.at_once = len(group.members)
         self._captured: dict[tuple[object, ...], _Captured] = {}
+
+    def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
+        """Captures the graphs of a call; see ``Engine.prepare``. If memory does not suffice, `run` will see to it."""
+        with contextlib.suppress(torch.OutOfMemoryError):
+            self._prepared(state, task, order, slice(0, min(self.at_once, len(state.params))))
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""

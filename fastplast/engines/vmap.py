@@ -103,6 +103,13 @@ class VmapEngine:
 
         return stacked
 
+    def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
+        """Captures an update on batches of each size; see ``Engine.prepare``."""
+        if self._captures and not self._draws:
+            sums = torch.zeros(4, len(state.params), dtype=torch.float64, device=self.device)
+            for size in {int(count) for count in (order[0] >= 0).sum(1)}:
+                self._captured_for(state, task, order[:, 0, :size].to(self.device), sums)
+
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
         network = self.group.network
@@ -136,6 +143,13 @@ class VmapEngine:
             ConfigError: if the network asks for values, so that it cannot be captured.
             OutOfMemoryError: if memory does not suffice for the graph.
         """
+        found = self._captured_for(state, task, positions, sums)
+        found.positions.copy_(positions)
+        found.sums.copy_(sums)
+        found.again()
+        sums.copy_(found.sums)
+
+    def _captured_for(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> _Captured:
         size = positions.shape[1]
         found = self._captured.get(size)
         if found is None or found.task is not task or found.state is not state:
@@ -151,10 +165,7 @@ class VmapEngine:
                     f"{self.group.network.name}. Run without --compile."
                 ) from error
             found = self._captured[size] = _Captured(task, state, place, total, again)
-        found.positions.copy_(positions)
-        found.sums.copy_(sums)
-        found.again()
-        sums.copy_(found.sums)
+        return found
 
     def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""

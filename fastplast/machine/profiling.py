@@ -1,8 +1,8 @@
-"""Named ranges of time for Nsight Systems: the one door to the package nvtx, which may be missing."""
+"""Named ranges of time for Nsight Systems: by the package nvtx or, on a GPU without it, by PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -11,17 +11,19 @@ DOMAIN = "fastplast"
 
 
 @cache
-def _nvtx() -> Any:
-    """The package, None where it is not installed."""
+def _make_range() -> Callable[[str], AbstractContextManager[Any]]:
+    """What makes a range of a message."""
     try:
         import nvtx
     except ImportError:
-        return None
-    return nvtx
+        import torch
+
+        return torch.cuda.nvtx.range if torch.cuda.is_available() else lambda message: nullcontext()
+    return lambda message: nvtx.annotate(message=message, domain=DOMAIN)
 
 
 def annotate(message: str) -> AbstractContextManager[Any]:
-    """A range around what a ``with`` block does; nothing without the package, next to nothing without a tool.
+    """A range around what a ``with`` block does; next to nothing without a tool.
 
     Args:
         message: its name.
@@ -29,8 +31,7 @@ def annotate(message: str) -> AbstractContextManager[Any]:
     Returns:
         The context manager.
     """
-    nvtx = _nvtx()
-    return nullcontext() if nvtx is None else nvtx.annotate(message=message, domain=DOMAIN)
+    return _make_range()(message)
 
 
 def annotate_each(name: str, numbers: Iterable[int]) -> Iterator[int]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastplast import seeding
 from fastplast.engines import Accumulators, GroupState
 from fastplast.machine import profiling
 from fastplast.machine.out_of_memory import release_and_warn
@@ -28,6 +27,7 @@ from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.runs.writer import RunWriter
 from fastplast.training.background import BackgroundWorker
+from fastplast.training.orders import EpochOrders
 from fastplast.training.setup import Setup, identity_columns, member_columns, task_to_device, to_device
 
 _Start = tuple[GroupState, Measurement]  # what is measured at a task's start, and what was found
@@ -91,9 +91,13 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
     Yields:
         What happened.
     """
-    at_once = not setup.experiment.overlap
-    with writer, BackgroundWorker[_Start](setup.engine.device, at_once=at_once) as worker:
-        yield from _Loop(setup, writer, worker, stop).run()
+    e, device = setup.experiment, setup.engine.device
+    with (
+        writer,
+        BackgroundWorker[_Start](device, at_once=not e.overlap) as worker,
+        EpochOrders(e, setup.group.seeds, ahead=device.type == "cuda") as orders,
+    ):
+        yield from _Loop(setup, writer, worker, orders, stop).run()
 
 
 @dataclass
@@ -134,10 +138,15 @@ class _Loop:
     """
 
     def __init__(
-        self, setup: Setup, writer: RunWriter, worker: BackgroundWorker[_Start], stop: Callable[[], bool]
+        self,
+        setup: Setup,
+        writer: RunWriter,
+        worker: BackgroundWorker[_Start],
+        orders: EpochOrders,
+        stop: Callable[[], bool],
     ) -> None:
         members = len(setup.group.members)
-        self.setup, self.writer, self.worker, self.stop = setup, writer, worker, stop
+        self.setup, self.writer, self.worker, self.orders, self.stop = setup, writer, worker, orders, stop
         self.at_start = setup.state.params.clone()
         self.sums = Accumulators.zeros(members)
         self.expected = torch.full((2, members), -1)
@@ -191,6 +200,8 @@ class _Loop:
         self.sums = Accumulators.zeros(len(group.members))
         own = {"params": self.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
         before, expected = dataclasses.replace(state, **own), self.expected[0].clone()
+        if e.overlap:
+            self.setup.engine.prepare(state, task, self.orders.take(task.index, 0))
         with self.timing.count_as_waiting():
             self.worker.submit(lambda: (before, _measure(self.setup, before, task, "start", expected)))
 
@@ -204,8 +215,7 @@ class _Loop:
 
     def _train_epoch(self, task: Task, epoch: int) -> EpochDone:
         setup, e, members = self.setup, self.setup.experiment, len(self.setup.group.members)
-        order = seeding.orders(setup.group.seeds, e.examples, e.batch_size, task.index, epoch)
-        sums = setup.engine.run(setup.state, task, torch.from_numpy(order))
+        sums = setup.engine.run(setup.state, task, self.orders.take(task.index, epoch))
         self.sums.add(sums)
         self.timing.epochs += 1
         if setup.curve is not None:

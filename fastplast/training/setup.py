@@ -21,6 +21,7 @@ from fastplast.engines import (
     choose_engine,
     new_state,
 )
+from fastplast.machine.arithmetic import use_full_float32
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring.hessian import check_block
 from fastplast.measuring.measurement import Column
@@ -67,8 +68,11 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
         ConfigError: if parts of the experiment do not fit together.
     """
     e = experiment.resolved()
+    use_full_float32()
     torch.set_num_threads(e.threads or available_cores())
     device = choose_device(e)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # where kernels are launched
     dataset = dataset or load(e.dataset, e.data_dir)
     members = e.members()
     problem = build_problem(e, dataset, tuple(member.seed for member in members))

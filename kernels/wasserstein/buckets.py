@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -65,10 +66,24 @@ def num_buckets(length: int) -> int:
     return 1 if length <= gpu.CAPACITY else ceil(length / gpu.MEAN)
 
 
-def tiles(counts: Sequence[int], device: torch.device | str) -> Tensor:
+def _tiles(counts: Sequence[int], device: torch.device) -> Tensor:
     """`[sum(counts), 2]` int32: (layer, number within the layer), which program does what when lengths differ."""
-    return torch.tensor([(layer, i) for layer, count in enumerate(counts) for i in range(count)], dtype=torch.int32).to(
-        device
+    numbers = [(layer, i) for layer, count in enumerate(counts) for i in range(count)]
+    return torch.tensor(numbers, dtype=torch.int32).to(device)
+
+
+@lru_cache(maxsize=256)
+def _tables(layers: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Layers, blocks and groups of `Buckets`, which nobody writes to.
+
+    They are copied to a device once: while updates are captured, no copy may be waited for.
+    """
+    sizes = [num_buckets(length) for _, length in layers]
+    rows = [(offset, n, size, sum(sizes[:i])) for i, ((offset, n), size) in enumerate(zip(layers, sizes))]
+    return (
+        torch.tensor(rows, dtype=torch.int64).to(device),
+        _tiles([ceil(length / gpu.BLOCK) for _, length in layers], device),
+        _tiles([ceil(size / gpu.ROWS) for size in sizes], device),
     )
 
 
@@ -93,17 +108,17 @@ def allocate(members: int, stride: int, layers: Sequence[tuple[int, int]], devic
                 f"layers must be non-empty and lie within a member: got offset {offset} and length {length} of "
                 f"{stride} parameters. Pass pairs (offset, length) with offset + length <= stride."
             )
+    table, blocks, groups = _tables(tuple((offset, length) for offset, length in layers), torch.device(device))
     sizes = [num_buckets(length) for _, length in layers]
-    rows = [(offset, n, size, sum(sizes[:i])) for i, ((offset, n), size) in enumerate(zip(layers, sizes))]
     shape = (members, len(layers))
 
     def empty(*size: int, dtype: torch.dtype = torch.int32) -> Tensor:
         return torch.empty(*size, dtype=dtype, device=device)
 
     buckets = Buckets(
-        layers=torch.tensor(rows, dtype=torch.int64).to(device),
-        blocks=tiles([ceil(length / gpu.BLOCK) for _, length in layers], device),
-        groups=tiles([ceil(size / gpu.ROWS) for size in sizes], device),
+        layers=table,
+        blocks=blocks,
+        groups=groups,
         map=empty(*shape, gpu.NUM_CELLS + 1, dtype=torch.float32),
         histogram=empty(*shape, gpu.NUM_CELLS),
         refresh=empty(*shape),

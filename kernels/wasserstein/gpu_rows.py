@@ -9,9 +9,11 @@ from fastplast_kernels.wasserstein import gpu
 from fastplast_kernels.wasserstein.buckets import allocate, deal, insert, scan, warm_up
 from torch import Tensor
 
+MOST_ROWS = 65_535  # of a launch: the second axis of a CUDA grid
+
 
 def target(w: Tensor, sorted_init: Tensor) -> Tensor:
-    """`reference.target`, to the bit: five launches.
+    """`reference.target`, to the bit: five launches for each 65,535 rows.
 
     Args:
         w: `[..., n]` float32.
@@ -24,7 +26,7 @@ def target(w: Tensor, sorted_init: Tensor) -> Tensor:
 
 
 def penalty_and_gradient(w: Tensor, sorted_init: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """`reference.penalty_and_gradient`: six launches and a sum.
+    """`reference.penalty_and_gradient`: six launches for each 65,535 rows, and a sum.
 
     Args:
         w: `[..., n]` float32.
@@ -35,25 +37,25 @@ def penalty_and_gradient(w: Tensor, sorted_init: Tensor, factor: float) -> tuple
         ``c sum (w - q)^2`` `[...]` and ``2 c (w - q)`` `[..., n]`; NaN for a row that holds a NaN or an infinity.
     """
     rows, initial = _rows(w, sorted_init)
-    members, length = rows.shape
-    factors = torch.full((members,), 2.0 * factor, device=w.device)
+    length = rows.shape[1]
+    factors = torch.full((len(rows),), 2.0 * factor, device=w.device)
     blocks = ceil(length / gpu.BLOCK)
-    gradient, partial = torch.empty_like(rows), torch.empty(members, blocks, device=w.device)
-    gpu.pull_kernel[blocks, members](
-        rows, _targets(rows, initial), factors, gradient, partial, length, BLOCK=gpu.BLOCK, **gpu.OPTIONS
-    )
+    gradient, partial = torch.empty_like(rows), torch.empty(len(rows), blocks, device=w.device)
+    parts = (value.split(MOST_ROWS) for value in (rows, _targets(rows, initial), factors, gradient, partial))
+    for part in zip(*parts):
+        gpu.pull_kernel[blocks, len(part[0])](*part, length, BLOCK=gpu.BLOCK, **gpu.OPTIONS)
     penalty = partial.double().sum(1).mul(factor).float()
     return penalty.view(w.shape[:-1]), gradient.view(w.shape)
 
 
 def _targets(rows: Tensor, initial: Tensor) -> Tensor:
-    members, length = rows.shape
-    buckets = allocate(members, length, [(0, length)], rows.device)
     q = torch.full_like(rows, torch.nan)
-    warm_up(buckets, rows)
-    insert(buckets, rows)
-    scan(buckets)
-    deal(buckets, initial, q)
+    for some, sorted_some, found in zip(rows.split(MOST_ROWS), initial.split(MOST_ROWS), q.split(MOST_ROWS)):
+        buckets = allocate(len(some), some.shape[1], [(0, some.shape[1])], rows.device)
+        warm_up(buckets, some)
+        insert(buckets, some)
+        scan(buckets)
+        deal(buckets, sorted_some, found)
     return q
 
 

@@ -1,13 +1,11 @@
-"""Members measured side by side, as on a GPU, are measured as each alone is; eigenvalues come from the faster solver.
+"""Members measured side by side, as on a GPU, are measured as each alone is.
 
-Nothing here needs a GPU: the way for one is taken on CPU tensors, and CuPy is a stand-in made of NumPy.
+Nothing here needs a GPU: the way for one is taken on CPU tensors.
 """
 
-import contextlib
 import sys
 import types
 
-import numpy as np
 import pytest
 import torch
 from assertions import assert_close
@@ -15,7 +13,7 @@ from spectra import F64, conjugate
 from tails import make_tail
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastplast.curvature import Tail, eigensolver, exact, lanczos, measure, measure_labels
+from fastplast.curvature import Tail, exact, lanczos, measure, measure_labels
 from fastplast.curvature.batches import Eigenvalues, run_one, run_together
 from fastplast.curvature.lanczos import KnownSpectrum, block_lanczos
 from fastplast.curvature.routes import METHODS
@@ -67,7 +65,7 @@ def test_members_of_nearly_the_same_dimension_are_one_batch(monkeypatch):
         batches.append(tuple(matrices.shape))
         return solve(matrices)
 
-    monkeypatch.setattr(eigensolver.torch.linalg, "eigvalsh", counted)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", counted)
     found = measure(some_tails(members=6))
     assert sorted(set(found.dimension.tolist())) == [280, 290, 316, 352]
     assert [shape for shape in batches if shape[-1] > 64] == [(2, 384, 384), (4, 320, 320)]
@@ -136,7 +134,7 @@ def test_a_member_whose_eigensolver_fails_harms_no_other(monkeypatch):
         except LINALG_ERROR:
             return "missing"
 
-    monkeypatch.setattr(eigensolver.torch.linalg, "eigvalsh", fails)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", fails)
     matrices = [value * torch.eye(3, dtype=F64) for value in (1.0, 7.0, 2.0)]
     assert run_together([steps(matrix) for matrix in matrices]) == [[1.0] * 3, "missing", [2.0] * 3]
 
@@ -202,72 +200,19 @@ def test_the_block_loop_asks_nothing_of_its_device():
     assert all(value.device.type == "meta" for member in parts for value in member)
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    """A stand-in for CuPy: its interface and NumPy's arithmetic; ``seen`` are the addresses that it was given."""
-    module, extra = types.ModuleType("cupy"), types.ModuleType("cupyx")
-    module.seen = []
+class Poisoned(types.ModuleType):
+    """A package that nobody may ask for anything."""
 
-    def from_dlpack(tensor):
-        array = np.from_dlpack(tensor)
-        module.seen.append(array.ctypes.data)
-        return array
-
-    module.from_dlpack, module.linalg = from_dlpack, types.SimpleNamespace(eigvalsh=np.linalg.eigvalsh)
-    extra.errstate = lambda linalg: contextlib.nullcontext()
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setitem(sys.modules, "cupyx", extra)
-    monkeypatch.setattr(eigensolver, "_chosen", {})
-    return module
+    def __getattr__(self, name):
+        raise AssertionError(f"asked for {name}")
 
 
-def timed_as(monkeypatch, torch_seconds, cupy_seconds):
-    def timed(solve, matrices):
-        return torch_seconds if solve is torch.linalg.eigvalsh else cupy_seconds, solve(matrices)
+def test_no_other_solver_is_taken_whatever_is_installed_so_that_bits_are_the_same_everywhere(monkeypatch):
+    for name in ("cupy", "cupyx"):
+        monkeypatch.setitem(sys.modules, name, Poisoned(name))
+    matrix = conjugate(torch.linspace(-1, 1, 40, dtype=F64), torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(eigensolver, "_timed", timed)
+    def steps():
+        return (yield Eigenvalues(matrix))
 
-
-@pytest.mark.parametrize(("cupy_seconds", "chosen"), [(1.0, "cupy"), (3.0, "torch")])
-def test_the_faster_solver_of_the_first_batch_solves_the_rest(stand_in, monkeypatch, cupy_seconds, chosen):
-    timed_as(monkeypatch, 2.0, cupy_seconds)
-    matrices = torch.stack(
-        [conjugate(torch.linspace(-1, 1, 40, dtype=F64), torch.Generator().manual_seed(s)) for s in (0, 1)]
-    )
-    for _ in range(3):
-        values = eigensolver.faster_eigenvalues(matrices)
-        assert_close("eigenvalues", values, torch.linalg.eigvalsh(matrices), dtype=F64, length=40, scale=1.0)
-    assert eigensolver._chosen == {(2, 40): chosen}
-    assert len(stand_in.seen) == (3 if chosen == "cupy" else 1)
-    assert set(stand_in.seen) == {matrices.data_ptr()}  # no copy was made
-
-
-@pytest.mark.usefixtures("stand_in")
-def test_a_clock_is_started_once_libraries_are_warm():
-    matrices = torch.eye(48, dtype=F64).expand(2, 48, 48)
-    assert torch.equal(eigensolver.faster_eigenvalues(matrices), torch.ones(2, 48, dtype=F64))
-    assert set(eigensolver._chosen) == {(2, 48)}
-
-
-def test_a_solver_that_is_wrong_or_fails_is_not_chosen(stand_in, monkeypatch):
-    timed_as(monkeypatch, 2.0, 1.0)
-    matrices = torch.diag(torch.arange(1.0, 9.0, dtype=F64)).unsqueeze(0)
-    stand_in.linalg.eigvalsh = lambda a: np.linalg.eigvalsh(a) * (1 + 1e-10)
-    eigensolver.faster_eigenvalues(matrices)
-    assert eigensolver._chosen.pop((1, 8)) == "torch"
-    stand_in.linalg.eigvalsh = np.linalg.eigvalsh
-    eigensolver.faster_eigenvalues(matrices)
-    assert eigensolver._chosen[1, 8] == "cupy"
-
-    def fails(_):
-        raise np.linalg.LinAlgError("injected")
-
-    stand_in.linalg.eigvalsh = fails
-    assert eigensolver.faster_eigenvalues(matrices)[0].tolist() == list(range(1, 9))
-
-
-def test_without_cupy_there_is_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(eigensolver, "_chosen", {})
-    assert eigensolver.faster_eigenvalues(torch.eye(5, dtype=F64).unsqueeze(0))[0].tolist() == [1.0] * 5
-    assert eigensolver._chosen == {(1, 5): "torch"}
+    assert torch.equal(run_together([steps(), steps()])[1], torch.linalg.eigvalsh(matrix.expand(2, 40, 40))[1])

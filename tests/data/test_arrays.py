@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fastplast as fp
@@ -87,3 +88,27 @@ def test_places_that_are_no_datasets_are_refused(tmp_path):
     (tmp_path / "c" / "one").mkdir()
     with pytest.raises(DataError, match="must hold images"):
         load(str(tmp_path / "c"))
+
+
+def test_arrays_of_other_libraries_are_taken_as_they_lie():
+    dataset = from_arrays(torch.from_numpy(GREY), torch.from_numpy(LABELS))
+    assert dataset.checksum == from_arrays(GREY, LABELS).checksum
+
+
+def test_memory_elsewhere_is_handed_over_by_dlpack():
+    class OnTheGpu:
+        """Refuses to be an array of NumPy, as CuPy's do."""
+
+        def __init__(self, values):
+            self.values = torch.from_numpy(values)
+
+        def __array__(self, *_, **__):
+            raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+        def __dlpack__(self, **options):
+            return self.values.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.values.__dlpack_device__()
+
+    assert from_arrays(OnTheGpu(GREY), OnTheGpu(LABELS)).checksum == from_arrays(GREY, LABELS).checksum

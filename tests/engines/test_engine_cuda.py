@@ -134,3 +134,26 @@ def test_tf32_reaches_the_engine_and_the_configuration(make_trial, monkeypatch):
     monkeypatch.setattr(choose, "CudaEngine", lambda group, state, device, precision: precision)
     assert choose_engine(experiment, trial.group, trial.state, CUDA) == "tf32"
     assert choose_engine(Experiment(engine="cuda"), trial.group, trial.state, CUDA) == "ieee"
+
+
+@pytest.mark.usefixtures("with_triton")
+def test_gpus_that_the_kernels_are_not_made_for_are_named(make_trial, monkeypatch):
+    group = make_trial().group
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    text = "its kernels need compute capability 8.0 or newer, and this GPU has 7.5"
+    assert missing_on_cuda(group, CUDA) == text
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert missing_on_cuda(group, CUDA) == "its kernels are for NVIDIA GPUs, and this PyTorch is built for ROCm"
+
+
+def test_one_of_several_gpus_is_chosen_by_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(Experiment(device="cuda:1")) == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="--device must be one of 2 GPUs, cuda:0 to cuda:1: got cuda:2"):
+        choose_device(Experiment(device="cuda:2"))
+    with pytest.raises(ConfigError, match="--device must be a known name: got 'cuda:x'"):
+        Experiment(device="cuda:x")
+    with pytest.raises(ConfigError, match="--engine cpu cannot train on --device cuda"):
+        Experiment(device="cuda:1", engine="cpu")

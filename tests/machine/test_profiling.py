@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import pytest
+import torch
 
 from fastplast import Experiment, train
 from fastplast.machine import profiling
@@ -27,9 +28,9 @@ def recorded(monkeypatch):
     module = ModuleType("nvtx")
     module.annotate = annotate  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nvtx", module)
-    profiling._nvtx.cache_clear()
+    profiling._make_range.cache_clear()
     yield seen
-    profiling._nvtx.cache_clear()
+    profiling._make_range.cache_clear()
 
 
 def test_tasks_epochs_probes_and_stable_ranks_have_ranges(recorded, tmp_path):
@@ -42,7 +43,24 @@ def test_tasks_epochs_probes_and_stable_ranks_have_ranges(recorded, tmp_path):
 
 def test_without_the_package_nothing_happens(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvtx", None)
-    profiling._nvtx.cache_clear()
+    profiling._make_range.cache_clear()
     with profiling.annotate("nothing"):
         assert list(profiling.annotate_each("task", range(2))) == [0, 1]
-    profiling._nvtx.cache_clear()
+    profiling._make_range.cache_clear()
+
+
+def test_without_the_package_a_gpu_has_the_ranges_of_pytorch(monkeypatch):
+    seen: list[str] = []
+
+    @contextmanager
+    def record(message: str):
+        seen.append(message)
+        yield
+
+    monkeypatch.setitem(sys.modules, "nvtx", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda.nvtx, "range", record)
+    profiling._make_range.cache_clear()
+    assert list(profiling.annotate_each("task", range(2))) == [0, 1]
+    profiling._make_range.cache_clear()
+    assert seen == ["task 0", "task 1"]

@@ -129,3 +129,22 @@ def test_a_start_measured_late_is_told_to_live_views(late, tmp_path):
     threading.Timer(0.5, late[0].set).start()
     look(start(small(tmp_path / "run", overlap=True)), Views(str(tmp_path / "board")))
     assert_all_metrics_are_there(tmp_path / "board" / "run" / "mean", fp.load(tmp_path / "run").metrics(), "seed >= 0")
+
+
+def test_graphs_are_captured_before_another_thread_measures(tmp_path, monkeypatch):
+    setup, events = start(small(tmp_path / "run", overlap=True))
+    seen: list[str] = []
+    prepare, measure = setup.engine.prepare, trainer.measure_group
+
+    def noted(name, work):
+        def call(*what, **how):
+            seen.append(name)
+            return work(*what, **how)
+
+        return call
+
+    monkeypatch.setattr(setup.engine, "prepare", noted("prepare", prepare))
+    monkeypatch.setattr(trainer, "measure_group", noted("measure", measure))
+    for _ in events:
+        pass
+    assert seen == ["prepare", "measure", "measure"] * 3

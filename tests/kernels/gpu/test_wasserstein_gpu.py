@@ -5,6 +5,7 @@ import pytest
 import torch
 from interpreter import INTERPRETED, counted_traffic, permuted_programs, poison
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from wasserstein_rows import rows
 
 pytest.importorskip("triton", reason="needs Triton")
@@ -157,6 +158,33 @@ def test_rows_of_any_shape_share_initial_weights(device):
     assert torch.equal(gpu_rows.target(w[0, 0], init), target(w[0, 0], init))
     value, gradient = gpu_rows.penalty_and_gradient(w, init, 0.5)
     assert (value.shape, gradient.shape) == ((2, 2), (2, 2, n))
+
+
+def test_more_rows_than_a_launch_has_are_several_launches(device, monkeypatch):
+    n = 33
+    w = torch.randn(5, n, generator=torch.Generator().manual_seed(5)).to(device)
+    init = quantiles(n).to(device)
+    whole = gpu_rows.penalty_and_gradient(w, init, 0.5)
+    monkeypatch.setattr(gpu_rows, "MOST_ROWS", 2)
+    assert torch.equal(gpu_rows.target(w, init), target(w, init))
+    assert all(torch.equal(one, other) for one, other in zip(gpu_rows.penalty_and_gradient(w, init, 0.5), whole))
+
+
+class NothingWaitsForTheHost(TorchDispatchMode):
+    """Forbids what cannot be captured in a graph: values made on the host, copies between devices, values read."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        assert not any(part in name for part in ("lift_fresh", "_local_scalar_dense", "nonzero", "_to_copy")), name
+        return function(*args, **(kwargs or {}))
+
+
+def test_targets_of_an_update_can_be_captured(device):
+    n = 33
+    w, init = torch.randn(2, n).to(device), quantiles(n).to(device)
+    gpu_rows.target(w, init)  # tables are copied to the device once
+    with NothingWaitsForTheHost():
+        gpu_rows.target(w, init)
 
 
 if not INTERPRETED:  # tensors on the CPU go to the kernels of the CPU
