@@ -20,13 +20,11 @@ from typing import Any
 
 import gpu_wasserstein
 import torch
-from gpu_replay import DEVICE, ON_GPU, REAL, ROUNDS, UPDATES, Replay, mend_interpreter, microseconds, setup_of
+from gpu_replay import DEVICE, ON_GPU, REAL, ROUNDS, UPDATES, Replay, mend_interpreter, microseconds, setup_of, task_of
 
 from fastplast import seeding
 from fastplast.engines import CudaEngine, VmapEngine
 from fastplast.measuring.group import measure_group
-from fastplast.problems import make_task
-from fastplast.training.setup import on_device
 
 MLP_MEMBERS, CNN_MEMBERS, ENGINE_MEMBERS = ((1000, 30, 120, 1), (30, 1000), (30, 1000)) if ON_GPU else ((1,),) * 3
 FEW_UPDATES, FEW_ROUNDS = min(UPDATES, 3), min(ROUNDS, 3)
@@ -71,9 +69,7 @@ def compared(network: str, method: str) -> dict[str, float]:
     losses = replay.losses()
     tensors = {name: value.clone() for name, value in state.tensors().items()}
     own, before = type(state)(**tensors), state.params.clone()
-    sums = VmapEngine(setup.group, own, DEVICE).run(
-        own, on_device(setup, make_task(setup.problem, 0)), replay.step.order
-    )
+    sums = VmapEngine(setup.group, own, DEVICE).run(own, task_of(setup), replay.step.order)
     difference, change = replay.step.params - own.params, own.params - before
     found = {
         "difference in the change": float(difference.norm() / change.norm()),
@@ -106,7 +102,7 @@ def engine_epoch(network: str, members: int) -> dict[str, float]:
     clock = time.perf_counter()
     setup = setup_of(network, members)
     found = {"s to prepare": time.perf_counter() - clock}
-    e, task = setup.experiment, on_device(setup, make_task(setup.problem, 0))
+    e, task = setup.experiment, task_of(setup)
     engine = CudaEngine(setup.group, setup.state, DEVICE, graphs=ON_GPU)
 
     def orders(epoch: int) -> torch.Tensor:
@@ -127,7 +123,7 @@ def engine_epoch(network: str, members: int) -> dict[str, float]:
 def vmap_update(network: str, members: int, graph: bool) -> dict[str, float]:
     """An update by the vmap engine, not compiled: eager, or as a CUDA graph."""
     setup = setup_of(network, members)
-    task = on_device(setup, make_task(setup.problem, 0))
+    task = task_of(setup)
     engine = VmapEngine(setup.group, setup.state, DEVICE)
     engine._captures = graph and ON_GPU
     e = setup.experiment
@@ -151,7 +147,7 @@ def experiment_parts() -> dict[str, float]:
     setup_of.cache_clear()
     setup = setup_of("mlp", REAL)
     lap("s to prepare")
-    task = on_device(setup, make_task(setup.problem, 0))
+    task = task_of(setup)
     engine = CudaEngine(setup.group, setup.state, DEVICE, graphs=ON_GPU)
     lap("s to make the task")
     e = setup.experiment
@@ -160,11 +156,17 @@ def experiment_parts() -> dict[str, float]:
         lap("s of orders")
         engine.run(setup.state, task, order)
         lap("s of the first epoch" if epoch == 0 else "s of the other epochs")
-    measured = measure_group(setup.group, setup.state, task, engine.pull, with_probes=True, with_hessian=True)
-    lap("s to measure")
-    errors = sorted(float(error) for error in measured.columns["error"])  # type: ignore[arg-type]
-    parts = {f"s to measure, of which {name}": seconds for name, seconds in measured.seconds.items()}
-    return found | parts | {"median error": errors[len(errors) // 2]}
+    measure = functools.partial(measure_group, setup.group, setup.state, task, engine.pull)
+    measure(with_probes=False, with_hessian=False)
+    lap("s to evaluate")
+    measure(with_probes=True, with_hessian=False)
+    lap("s to evaluate and probe")
+    measured = measure(with_probes=False, with_hessian=True)
+    lap("s to evaluate and find stable ranks")
+    for column in ("error", "hessian_srank"):
+        values = sorted(float(value) for value in measured.columns[column] if value is not None)
+        found[f"median {column}"] = values[len(values) // 2]
+    return found
 
 
 def lines() -> Iterator[Line]:

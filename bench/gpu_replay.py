@@ -23,8 +23,8 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.config import Experiment
 from fastplast.engines import CudaEngine
-from fastplast.problems import make_task
-from fastplast.training.setup import Setup, on_device, prepare
+from fastplast.problems import Task, make_task
+from fastplast.training.setup import Setup, prepare, task_to_device
 
 Work = Callable[[], object]
 ON_GPU = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
@@ -44,6 +44,11 @@ def setup_of(network: str, members: int, method: str = "none", small: bool = not
     strength = {} if method == "none" else {"strength": (0.01,)}
     fields = NETWORKS[network] | (SMALL[network] if small else {}) | strength
     return prepare(Experiment(**fields, seeds=members, method=method, device=DEVICE.type, engine="vmap", srank="off"))
+
+
+def task_of(setup: Setup) -> Task:
+    """The first task, on the device."""
+    return task_to_device(setup, make_task(setup.problem, 0))
 
 
 def mend_interpreter() -> None:
@@ -102,7 +107,7 @@ class Replay:
         group, state, device = setup.group, setup.state, setup.state.params.device
         engine = CudaEngine(group, state, device, graphs=False)
         rows = torch.arange(members, device=device) % len(group.members)
-        whole = on_device(setup, make_task(setup.problem, 0))
+        whole = task_of(setup)
         own = {name: getattr(whole, name) for name in ("rows", "labels", "pixels")}
         task = dataclasses.replace(whole, **{k: None if v is None else v[rows] for k, v in own.items()})
         epoch = torch.from_numpy(seeding.orders(group.seeds, whole.num_examples, setup.experiment.batch_size, 0, 0))

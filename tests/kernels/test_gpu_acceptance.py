@@ -134,6 +134,21 @@ def test_nothing_is_needed_that_a_gpu_machine_lacks(bare, tmp_path):
     assert json.loads(output.read_text())["commit"] is None
 
 
+def test_updates_are_compared_and_timed_without_what_a_gpu_machine_lacks(bare, tmp_path):
+    variables = environment(NEWEST, True, tmp_path / "cache")
+    variables |= {"PYTHONPATH": f"{bare['PYTHONPATH']}{os.pathsep}{variables['PYTHONPATH']}"}
+    found = {"compared, cnn": "difference in the change", "engine": "us of an update", "experiment": "median error"}
+    for kind, name in found.items():
+        output = tmp_path / "measurements.json"
+        command = [sys.executable, "bench/gpu_quick.py", "--dry-run", "--only", kind, str(output)]
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (line,) = json.loads(output.read_text())["lines"]
+        assert line[name] >= 0
+    command = [sys.executable, "bench/gpu_profiled.py", "--help"]
+    assert subprocess.run(command, cwd=ROOT, env=variables, capture_output=True).returncode == 0
+
+
 def test_the_ten_tests_and_those_of_the_sanitizer_exist(tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     import gpu_steps
