@@ -98,7 +98,7 @@ def steps_of(mode: str, work: Path, dry_run: bool) -> list[Step]:
 
 def _quick(work: Path, dry: list[str]) -> Iterator[Step]:
     command = python("bench/gpu_quick.py", *dry, str(work / "measurements.json"))
-    yield Step("measurements", 130, command, "measurements.json", shown=60)
+    yield Step("measurements", 140, command, "measurements.json", shown=60)
     yield Step("ten-tests", 60, gpu_tests(*((SMALLEST, 1) if dry else (TEN, 5))), shown=25)
 
 
