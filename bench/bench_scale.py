@@ -1,8 +1,10 @@
 """Throughput of training by members, network and method on either device, beside its peak; the cost of stable ranks.
 
 ``FASTPLAST_BENCH_DEVICE`` is ``cpu`` (default) or ``cuda``, ``FASTPLAST_BENCH_MEMBERS`` the numbers of members. What an
-engine says it has no kernels for is skipped with its words. Bytes and operations are what an update needs at least, so
-shares of the peak are lower bounds; peaks are a copy and a matrix product of the same machine in the same process.
+engine says it cannot do is skipped with its words. On a GPU the updates of the ``cuda`` engine are also timed by
+themselves (``cuda graph``), and JAX is best chosen by ``-k JAX``, for a process of its own. Bytes and operations are
+what an update needs at least, so shares of the peak are lower bounds; peaks are a copy and a matrix product of the same
+machine in the same process.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor
 from fastplast import seeding
 from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import measure
+from fastplast.engines import choose_engine
 from fastplast.machine.profiling import annotate
 from fastplast.measuring import probes
 from fastplast.measuring.hessian import tail_of
@@ -34,8 +37,11 @@ MEMBERS = [int(m) for m in os.environ.get("FASTPLAST_BENCH_MEMBERS", "1,30").spl
 NETWORKS = {"mlp": "mnist_shuffle", "cnn": "cifar_shuffle"}
 OURS = "cuda" if DEVICE.type == "cuda" else "cpu"
 ENGINES = {OURS: {"engine": OURS}, "vmap": {"engine": "vmap"}, "vmap compiled": {"engine": "vmap", "compile": True}}
-PEERS = {"torch loop": peers.torch_loop, "torch.func.vmap": peers.torch_vmap, "JAX lax.map": peers.jax_map}
-STEPS, ROUNDS, BUFFERS = 4, 5, 4
+GRAPH = ["cuda graph"] if DEVICE.type == "cuda" else []
+JAX = {"JAX vmap": peers.jax_vmap} if DEVICE.type == "cuda" else {"JAX lax.map": peers.jax_map}  # the faster there
+PEERS = {"torch loop": peers.torch_loop, "torch.func.vmap": peers.torch_vmap, **JAX}
+UPDATES = {OURS: 80, "cuda graph": 80}  # of a call: an epoch's, which what a call costs is spread over
+FEW_UPDATES, ROUNDS, BUFFERS = 4, 5, 4
 LOOP = 30  # members at most of what trains one after another
 
 
@@ -44,27 +50,47 @@ def on_device(task: Task) -> Task:
     return dataclasses.replace(task, **moved)
 
 
-def setup_of(network: str, members: int, method: str, fields: dict) -> Setup:
+@functools.lru_cache(1)
+def prepared(network: str, members: int, method: str) -> Setup:
     strength = {} if method == "none" else {"strength": (0.01,)}
     common = {"benchmark": NETWORKS[network], "seeds": members, "srank": "off", "device": DEVICE.type}
+    return prepare(Experiment(**common, engine="vmap", method=method, **strength))
+
+
+def setup_of(network: str, members: int, method: str, fields: dict) -> Setup:
+    setup = prepared(network, members, method)
     try:
-        return prepare(Experiment(**common | {"method": method} | strength | fields))
+        experiment = dataclasses.replace(setup.experiment, **fields)
+        engine = choose_engine(experiment, setup.group, setup.state, DEVICE)
     except ConfigError as error:
         pytest.skip(str(error))
+    return dataclasses.replace(setup, experiment=experiment, engine=engine)
 
 
-def run_of(name: str, network: str, members: int, method: str) -> tuple[Setup, Callable]:
-    setup = setup_of(network, members, method, ENGINES.get(name, {"engine": "vmap"}))
-    task = on_device(make_task(setup.problem, 0))
-    if name in ENGINES:
-        return setup, lambda order: setup.engine.run(setup.state, task, order)
-    if method != "none" and not name.startswith("JAX"):
+def skip(name: str, members: int, method: str) -> None:
+    """Before anything is prepared."""
+    if name in PEERS and method != "none" and name not in JAX:
         pytest.skip(f"{name} trains without a regulariser")
     if members > LOOP and name == "torch loop":
         pytest.skip(f"{name} trains at most {LOOP} members here")
-    if name.startswith("JAX"):
+    if name in JAX:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of the memory of all
         pytest.importorskip("jax", reason="needs JAX: pip install .[bench]")
-    return setup, PEERS[name](setup, task)
+
+
+def run_of(name: str, network: str, members: int, method: str) -> tuple[Setup, Callable, Callable]:
+    """A setup, what comes before each call and is not timed, and what trains on an order of minibatches."""
+    setup = setup_of(network, members, method, ENGINES.get(name, {}))
+    if name in GRAPH:
+        from gpu_replay import Replay  # which imports Triton
+
+        replay = Replay(setup, members, UPDATES[name])
+        graph = replay.graph()
+        return setup, replay.begin, lambda order: graph()
+    task = on_device(make_task(setup.problem, 0))
+    if name in ENGINES:
+        return setup, lambda: None, lambda order: setup.engine.run(setup.state, task, order)
+    return setup, lambda: None, PEERS[name](setup, task)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -85,8 +111,9 @@ def seconds(work: Callable[[], object]) -> float:
 def peaks() -> tuple[float, float]:
     """Bytes per second of a copy, operations per second of a float32 product."""
     gpu = DEVICE.type == "cuda"
-    source = torch.ones(2**28 if gpu else 2**25, device=DEVICE)
-    target, square = torch.empty_like(source), torch.ones(8192 if gpu else 1024, 8192 if gpu else 1024, device=DEVICE)
+    size, side = (2**28, 8192) if gpu else (2**25, 1024)
+    source, square = torch.rand(size, device=DEVICE), torch.randn(side, side, device=DEVICE)  # ones are faster
+    target = torch.empty_like(source)
     copies = [seconds(lambda: target.copy_(source)) for _ in range(5)]
     products = [seconds(lambda: square @ square) for _ in range(5)]
     return 2 * source.nbytes / min(copies), 2 * len(square) ** 3 / min(products)
@@ -101,24 +128,31 @@ def needed(setup: Setup, method: str) -> tuple[int, int]:
     return setup.group.layout.count * (24 if method == "none" else 28), 6 * setup.experiment.batch_size * products
 
 
+@pytest.mark.parametrize("name", [*ENGINES, *GRAPH, *PEERS])  # one after another with what is prepared once
 @pytest.mark.parametrize("method", ["none", "wasserstein"])
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", [*ENGINES, *PEERS])
 def test_throughput(benchmark, name: str, network: str, members: int, method: str) -> None:
     benchmark.group = f"{network}, {members} members, {method}, on {DEVICE.type}"
-    setup, run = run_of(name, network, members, method)
+    skip(name, members, method)
+    setup, before, run = run_of(name, network, members, method)
+    updates = UPDATES.get(name, FEW_UPDATES)
     orders = [  # other examples each time: what a cache kept of the last call is of no use
-        torch.from_numpy(seeding.orders(setup.group.seeds, 1280, 16, 0, epoch))[:, :STEPS].contiguous()
+        torch.from_numpy(seeding.orders(setup.group.seeds, 1280, 16, 0, epoch))[:, :updates].contiguous()
         for epoch in range(BUFFERS)
     ]
     times: list[float] = []
 
     def timed() -> None:
+        before()
         with annotate(f"{name} {network} {members} {method}"):
-            times.append(seconds(lambda: run(orders[len(times) % BUFFERS])) / STEPS / members)
+            times.append(seconds(lambda: run(orders[len(times) % BUFFERS])) / updates / members)
 
-    benchmark.pedantic(timed, rounds=ROUNDS, warmup_rounds=2)
+    try:
+        timed()  # compiles
+    except ConfigError as error:
+        pytest.skip(str(error))
+    benchmark.pedantic(timed, rounds=ROUNDS, warmup_rounds=1)
     each = float(np.median(times[2:] or times))
     moved, operations = needed(setup, method)
     bandwidth, arithmetic = peaks()

@@ -56,8 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--dry-run", action="store_true")
+    for name in ("seeds", "tasks", "epochs", "examples"):
+        parser.add_argument(f"--{name}", type=int, help="of the experiment")
     arguments = parser.parse_args()
-    sizes = DRY_SIZES if arguments.dry_run else SIZES
+    given = {name: getattr(arguments, name) for name in ("seeds", "tasks", "epochs", "examples")}
+    sizes = {name: value for name, value in given.items() if value is not None}
+    sizes = SIZES | sizes | (DRY_SIZES if arguments.dry_run else {})
     with tempfile.TemporaryDirectory() as scratch:
         plain, seconds = trained(Path(scratch, "plain"), sizes, False)
         beside, seconds_beside = trained(Path(scratch, "beside"), sizes, True)

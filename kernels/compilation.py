@@ -28,7 +28,6 @@ from pathlib import Path
 
 import llvmlite
 import numba
-import platformdirs
 from llvmlite import binding
 
 _PACKAGE, _ROOT = "fastplast_kernels", Path(__file__).resolve().parent
@@ -86,7 +85,7 @@ def cache_directory() -> str:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
     places = [
         numba.config.CACHE_DIR,
-        platformdirs.user_cache_dir("fastplast", appauthor=False),
+        _user_cache(),
         os.path.join(tempfile.gettempdir(), f"fastplast-{user}"),
     ]
     for place in filter(None, places):
@@ -162,3 +161,12 @@ def inlined(function: Callable) -> Callable:
 def _uniquely_named(function: Callable) -> Callable:
     function.__qualname__ += f".{_PROCESS}"
     return function
+
+
+def _user_cache() -> str:
+    """The place of the user's caches of fastplast; without the package platformdirs that on Linux."""
+    try:
+        import platformdirs
+    except ImportError:
+        return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fastplast")
+    return platformdirs.user_cache_dir("fastplast", appauthor=False)

@@ -48,8 +48,10 @@ def data_dir(directory: str | os.PathLike[str] | None = None) -> Path:
     chosen = directory if directory is not None else os.environ.get("FASTPLAST_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:  # its place on Linux
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share", "fastplast")
     return Path(platformdirs.user_data_dir("fastplast", appauthor=False))
 
 
