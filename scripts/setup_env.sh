@@ -26,13 +26,17 @@ setup_env() { # setup_env [EXTRA]
     export PATH
 }
 
-# Every version of Triton that GPU kernels have budgets for, each in a directory of its own: for proving the kernels where
-# there is no GPU. Apart from the environment, because PyTorch for GPUs brings the one version that it was built for.
+# The newest version of Triton that GPU kernels have budgets for, and others whose table was written from other kernels, each
+# in a directory of its own: for proving the kernels where there is no GPU. Apart from the environment, because PyTorch for
+# GPUs brings the one version that it was built for.
 setup_triton() {
-    local root place table version
+    local root place table version newest sources
     [ "$(uname -s)" = Linux ] || return 0
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+    sources="$(python "$root/scripts/kernel_budgets.py" --sources)"
+    newest="$(printf '%s\n' "$root"/tests/kernels/budgets/triton-*.json | sort -V | tail -1)"
     for table in "$root"/tests/kernels/budgets/triton-*.json; do
+        if [ "$table" != "$newest" ] && [ "$(cat "${table%.json}.sources")" = "$sources" ]; then continue; fi
         version="${table##*/triton-}"
         version="${version%.json}"
         place="$(python -c 'import sys; print(sys.prefix)')/triton/$version"
