@@ -7,14 +7,15 @@ package.
 
 Numba names the machine code of a function by its qualified name and a number that counts functions of the process. Two
 closures of one name, compiled in two processes, may so have one symbol, and a third process that loads both would call
-the first for either. Names of functions that only kernels call therefore end in a word of the process that compiled
-them.
+the first for either. Names of functions that only kernels call therefore end in a word of the process that made them,
+and in a number of their own, which tells apart what processes forked from it compile.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -32,7 +33,7 @@ from llvmlite import binding
 
 _PACKAGE, _ROOT = "fastplast_kernels", Path(__file__).resolve().parent
 _KEPT_SECONDS = 30 * 24 * 3600  # how long a folder stays that nobody uses
-_PROCESS = secrets.token_hex(8)
+_PROCESS, _NUMBERS = secrets.token_hex(8), itertools.count()
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
 
 
@@ -159,7 +160,7 @@ def inlined(function: Callable) -> Callable:
 
 
 def _uniquely_named(function: Callable) -> Callable:
-    function.__qualname__ += f".{_PROCESS}"
+    function.__qualname__ += f".{_PROCESS}_{os.getpid()}_{next(_NUMBERS)}"
     return function
 
 
