@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def tolerance(dtype: torch.dtype, length: int = 1, factor: float = 4.0) -> float:
@@ -77,3 +78,13 @@ def assert_same_state(a: object, b: object) -> None:
     """Two states of a group are the same bits."""
     for field in dataclasses.fields(a):  # type: ignore[arg-type]
         assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name
+
+
+class NothingWaitsForTheHost(TorchDispatchMode):
+    """Forbids what cannot be captured in a graph: values made on the host, copies between devices, values read."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name, device = str(function), (kwargs or {}).get("device")
+        assert not any(part in name for part in ("lift_fresh", "_local_scalar_dense", "nonzero")), name
+        assert "_to_copy" not in name or device is None or device == args[0].device, f"{name} to {device}"
+        return function(*args, **(kwargs or {}))

@@ -65,6 +65,8 @@ class VmapEngine:
         self.at_once: int | None = None
         self._rows = len(group.members)  # updated at a time
         self._fused = device.type == "cpu"
+        # Without weight decay both kinds are the same bits, and decoupled ones less work.
+        self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
         self._pulls, self._captures = self.pull.active, compiled and device.type == "cuda"
         self._captured: dict[int, _Captured] = {}
         network = group.network
@@ -265,7 +267,7 @@ class VmapEngine:
             grads = grads + pull.gradient(params)
         number = state.steps[rows] + 1
         new = update(
-            params, grads, state.m[rows], state.v[rows], number, self.hyper.rows(rows), group.optimizer, group.decoupled
+            params, grads, state.m[rows], state.v[rows], number, self.hyper.rows(rows), group.optimizer, self._decoupled
         )
         change = new[0] - params
         l1 = change.abs().sum(1).double() / group.layout.count

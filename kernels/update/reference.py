@@ -58,8 +58,8 @@ def update(
 
     if decoupled:
         params = params * column(1.0 - hyper.learning_rate * hyper.weight_decay)
-    elif bool((hyper.weight_decay != 0).any()):
-        grads = grads + column(hyper.weight_decay) * params
+    else:  # no value is read, for which a GPU would be waited for
+        grads = torch.where(column(hyper.weight_decay) != 0, grads + column(hyper.weight_decay) * params, grads)
     if optimizer == "sgd":
         m = column(hyper.momentum) * m + grads
         return params - column(hyper.learning_rate) * m, m, v

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from assertions import assert_close, assert_same_bits
+from assertions import NothingWaitsForTheHost, assert_close, assert_same_bits
 from torch import Tensor, nn
 
 from fastplast.config import ELEMENTWISE, METHOD_NAMES, NETWORK_NAMES, OPTIMIZERS, ConfigError, Experiment, Member
@@ -369,3 +369,19 @@ def test_a_missing_gpu_is_an_error_that_names_the_flag() -> None:
 
 def test_there_is_a_core() -> None:
     assert available_cores() >= 1
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn", "convnet"])
+@pytest.mark.parametrize("method", ["none", "wasserstein"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_an_update_as_on_a_gpu_waits_for_nothing(network, method, decay, make_trial):
+    """So that it can be captured in a graph: no value is read and none is made on the host."""
+    strength = {} if method == "none" else {"strength": (0.1,)}
+    benchmark = "mnist_shuffle" if network == "mlp" else "cifar_shuffle"
+    trial = make_trial(network=network, benchmark=benchmark, method=method, dropout=0.2, weight_decay=decay, **strength)
+    trial.engine._fused = False  # as on a GPU
+    task, positions, sums = trial.task(), trial.order()[:, 0], torch.zeros(4, 3, dtype=torch.float64)
+    trial.engine._update(trial.state, task, positions, sums)  # what is made once
+    with NothingWaitsForTheHost():
+        trial.engine._update(trial.state, task, positions, sums)
+    assert trial.state.steps.tolist() == [2, 2, 2]

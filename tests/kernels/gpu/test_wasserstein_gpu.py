@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from assertions import NothingWaitsForTheHost
 from interpreter import INTERPRETED, counted_traffic, permuted_programs, poison
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from wasserstein_rows import rows
 
 pytest.importorskip("triton", reason="needs Triton")
@@ -168,15 +168,6 @@ def test_more_rows_than_a_launch_has_are_several_launches(device, monkeypatch):
     monkeypatch.setattr(gpu_rows, "MOST_ROWS", 2)
     assert torch.equal(gpu_rows.target(w, init), target(w, init))
     assert all(torch.equal(one, other) for one, other in zip(gpu_rows.penalty_and_gradient(w, init, 0.5), whole))
-
-
-class NothingWaitsForTheHost(TorchDispatchMode):
-    """Forbids what cannot be captured in a graph: values made on the host, copies between devices, values read."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = str(function)
-        assert not any(part in name for part in ("lift_fresh", "_local_scalar_dense", "nonzero", "_to_copy")), name
-        return function(*args, **(kwargs or {}))
 
 
 def test_targets_of_an_update_can_be_captured(device):
