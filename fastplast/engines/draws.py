@@ -50,12 +50,12 @@ class Draws:
         found = work()
         return found, any(not torch.equal(a, b) for a, b in zip(before, self._states()))
 
-    def call_for_each(self, work: Callable[..., Any], *inputs: Tensor) -> list[Any]:
-        """What work gives for each member's row of the inputs, called at the start of the member's stream."""
+    def call_for_each(self, work: Callable[[int], Any]) -> list[Any]:
+        """What work gives for each member's number in the group, called at the start of the member's stream."""
         found = []
-        for seed, number, *rows in zip(self.seeds, self._numbers, *inputs):
+        for member, (seed, number) in enumerate(zip(self.seeds, self._numbers)):
             torch.manual_seed(int(seeding.words(seed, "module", 1, self._task, number)[0] >> 1))
-            found.append(work(*rows))
+            found.append(work(member))
         return found
 
     def _states(self) -> list[Tensor]:

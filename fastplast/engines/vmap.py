@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
@@ -22,6 +20,9 @@ from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
+
+Parts = dict[str, Tensor]  # name of a parameter to `[M, *shape]`, or of one member to `[*shape]`
+Found = tuple[Parts, tuple[Tensor, Tensor]]  # gradients; loss `[M]` and logits `[M, B, C]`
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,21 @@ class VmapEngine:
         self._draws = Draws(group.seeds, device) if isinstance(network, ModuleNetwork) else None
         self._one_by_one, self._is_watched = False, self._draws is not None  # until the module is seen to draw
         self._gradients = self._transformed()
-        if compiled:  # what is computed once and kept takes a lock, at which tracing would stop
-            network.logits(state.params[0], torch.zeros(1, math.prod(network.shape), device=device))
         self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
         if self._dropout:
             self._keys = dropout_keys(group).to(device)
 
-    def _transformed(self) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
-        """Gradients, losses and logits of all members from their parameters, inputs, labels and factors of dropout."""
+    def _transformed(self) -> Callable[..., Found]:
+        """Gradients, losses and logits of all members from their parameters, inputs, labels and factors of dropout.
+
+        Parameters and gradients are views of the arena by name: with respect to a row, the backward pass of each layer
+        would fill and add a row.
+        """
         network = self.group.network
 
-        def loss(row: Tensor, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
-            logits = network.logits(row, x, list(masks)) if masks else network.logits(row, x)  # pyright: ignore
+        def loss(parameters: Parts, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
+            own = (list(masks),) if masks else ()
+            logits = network.logits_of(parameters, x, *own)
             return functional.cross_entropy(logits, y), logits
 
         gradients = grad_and_value(loss, has_aux=True)
@@ -94,14 +98,18 @@ class VmapEngine:
         gradients = torch.compile(gradients, dynamic=False, fullgraph=True) if self.compiled else gradients
         return self._stacked(gradients) if self._one_by_one else gradients
 
-    def _stacked(self, gradients: Callable[..., Any]) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
+    def _stacked(self, gradients: Callable[..., Found]) -> Callable[..., Found]:
         """As for all members at once, by calls for one after the other."""
 
-        def stacked(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        def stacked(parameters: Parts, *inputs: Tensor) -> Found:
+            def of_member(m: int) -> Found:
+                return gradients({name: part[m] for name, part in parameters.items()}, *(each[m] for each in inputs))
+
             assert self._draws is not None
-            grads, others = zip(*self._draws.call_for_each(gradients, *inputs))
+            grads, others = zip(*self._draws.call_for_each(of_member))
             losses, logits = zip(*others)
-            return torch.stack(grads), (torch.stack(losses), torch.stack(logits))
+            stack = {name: torch.stack([own[name] for own in grads]) for name in parameters}
+            return stack, (torch.stack(losses), torch.stack(logits))
 
         return stacked
 
@@ -172,12 +180,12 @@ class VmapEngine:
     def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""
         x, y = task.inputs(positions), task.labels.gather(1, positions)
-        inputs = (state.params, x, y, *self._masks(state.steps, positions.shape[1]))
+        inputs = (self.group.layout.views(state.params), x, y, *self._masks(state.steps, positions.shape[1]))
         grads, (loss, logits) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
         error = (logits.argmax(2) != y).double().mean(1)
         self._apply(state, grads, loss.double(), error, sums)
 
-    def _watched(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _watched(self, *inputs: Parts | Tensor) -> Found:
         """Of all members at once or, where the module turns out to draw, one after the other from now on."""
         assert self._draws is not None
         found, drew = self._draws.watch(lambda: self._gradients_of(*inputs))
@@ -188,7 +196,7 @@ class VmapEngine:
             found = self._gradients_of(*inputs)
         return found
 
-    def _gradients_of(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _gradients_of(self, *inputs: Parts | Tensor) -> Found:
         """Of all members at once or, where memory does not suffice, of as many as it does for.
 
         Raises:
@@ -226,7 +234,7 @@ class VmapEngine:
             for layer, shape in enumerate(network.mask_shapes())
         ]
 
-    def _apply(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+    def _apply(self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor) -> None:
         if self._fused:
             self._apply_in_place(state, grads, loss, error, sums)
             return
@@ -234,22 +242,24 @@ class VmapEngine:
         while start < len(loss):
             rows = slice(start, min(start + self._rows, len(loss)))
             try:
-                self._apply_block(state, rows, grads[rows], loss[rows], error[rows], sums[:, rows])
+                own = {name: part[rows] for name, part in grads.items()}
+                self._apply_block(state, rows, own, loss[rows], error[rows], sums[:, rows])
                 start = rows.stop
                 continue
             except torch.OutOfMemoryError:
                 pass
             self._rows = self._half(self._rows, "updates")
 
-    def _apply_in_place(self, state: GroupState, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+    def _apply_in_place(self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor) -> None:
         """On a CPU, where the kernel neither needs memory nor has to be waited for."""
         from fastplast_kernels.update.cpu import update_in_place  # Numba is imported when first needed
 
         group, running = self.group, state.diverged < 0
+        parts = {slot.offset: grads[slot.name] for slot in group.layout.slots}
         pull = (self.pull.target(state.params), self.pull.factor) if self._pulls else ()
         active = running & loss.isfinite()
         l1, l2 = update_in_place(
-            state.params, state.m, state.v, grads, state.steps + 1, active, self.hyper, group.optimizer,
+            state.params, state.m, state.v, parts, state.steps + 1, active, self.hyper, group.optimizer,
             group.decoupled, *pull,
         )  # fmt: skip
         healthy = active & l1.isfinite()
@@ -258,10 +268,11 @@ class VmapEngine:
         sums += torch.where(healthy, torch.stack((loss, error, l1 / group.layout.count, l2)), 0.0)
 
     def _apply_block(
-        self, state: GroupState, rows: slice, grads: Tensor, loss: Tensor, error: Tensor, sums: Tensor
+        self, state: GroupState, rows: slice, parts: Parts, loss: Tensor, error: Tensor, sums: Tensor
     ) -> None:
         """With plain tensors; nothing is read back, so that a GPU is not waited for."""
         params, group = state.params[rows], self.group
+        grads = group.layout.row(parts)
         pull: Pull = self.pull if len(params) == len(state.params) else self.pull.rows(rows)
         if self._pulls:
             grads = grads + pull.gradient(params)

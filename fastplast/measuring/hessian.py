@@ -11,7 +11,7 @@ from fastplast.curvature import Curvature, Tail, measure, measure_block
 from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.measuring.measurement import Column
 from fastplast.measuring.probes import member_inputs
-from fastplast.networks import AnyNetwork, ModuleNetwork, Network
+from fastplast.networks import AnyNetwork, ModuleNetwork, Network, Slot
 from fastplast.problems import Task
 
 MAX_BLOCK = 6000  # parameters of a dense Hessian: 0.3 GB a member in float64
@@ -124,16 +124,20 @@ def measure_modules(network: ModuleNetwork, params: Tensor, task: Task) -> Curva
     for member, row in enumerate(params.to(network.measuring_dtype)):
         x, y = member_inputs(task, member).to(row.dtype), task.labels[member]
 
-        def loss(block: Tensor, row: Tensor = row, x: Tensor = x, y: Tensor = y) -> Tensor:
-            pieces, start, end = [], 0, 0
-            for slot in slots:
-                pieces += [row[end : slot.offset], block[start : start + slot.count]]
-                start, end = start + slot.count, slot.offset + slot.count
-            return functional.cross_entropy(network.logits(torch.cat([*pieces, row[end:]]), x), y)
+        fixed = network.layout.views(row)
+
+        def loss(block: Tensor, fixed: dict[str, Tensor] = fixed, x: Tensor = x, y: Tensor = y) -> Tensor:
+            return functional.cross_entropy(network.logits_of(fixed | _parts(slots, block), x), y)
 
         losses.append(loss)
         blocks.append(torch.cat([row[slot.slice] for slot in slots]))
     return measure_block(losses, torch.stack(blocks))
+
+
+def _parts(slots: list[Slot], block: Tensor) -> dict[str, Tensor]:
+    """The parameters in a block `[D]`, by name."""
+    pieces = block.split([slot.count for slot in slots])
+    return {slot.name: piece.view(slot.shape) for slot, piece in zip(slots, pieces)}
 
 
 def hessian_columns(parts: list[Curvature]) -> dict[str, Column]:
@@ -183,8 +187,6 @@ def _measure_by_products(network: Network, row: Tensor, labels: Tensor, inputs: 
     inputs = inputs.double()
 
     def loss(block: Tensor) -> Tensor:
-        pieces = block.split([slot.count for slot in slots])
-        parameters = {slot.name: piece.reshape(slot.shape) for slot, piece in zip(slots, pieces)}
-        return functional.cross_entropy(network.run(network.layers[-2:], parameters, inputs)[0], labels)
+        return functional.cross_entropy(network.run(network.layers[-2:], _parts(slots, block), inputs)[0], labels)
 
     return measure_block([loss], torch.cat([row[slot.slice].double() for slot in slots]).unsqueeze(0))

@@ -95,7 +95,11 @@ class Network:
         Returns:
             `[B, C]`.
         """
-        return self.forward(row, x, masks=masks)[0]
+        return self.logits_of(self.layout.views(row), x, masks)
+
+    def logits_of(self, parameters: dict[str, Tensor], x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
+        """As ``logits``, of the parameters by name, with respect to which a gradient is taken faster than to a row."""
+        return self.run(self.layers, parameters, x, masks=masks)[0]
 
     def forward(
         self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None, masks: list[Tensor] | None = None

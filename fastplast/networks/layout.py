@@ -107,6 +107,23 @@ class Layout:
         pieces = flat.split(sizes, dim=-1)
         return {s.name: pieces[k].view(flat.shape[:-1] + s.shape) for s, k in zip(self.slots, kept)}
 
+    def row(self, parts: dict[str, Tensor]) -> Tensor:
+        """The flat tensor whose ``views`` have the values of these.
+
+        Args:
+            parts: name to `[..., *shape]`, of all parameters.
+
+        Returns:
+            `[..., P]`; zero in the padding.
+        """
+        sizes, kept = self.split_sizes
+        first = self.slots[0]
+        before = parts[first.name].shape[: parts[first.name].ndim - len(first.shape)]
+        pieces = [parts[first.name].new_zeros(*before, size) for size in sizes]
+        for slot, k in zip(self.slots, kept):
+            pieces[k] = parts[slot.name].reshape(*before, slot.count)
+        return torch.cat(pieces, -1)
+
     def pull(self, reduction: str) -> Tensor:
         """The factor c of the pull-to-target rule for every element of a row.
 

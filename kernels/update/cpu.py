@@ -7,6 +7,7 @@ moments are read once. What is new waits beside the member's row, in cache, unti
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -27,9 +28,42 @@ from fastplast_kernels.optimisers import (
     coefficients,
 )
 from fastplast_kernels.workers import WORTH_A_THREAD, flush_denormals, restore_denormals, take
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
 from torch import Tensor
 
 CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
+
+
+@intrinsic
+def _floats_at(typingctx, address):
+    """A pointer to float32 numbers from its value as an integer."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@called
+def _part(parts, i, member):
+    """Gradient of a member with respect to part i of its row; a row of the table is address, place in a row, count."""
+    return carray(_floats_at(parts[i, 0] + 4 * member * parts[i, 2]), parts[i, 2])
+
+
+@called
+def _gather(parts, first, member, begin, out):
+    """Gradient from `begin` on, in which more parts than one have a share; zero in between."""
+    for k in range(out.size):
+        out[k] = 0.0
+    i = first
+    while i < parts.shape[0] and parts[i, 1] < begin + out.size:
+        part, offset = _part(parts, i, member), parts[i, 1] - begin
+        for k in range(max(0, -offset), min(part.size, out.size - offset)):
+            out[offset + k] = part[k]
+        i += 1
 
 
 @called
@@ -65,14 +99,23 @@ def _add_change(w, new_w, l1, l2):
 
 
 @called
-def _row(w, m, v, g, q, factor, c, adam, pulled, new, sums):
+def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new, sums):
     """Writes new parameters and moments of a member to `new`; returns sum of |change| and sum of its squares."""
     regularised, whole = pulled or c[DECAY] != np.float32(0.0), sums[2].view(np.float32)
+    gathered = sums[3].view(np.float32)
     for i in range(CHUNK):
         sums[0, i], sums[1, i] = 0.0, 0.0
+    first = 0
     for begin in range(0, w.size, CHUNK):
         end = min(begin + CHUNK, w.size)
-        own, gradient = w[begin:end], g[begin:end]
+        while first + 1 < parts.shape[0] and parts[first, 1] + parts[first, 2] <= begin:
+            first += 1
+        own, offset = w[begin:end], begin - parts[first, 1]
+        if offset >= 0 and offset + own.size <= parts[first, 2]:
+            gradient = _part(parts, first, member)[offset : offset + own.size]
+        else:
+            gradient = gathered[: own.size]
+            _gather(parts, first, member, begin, gradient)
         if regularised:
             target = q[begin:end] if pulled else own
             _gradient(gradient, own, target, factor[begin:end], c, whole[: own.size])
@@ -97,14 +140,14 @@ def _copy(source, target):
 
 
 @compiled
-def _rows(params, m, v, grads, target, factor, table, active, adam, norms, counter, new, sums):
+def _rows(params, m, v, parts, target, factor, table, active, adam, norms, counter, new, sums):
     control = flush_denormals()
     row = take(counter)
     while row < params.shape[0]:
         if active[row]:
             pulled = table[row, PULL] != np.float32(0.0)
             q = target[row] if pulled else params[row]
-            l1, l2 = _row(params[row], m[row], v[row], grads[row], q, factor, table[row], adam, pulled, new, sums)
+            l1, l2 = _row(params[row], m[row], v[row], parts, row, q, factor, table[row], adam, pulled, new, sums)
             norms[row, 0], norms[row, 1] = l1, math.sqrt(l2)
             if math.isfinite(l1):
                 _copy(new[0], params[row])
@@ -119,7 +162,7 @@ def update_in_place(
     params: Tensor,
     m: Tensor,
     v: Tensor,
-    grads: Tensor,
+    grads: Mapping[int, Tensor],
     steps: Tensor,
     active: Tensor,
     hyper: Hyperparameters,
@@ -137,7 +180,7 @@ def update_in_place(
         params: `[M, P]` float32, contiguous. So are the next three.
         m: first moment, or the momentum buffer of ``sgd``.
         v: second moment; untouched by ``sgd``.
-        grads: of the loss.
+        grads: of the loss: where in a row a part begins to its gradient, `[M, ...]` float32, in order. Zero elsewhere.
         steps: `[M]` int64, number of this update for each member, from 1.
         active: `[M]` bool, members to update.
         hyper: hyperparameters.
@@ -154,12 +197,14 @@ def update_in_place(
     if target is None:
         hyper = hyper._replace(strength=torch.zeros_like(hyper.strength))
     table = coefficients(hyper, steps, optimizer, decoupled)
-    arguments = [params, m, v, grads.contiguous(), params if target is None else target.contiguous()]
+    kept = {offset: grad.contiguous() for offset, grad in grads.items()}
+    parts = torch.tensor([[grad.data_ptr(), offset, grad[0].numel()] for offset, grad in kept.items()])
+    arguments = [params, m, v, parts, params if target is None else target.contiguous()]
     arguments += [params[0] if factor is None else factor, table, active]
     arrays = [tensor.detach().numpy() for tensor in arguments]
 
     def work(counter: np.ndarray, thread: int) -> None:
-        new, sums = np.empty((3, size), np.float32), np.empty((3, CHUNK))
+        new, sums = np.empty((3, size), np.float32), np.empty((4, CHUNK))
         _rows(*arrays, optimizer != "sgd", norms.numpy(), counter, new, sums)
 
     threads = min(torch.get_num_threads(), 1 + params.numel() // WORTH_A_THREAD)

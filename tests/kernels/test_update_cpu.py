@@ -19,7 +19,13 @@ def case(size: int, members: int = 3) -> dict[str, Tensor]:
 
 
 def stepped(
-    given: dict[str, Tensor], optimizer: str, decay: str, momentum: bool, pull: bool, active: Tensor | None = None
+    given: dict[str, Tensor],
+    optimizer: str,
+    decay: str,
+    momentum: bool,
+    pull: bool,
+    active: Tensor | None = None,
+    parts: dict[int, Tensor] | None = None,
 ):
     """What the kernel makes of a case: parameters, moments, norms."""
     params, m, v = (given[name].clone() for name in ("params", "m", "v"))
@@ -28,7 +34,7 @@ def stepped(
     if active is None:
         active = torch.ones(members, dtype=torch.bool)
     norms = update_in_place(
-        params, m, v, given["grads"], steps_of(7, members), active,
+        params, m, v, parts or {0: given["grads"]}, steps_of(7, members), active,
         hyperparameters(members, decay != "none", momentum), optimizer, decay == "decoupled",
         *((given["target"], factor) if pull else ()),
     )  # fmt: skip
@@ -52,6 +58,20 @@ def test_a_step_equals_the_definition(optimizer, decay, momentum, pull, size):
     change = (found[0].double() - given["params"].double()).float().double()
     assert_close("l1", l1, change.abs().sum(1), dtype=torch.float64, length=size)
     assert_close("l2", l2, change.norm(dim=1), dtype=torch.float64, length=size)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_gradient_in_parts_is_that_of_the_row_with_zeros_between_them(optimizer):
+    """Parts shorter and longer than a chunk, across its ends, one after the other and apart."""
+    bounds = [(0, 3), (16, 16 + CHUNK), (160, 161), (176, 300), (300, 301 + 2 * CHUNK), (600, 640)]
+    given, parts, whole = case(656), {}, torch.zeros(3, 656)
+    for begin, end in bounds:
+        whole[:, begin:end] = given["grads"][:, begin:end]
+        parts[begin] = given["grads"][:, begin:end]  # not contiguous
+    found = stepped(given, optimizer, "coupled", True, True, parts=parts)
+    expected = stepped(given | {"grads": whole}, optimizer, "coupled", True, True)
+    for name, a, b in zip(("params", "m", "v", "l1", "l2"), found, expected):
+        assert_same_bits(name, a, b)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -52,6 +52,16 @@ def test_views_are_views_of_the_arena() -> None:
     assert_same_bits("row", layout.views(arena[1])["fc1.weight"], views["fc1.weight"][1])
 
 
+@pytest.mark.parametrize("members", [(), (3,), (2, 3)])
+def test_a_row_is_put_together_from_its_views_with_zeros_in_the_padding(members) -> None:
+    layout = small("cnn").layout
+    flat = torch.randn(*members, layout.size)
+    expected = torch.zeros_like(flat)
+    for slot in layout.slots:
+        expected[..., slot.slice] = flat[..., slot.slice]
+    assert_same_bits("row", layout.row(layout.views(flat)), expected)
+
+
 def test_the_backward_pass_of_views_is_one_concatenation() -> None:
     layout = small("mlp").layout
     row = torch.randn(layout.size, requires_grad=True)
