@@ -1,7 +1,7 @@
 """The optimiser step of many members on the cores of a CPU: `reference.update` and the pull in one pass over a member.
 
 Written with plain tensors, a step of Adam reads and writes memory about twenty times; here gradients, parameters and
-moments are read once. What is new waits beside the member's row, in cache, until all of it is known to be finite.
+moments are read once, and once more from cache: new parameters wait there until all of them are known to be finite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-CHUNK = 128  # weights at a time, and float64 sums of a member: in one order on every CPU, none waiting for the next
+CHUNK = 128  # float64 sums of a member: in one order on every CPU, none waiting for the next
+BLOCK = 8 * CHUNK  # weights at a time
 
 
 @intrinsic
@@ -67,65 +68,97 @@ def _gather(parts, first, member, begin, out):
 
 
 @called
-def _gradient(g, w, q, factor, c, out):
-    """Gradient with the pull and coupled decay."""
-    for i in range(g.size):
+def _find(parts, first, begin):
+    """The part that holds element `begin` of a row, or the last before it, not before part `first`."""
+    while first + 1 < parts.shape[0] and parts[first + 1, 1] <= begin:
+        first += 1
+    return first
+
+
+@called
+def _gradient(parts, first, member, begin, w, q, factor, c, pulled, out):
+    """Gradient of the block of a row at `begin`, with the pull and coupled decay; `out` is memory for it."""
+    offset, end = begin - parts[first, 1], begin - parts[first, 1] + w.size
+    if offset >= 0 and end <= parts[first, 2]:
+        g = _part(parts, first, member)[offset:end]
+    else:
+        g = out
+        _gather(parts, first, member, begin, g)
+    if not pulled and c[DECAY] == np.float32(0.0):
+        return g
+    for i in range(w.size):
         out[i] = g[i] + (w[i] - q[i]) * (c[PULL] * factor[i]) + c[DECAY] * w[i]
+    return out
 
 
 @called
-def _adam(g, w, m, v, c, new_w, new_m, new_v):
+def _adam(g, w, m, v, c, new_w):
+    keep, new1, old2, new2, rate, root, epsilon = c[KEEP], c[NEW1], c[OLD2], c[NEW2], c[RATE], c[ROOT], c[EPSILON]
     for i in range(g.size):
-        first = m[i] + c[NEW1] * (g[i] - m[i])
-        second = c[OLD2] * v[i] + c[NEW2] * (g[i] * g[i])
-        new_m[i], new_v[i] = first, second
-        new_w[i] = c[KEEP] * w[i] - c[RATE] * (first / (np.sqrt(second) / c[ROOT] + c[EPSILON]))
+        first = m[i] + new1 * (g[i] - m[i])
+        second = old2 * v[i] + new2 * (g[i] * g[i])
+        new_w[i] = keep * w[i] - rate * (first / (np.sqrt(second) / root + epsilon))
 
 
 @called
-def _sgd(g, w, m, c, new_w, new_m):
+def _sgd(g, w, m, c, new_w):
+    keep, old1, rate = c[KEEP], c[OLD1], c[RATE]
     for i in range(g.size):
-        first = c[OLD1] * m[i] + g[i]
-        new_m[i] = first
-        new_w[i] = c[KEEP] * w[i] - c[RATE] * first
+        new_w[i] = keep * w[i] - rate * (old1 * m[i] + g[i])
+
+
+@called
+def _commit_adam(g, w, m, v, c, new_w):
+    new1, old2, new2 = c[NEW1], c[OLD2], c[NEW2]
+    for i in range(g.size):
+        m[i] = m[i] + new1 * (g[i] - m[i])
+        v[i] = old2 * v[i] + new2 * (g[i] * g[i])
+        w[i] = new_w[i]
+
+
+@called
+def _commit_sgd(g, w, m, c, new_w):
+    old1 = c[OLD1]
+    for i in range(g.size):
+        m[i] = old1 * m[i] + g[i]
+        w[i] = new_w[i]
 
 
 @called
 def _add_change(w, new_w, l1, l2):
-    for i in range(w.size):
-        change = np.float64(np.float32(new_w[i] - w[i]))
-        l1[i] += abs(change)
-        l2[i] += change * change
+    """Adds element k of each chunk to sum k, chunk after chunk; of a whole block, sums wait in registers."""
+    if w.size == BLOCK:
+        for i in range(CHUNK):
+            a, b = l1[i], l2[i]
+            for k in range(i, BLOCK, CHUNK):
+                change = np.float64(np.float32(new_w[k] - w[k]))
+                a += abs(change)
+                b += change * change
+            l1[i], l2[i] = a, b
+        return
+    for begin in range(0, w.size, CHUNK):
+        for i in range(min(CHUNK, w.size - begin)):
+            change = np.float64(np.float32(new_w[begin + i] - w[begin + i]))
+            l1[i] += abs(change)
+            l2[i] += change * change
 
 
 @called
-def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new, sums):
-    """Writes new parameters and moments of a member to `new`; returns sum of |change| and sum of its squares."""
-    regularised, whole = pulled or c[DECAY] != np.float32(0.0), sums[2].view(np.float32)
-    gathered = sums[3].view(np.float32)
+def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, sums, gradient):
+    """New parameters of a member to `new_w`; returns sum of |change| and sum of its squares."""
     for i in range(CHUNK):
         sums[0, i], sums[1, i] = 0.0, 0.0
-    first = 0
-    for begin in range(0, w.size, CHUNK):
-        end = min(begin + CHUNK, w.size)
-        while first + 1 < parts.shape[0] and parts[first, 1] + parts[first, 2] <= begin:
-            first += 1
-        own, offset = w[begin:end], begin - parts[first, 1]
-        if offset >= 0 and offset + own.size <= parts[first, 2]:
-            gradient = _part(parts, first, member)[offset : offset + own.size]
-        else:
-            gradient = gathered[: own.size]
-            _gather(parts, first, member, begin, gradient)
-        if regularised:
-            target = q[begin:end] if pulled else own
-            _gradient(gradient, own, target, factor[begin:end], c, whole[: own.size])
-            gradient = whole[: own.size]
+    part = 0
+    for begin in range(0, w.size, BLOCK):
+        end = min(begin + BLOCK, w.size)
+        part, own, new = _find(parts, part, begin), w[begin:end], new_w[begin:end]
+        out = gradient[: own.size]
+        g = _gradient(parts, part, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
         if adam:
-            moments = m[begin:end], v[begin:end]
-            _adam(gradient, own, *moments, c, new[0, begin:end], new[1, begin:end], new[2, begin:end])
+            _adam(g, own, m[begin:end], v[begin:end], c, new)
         else:
-            _sgd(gradient, own, m[begin:end], c, new[0, begin:end], new[1, begin:end])
-        _add_change(own, new[0, begin:end], sums[0], sums[1])
+            _sgd(g, own, m[begin:end], c, new)
+        _add_change(own, new, sums[0], sums[1])
     l1, l2 = 0.0, 0.0
     for i in range(CHUNK):
         l1 += sums[0, i]
@@ -134,26 +167,32 @@ def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new, sums):
 
 
 @called
-def _copy(source, target):
-    for i in range(source.size):
-        target[i] = source[i]
+def _commit(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, gradient):
+    """Writes new parameters, and moments, which cost less to form again than to keep."""
+    part = 0
+    for begin in range(0, w.size, BLOCK):
+        end = min(begin + BLOCK, w.size)
+        part, own, new = _find(parts, part, begin), w[begin:end], new_w[begin:end]
+        out = gradient[: own.size]
+        g = _gradient(parts, part, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
+        if adam:
+            _commit_adam(g, own, m[begin:end], v[begin:end], c, new)
+        else:
+            _commit_sgd(g, own, m[begin:end], c, new)
 
 
 @compiled
-def _rows(params, m, v, parts, target, factor, table, active, adam, norms, counter, new, sums):
+def _rows(params, m, v, parts, target, factor, table, active, adam, norms, counter, new_w, sums, gradient):
     control = flush_denormals()
     row = take(counter)
     while row < params.shape[0]:
         if active[row]:
             pulled = table[row, PULL] != np.float32(0.0)
-            q = target[row] if pulled else params[row]
-            l1, l2 = _row(params[row], m[row], v[row], parts, row, q, factor, table[row], adam, pulled, new, sums)
+            w, c, q = params[row], table[row], target[row] if pulled else params[row]
+            l1, l2 = _row(w, m[row], v[row], parts, row, q, factor, c, adam, pulled, new_w, sums, gradient)
             norms[row, 0], norms[row, 1] = l1, math.sqrt(l2)
             if math.isfinite(l1):
-                _copy(new[0], params[row])
-                _copy(new[1], m[row])
-                if adam:
-                    _copy(new[2], v[row])
+                _commit(w, m[row], v[row], parts, row, q, factor, c, adam, pulled, new_w, gradient)
         row = take(counter)
     restore_denormals(control)
 
@@ -204,8 +243,8 @@ def update_in_place(
     arrays = [tensor.detach().numpy() for tensor in arguments]
 
     def work(counter: np.ndarray, thread: int) -> None:
-        new, sums = np.empty((3, size), np.float32), np.empty((4, CHUNK))
-        _rows(*arrays, optimizer != "sgd", norms.numpy(), counter, new, sums)
+        new_w, sums, gradient = np.empty(size, np.float32), np.empty((2, CHUNK)), np.empty(BLOCK, np.float32)
+        _rows(*arrays, optimizer != "sgd", norms.numpy(), counter, new_w, sums, gradient)
 
     threads = min(torch.get_num_threads(), 1 + params.numel() // WORTH_A_THREAD)
     workers.run(work, len(params), threads)
