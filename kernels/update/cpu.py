@@ -35,7 +35,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 CHUNK = 128  # float64 sums of a member: in one order on every CPU, none waiting for the next
-BLOCK = 8 * CHUNK  # weights at a time
+CHUNKS = 8
+BLOCK = CHUNKS * CHUNK  # weights at a time
 
 
 @intrinsic
@@ -130,8 +131,8 @@ def _add_change(w, new_w, l1, l2):
     if w.size == BLOCK:
         for i in range(CHUNK):
             a, b = l1[i], l2[i]
-            for k in range(i, BLOCK, CHUNK):
-                change = np.float64(np.float32(new_w[k] - w[k]))
+            for k in range(CHUNKS):  # unrolled, as its length is known
+                change = np.float64(np.float32(new_w[k * CHUNK + i] - w[k * CHUNK + i]))
                 a += abs(change)
                 b += change * change
             l1[i], l2[i] = a, b
