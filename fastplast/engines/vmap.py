@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
 from fastplast_kernels.update import update
@@ -65,6 +66,7 @@ class VmapEngine:
         self.hyper = group.hyper.to(device)
         self.at_once: int | None = None
         self._rows = len(group.members)  # updated at a time
+        self._views = state.params, group.layout.views(state.params)  # made once: it takes as long as a small layer
         self._fused = device.type == "cpu"
         # Without weight decay both kinds are the same bits, and decoupled ones less work.
         self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
@@ -180,7 +182,9 @@ class VmapEngine:
     def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""
         x, y = task.inputs(positions), task.labels.gather(1, positions)
-        inputs = (self.group.layout.views(state.params), x, y, *self._masks(state.steps, positions.shape[1]))
+        if self._views[0] is not state.params:
+            self._views = state.params, self.group.layout.views(state.params)
+        inputs = (self._views[1], x, y, *self._masks(state.steps, positions.shape[1]))
         grads, (loss, logits) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
         error = (logits.argmax(2) != y).double().mean(1)
         self._apply(state, grads, loss.double(), error, sums)
@@ -254,18 +258,23 @@ class VmapEngine:
         """On a CPU, where the kernel neither needs memory nor has to be waited for."""
         from fastplast_kernels.update.cpu import update_in_place  # Numba is imported when first needed
 
-        group, running = self.group, state.diverged < 0
+        # NumPy, as operations on one number for each member are several times faster than PyTorch's.
+        group, steps, diverged = self.group, state.steps.numpy(), state.diverged.numpy()
+        running, losses, errors = diverged < 0, loss.numpy(), error.numpy()
         parts = {slot.offset: grads[slot.name] for slot in group.layout.slots}
         pull = (self.pull.target(state.params), self.pull.factor) if self._pulls else ()
-        active = running & loss.isfinite()
-        l1, l2 = update_in_place(
-            state.params, state.m, state.v, parts, state.steps + 1, active, self.hyper, group.optimizer,
-            group.decoupled, *pull,
+        active = running & np.isfinite(losses)
+        norms = update_in_place(
+            state.params, state.m, state.v, parts, state.steps + 1, torch.from_numpy(active), self.hyper,
+            group.optimizer, group.decoupled, *pull,
         )  # fmt: skip
-        healthy = active & l1.isfinite()
-        state.diverged[running & ~healthy] = state.steps[running & ~healthy]
-        state.steps += healthy
-        sums += torch.where(healthy, torch.stack((loss, error, l1 / group.layout.count, l2)), 0.0)
+        l1, l2 = (norm.numpy() for norm in norms)
+        healthy = active & np.isfinite(l1)
+        np.copyto(diverged, steps, where=running & ~healthy)
+        steps += healthy
+        more = losses, errors, l1 / group.layout.count, l2
+        for total, value in zip(sums.numpy(), more):
+            np.add(total, value, out=total, where=healthy)
 
     def _apply_block(
         self, state: GroupState, rows: slice, parts: Parts, loss: Tensor, error: Tensor, sums: Tensor

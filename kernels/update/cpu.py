@@ -69,16 +69,18 @@ def _gather(parts, first, member, begin, out):
 
 
 @called
-def _find(parts, first, begin):
-    """The part that holds element `begin` of a row, or the last before it, not before part `first`."""
+def _find(parts, begin):
+    """The part that holds element `begin` of a row, or the last before it."""
+    first = 0
     while first + 1 < parts.shape[0] and parts[first + 1, 1] <= begin:
         first += 1
     return first
 
 
 @called
-def _gradient(parts, first, member, begin, w, q, factor, c, pulled, out):
+def _gradient(parts, member, begin, w, q, factor, c, pulled, out):
     """Gradient of the block of a row at `begin`, with the pull and coupled decay; `out` is memory for it."""
+    first = _find(parts, begin)
     offset, end = begin - parts[first, 1], begin - parts[first, 1] + w.size
     if offset >= 0 and end <= parts[first, 2]:
         g = _part(parts, first, member)[offset:end]
@@ -149,12 +151,11 @@ def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, sums, gradie
     """New parameters of a member to `new_w`; returns sum of |change| and sum of its squares."""
     for i in range(CHUNK):
         sums[0, i], sums[1, i] = 0.0, 0.0
-    part = 0
     for begin in range(0, w.size, BLOCK):
         end = min(begin + BLOCK, w.size)
-        part, own, new = _find(parts, part, begin), w[begin:end], new_w[begin:end]
+        own, new = w[begin:end], new_w[begin:end]
         out = gradient[: own.size]
-        g = _gradient(parts, part, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
+        g = _gradient(parts, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
         if adam:
             _adam(g, own, m[begin:end], v[begin:end], c, new)
         else:
@@ -169,13 +170,12 @@ def _row(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, sums, gradie
 
 @called
 def _commit(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, gradient):
-    """Writes new parameters, and moments, which cost less to form again than to keep."""
-    part = 0
-    for begin in range(0, w.size, BLOCK):
+    """Writes new parameters, and moments, which cost less to form again than to keep: last ones, in cache, first."""
+    for begin in range((w.size - 1) // BLOCK * BLOCK, -1, -BLOCK):
         end = min(begin + BLOCK, w.size)
-        part, own, new = _find(parts, part, begin), w[begin:end], new_w[begin:end]
+        own, new = w[begin:end], new_w[begin:end]
         out = gradient[: own.size]
-        g = _gradient(parts, part, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
+        g = _gradient(parts, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
         if adam:
             _commit_adam(g, own, m[begin:end], v[begin:end], c, new)
         else:
@@ -183,7 +183,7 @@ def _commit(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, gradient)
 
 
 @compiled
-def _rows(params, m, v, parts, target, factor, table, active, adam, norms, counter, new_w, sums, gradient):
+def _rows(params, m, v, target, factor, table, active, parts, adam, norms, counter, new_w, sums, gradient):
     control = flush_denormals()
     row = take(counter)
     while row < params.shape[0]:
@@ -238,10 +238,10 @@ def update_in_place(
         hyper = hyper._replace(strength=torch.zeros_like(hyper.strength))
     table = coefficients(hyper, steps, optimizer, decoupled)
     kept = {offset: grad.contiguous() for offset, grad in grads.items()}
-    parts = torch.tensor([[grad.data_ptr(), offset, grad[0].numel()] for offset, grad in kept.items()])
-    arguments = [params, m, v, parts, params if target is None else target.contiguous()]
+    parts = np.array([[grad.data_ptr(), offset, grad.numel() // len(params)] for offset, grad in kept.items()])
+    arguments = [params, m, v, params if target is None else target.contiguous()]
     arguments += [params[0] if factor is None else factor, table, active]
-    arrays = [tensor.detach().numpy() for tensor in arguments]
+    arrays = [*(tensor.detach().numpy() for tensor in arguments), parts]
 
     def work(counter: np.ndarray, thread: int) -> None:
         new_w, sums, gradient = np.empty(size, np.float32), np.empty((2, CHUNK)), np.empty(BLOCK, np.float32)
