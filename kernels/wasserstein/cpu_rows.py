@@ -17,11 +17,20 @@ _spare: list[np.ndarray] = []  # scratch between calls: fresh memory costs as mu
 
 @called
 def _gradient(w, q, factor, gradient, sums):
-    """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums.
+    """Writes the gradient factor * (w - q), rounded once, and adds (w - q)^2 to the sums, which element k to sum k.
 
-    The inner loop goes through slices from 0: half the time of indices `begin + i`, which might be negative for all the
-    compiler knows.
+    Of a whole block, sums wait in registers. The last loop goes through slices from 0: half the time of indices
+    `begin + i`, which might be negative for all the compiler knows.
     """
+    if w.size == BLOCK:
+        for i in range(SUMS):
+            total = sums[i]
+            for k in range(BLOCK // SUMS):  # unrolled, as its length is known
+                away = np.float64(w[k * SUMS + i]) - np.float64(q[k * SUMS + i])
+                gradient[k * SUMS + i] = np.float32(factor * away)
+                total += away * away
+            sums[i] = total
+        return
     for begin in range(0, w.size, SUMS):
         end = min(begin + SUMS, w.size)
         here, there, out = w[begin:end], q[begin:end], gradient[begin:end]
