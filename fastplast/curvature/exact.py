@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from threading import Condition
 
 import torch
@@ -23,6 +21,7 @@ from fastplast.curvature.spectrum import ClosedForms, Curvature, Row, gather_row
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
 from fastplast.machine.out_of_memory import release_and_warn
+from fastplast.machine.threads import one_thread_each
 
 MEMORY_LIMIT = 2**32
 
@@ -130,11 +129,7 @@ class _Member:
 
 
 def _member_by_member(member: Callable[[int], _Member], members: int, memory_limit: int) -> list[list[Row]]:
-    """The rows of every member, in a pool with one thread of arithmetic for each member: for a CPU.
-
-    Two members on a thread each finish before two members in turn on two threads, and the number of threads cannot
-    change a member's digits.
-    """
+    """The rows of every member, each on a thread of its own: for a CPU."""
     reserve = _budget(memory_limit)
 
     @torch.no_grad()
@@ -144,12 +139,7 @@ def _member_by_member(member: Callable[[int], _Member], members: int, memory_lim
         with reserve(*_bytes_needed(one)):
             return _with_seconds(run_one(one.steps()), begun)
 
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(min(threads, members), initializer=partial(torch.set_num_threads, 1)) as pool:
-            return list(pool.map(work, range(members)))
-    finally:
-        torch.set_num_threads(threads)  # a worker also set the number with which later threads begin
+    return one_thread_each(work, members, torch.device("cpu"))
 
 
 @torch.no_grad()

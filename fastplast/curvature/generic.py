@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,13 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.curvature.spectrum import Curvature, Row, gather_rows, matrix_row, missing_row, norm
+from fastplast.machine.threads import one_thread_each
 
 Loss = Callable[[Tensor], Tensor]
 
 MODES = ("auto", "forward", "reverse")
+
+_DIFFERENTIATING = Lock()  # torch has one level of forward mode in a process, and losses may share a module
 
 
 def measure_block(
@@ -28,7 +32,8 @@ def measure_block(
 ) -> Curvature:
     """Stable rank and other measures of the exact Hessian of any block of parameters.
 
-    For the last two dense layers of a network ``measure`` gives the same numbers many times faster.
+    For the last two dense layers of a network ``measure`` gives the same numbers many times faster. On a CPU each
+    member has one thread of arithmetic: one is differentiated while eigenvalues of others are found.
 
     Args:
         losses: `M` pure functions of a member's block `[D]`, as ``hessian_block`` takes them.
@@ -36,7 +41,7 @@ def measure_block(
         threshold: of the stable rank.
         mode: as in ``hessian_block``.
         chunk: directions in flight at a time.
-        memory_limit: bytes that the matrices of one member may take.
+        memory_limit: bytes that the matrices of all members being worked on may take together.
 
     Returns:
         The curvature of all members. One whose loss is not finite gets missing values.
@@ -47,8 +52,12 @@ def measure_block(
     if blocks.dim() != 2 or len(losses) != len(blocks):
         shape = tuple(blocks.shape)
         raise ValueError(f"blocks must be [M, D] with M = {len(losses)} losses: got shape {shape}. Stack one row each.")
-    _check_size(blocks.shape[1], memory_limit)
-    rows = [_measure_one(loss, block, threshold, mode, chunk) for loss, block in zip(losses, blocks)]
+    needed = _check_size(blocks.shape[1], memory_limit)
+
+    def work(index: int) -> Row:
+        return _measure_one(losses[index], blocks[index], threshold, mode, chunk)
+
+    rows = one_thread_each(work, len(blocks), blocks.device, most=memory_limit // needed)
     return gather_rows(rows, blocks.shape[1], threshold)
 
 
@@ -112,7 +121,8 @@ def block_loss(module: nn.Module, names: Sequence[str], inputs: Tensor, labels: 
 def _measure_one(loss: Loss, block: Tensor, threshold: float, mode: str, chunk: int) -> Row:
     start = time.perf_counter()
     row = missing_row("exact")
-    columns, gradient = _columns(loss, block, mode, chunk)
+    with _DIFFERENTIATING:
+        columns, gradient = _columns(loss, block, mode, chunk)
     size = norm(columns)
     if size.isfinite():
         asymmetry = norm(columns - columns.T) / (size if size > 0 else 1.0)
@@ -166,7 +176,12 @@ def _reverse_columns(loss: Loss, block: Tensor) -> tuple[Tensor, Tensor]:
     return columns, gradient.detach().double()
 
 
-def _check_size(parameters: int, memory_limit: int) -> None:
+def _check_size(parameters: int, memory_limit: int) -> int:
+    """Bytes that the matrices of one member take.
+
+    Raises:
+        ValueError: if there is no parameter, or they exceed the limit.
+    """
     if parameters == 0:
         raise ValueError("block must hold at least one parameter: got 0.")
     needed = 5 * 8 * parameters**2  # columns, their symmetric part, a difference, the eigensolver's copy, directions
@@ -175,3 +190,4 @@ def _check_size(parameters: int, memory_limit: int) -> None:
             f"memory_limit is too small for a block of {parameters} parameters: got {memory_limit} bytes, "
             f"needs {needed}. Raise memory_limit or choose fewer parameters."
         )
+    return needed

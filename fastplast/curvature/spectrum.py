@@ -29,9 +29,10 @@ class Curvature:
         srank_hi: certified upper end; both ends equal ``srank`` for the exact method.
         sharpness: largest singular value, max |eigenvalue|. By a method other than ``exact``, this and the measures
             down to ``negative_count`` are those of the part that was solved; the trace and, except by ``residual``, the
-            Frobenius norm are always those of the Hessian.
+            Frobenius norm are always those of the Hessian. By ``truncated`` and ``lanczos`` it is a lower bound; by
+            ``residual``, which solves H without its Gauss-Newton part, it is none.
         largest: largest eigenvalue.
-        smallest: smallest eigenvalue; 0 if only directions that were left out reach as low.
+        smallest: smallest eigenvalue of what was solved; directions that were left out may reach lower.
         trace: sum of eigenvalues.
         nuclear_norm: sum of |eigenvalues|, or where only bounds are certified the estimate that ``srank`` rests on.
         frobenius_norm: root of the sum of squared eigenvalues.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from threading import Lock
+
 from torch import Tensor
 
 from fastplast.engines.base import Group, GroupState
 from fastplast.machine.profiling import annotate
+from fastplast.machine.threads import one_thread_each
 from fastplast.measuring import hessian, probes
 from fastplast.measuring.measurement import Column, Measurement
 from fastplast.methods import Pull
@@ -13,6 +17,7 @@ from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
 _MEMBERS_AT_ONCE = 16  # bounds the memory of tails and Hessians
+_MODULE = Lock()  # members of a user's module are evaluated in turn: parameters are put into one module
 
 
 def measure_group(
@@ -46,18 +51,13 @@ def measure_group(
     network, rows, curvature = group.network, [], []
     for first in range(0, len(group.members), _MEMBERS_AT_ONCE):
         members = range(first, min(first + _MEMBERS_AT_ONCE, len(group.members)))
-        tail_inputs = []
-        for member in members:
-            found = probes.evaluate(network, state.params[member], task, member)
-            row = {"loss": found.loss, "error": found.error}
-            row |= probes.held_out_columns(network, state.params[member], task, member)
-            if with_probes:
-                row |= probes.feature_columns(found)
-            if with_probes and with_weights:
-                row |= probes.weight_columns(state.params[member], state.init[member], group.layout)
-            rows.append(row)
-            if with_hessian:
-                tail_inputs.append(found.tail_inputs)
+
+        def measured(index: int, first: int = first) -> tuple[dict[str, float], Tensor]:
+            return _measure_member(group, state, task, pull, first + index, with_probes, with_probes and with_weights)
+
+        found = one_thread_each(measured, len(members), state.params.device)
+        rows += [row for row, _ in found]
+        tail_inputs = [inputs for _, inputs in found]
         if with_hessian and not isinstance(network, ModuleNetwork):
             part = slice(members.start, members.stop)
             hint = None if expected is None else expected[part]
@@ -68,10 +68,27 @@ def measure_group(
         with annotate("srank"):
             curvature.append(hessian.measure_modules(network, state.params, task))
     columns: dict[str, Column] = {name: [row[name] for row in rows] for name in rows[0]}
-    if pull.active:
-        columns["penalty"] = pull.penalty(state.params).tolist()
     if not curvature:
         return Measurement(columns, None, None)
     columns |= hessian.hessian_columns(curvature)
     eigenvalues = [values for part in curvature for values in part.eigenvalues]
     return Measurement(columns, eigenvalues, [seconds for part in curvature for seconds in part.seconds.tolist()])
+
+
+def _measure_member(
+    group: Group, state: GroupState, task: Task, pull: Pull, member: int, with_features: bool, with_weights: bool
+) -> tuple[dict[str, float], Tensor]:
+    """One member's metrics, curvature left out, and what enters its last two layers."""
+    network, row = group.network, state.params[member]
+    with _MODULE if isinstance(network, ModuleNetwork) else nullcontext():
+        found = probes.evaluate(network, row, task, member)
+        columns = {"loss": found.loss, "error": found.error}
+        columns |= probes.held_out_columns(network, row, task, member)
+    if with_features:
+        columns |= probes.feature_columns(found)
+    if with_weights:
+        columns |= probes.weight_columns(row, state.init[member], group.layout)
+    if pull.active:
+        alone = slice(member, member + 1)
+        columns["penalty"] = float(pull.rows(alone).penalty(state.params[alone]))
+    return columns, found.tail_inputs

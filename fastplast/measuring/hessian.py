@@ -102,7 +102,7 @@ def measure_tails(
         Their curvature, in order, in one part or more.
     """
     if not network.has_closed_tail:
-        return [_measure_by_products(network, *member) for member in zip(params, labels, inputs)]
+        return [_measure_by_products(network, params, labels, inputs)]
     tail = tail_of(network, params, labels, inputs)
     return [measure(tail, method=method, hint=hint, memory_limit=_memory_limit(network))]
 
@@ -181,12 +181,14 @@ def _memory_limit(network: AnyNetwork) -> int:
     return max(MEMORY_LIMIT, 4 * 8 * _block_size(network) ** 2)
 
 
-def _measure_by_products(network: Network, row: Tensor, labels: Tensor, inputs: Tensor) -> Curvature:
-    """The Hessian block of a tail without a closed form, of one member, by Hessian-vector products."""
+def _measure_by_products(network: Network, params: Tensor, labels: Tensor, inputs: list[Tensor]) -> Curvature:
+    """The Hessian block of tails without a closed form, by Hessian-vector products."""
     slots = [network.layout[name] for name in block_names(network)]
-    inputs = inputs.double()
+    losses = []
+    for x, y in zip((x.double() for x in inputs), labels):
 
-    def loss(block: Tensor) -> Tensor:
-        return functional.cross_entropy(network.run(network.layers[-2:], _parts(slots, block), inputs)[0], labels)
+        def loss(block: Tensor, x: Tensor = x, y: Tensor = y) -> Tensor:
+            return functional.cross_entropy(network.run(network.layers[-2:], _parts(slots, block), x)[0], y)
 
-    return measure_block([loss], torch.cat([row[slot.slice].double() for slot in slots]).unsqueeze(0))
+        losses.append(loss)
+    return measure_block(losses, torch.cat([params[:, slot.slice].double() for slot in slots], dim=1))

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fastplast.curvature import matrix_stable_rank
 from fastplast.engines.base import Accumulators, GroupState
+from fastplast.machine.threads import one_thread_each
 from fastplast.networks import AnyNetwork, ModuleNetwork
 from fastplast.networks.layout import Layout
 from fastplast.problems import Task
@@ -166,11 +167,13 @@ def update_columns(sums: Accumulators, state: GroupState, at_start: Tensor, layo
     Returns:
         Column to `[M]` float64; NaN for members that made no update.
     """
-    displacement = []
-    for now, before in zip(state.params, at_start):  # one at a time: in float64 all would take twice the arena
-        moved = now.double() - before.double()
-        displacement.append(torch.stack([moved.abs().sum() / layout.count, torch.linalg.vector_norm(moved)]))
-    displacement_l1, displacement_l2 = torch.stack(displacement, dim=1)
+
+    def displacement(member: int) -> Tensor:  # of one at a time: in float64 all would take twice the arena
+        moved = state.params[member].double() - at_start[member].double()
+        return torch.stack([moved.abs().sum() / layout.count, torch.linalg.vector_norm(moved)])
+
+    found = one_thread_each(displacement, len(at_start), at_start.device)
+    displacement_l1, displacement_l2 = torch.stack(found, dim=1)
     columns = {
         **sums.means(),
         "displacement_l1": displacement_l1,
