@@ -24,7 +24,7 @@ class Preset(NamedTuple):
 
 NETWORKS: dict[str, Preset] = {
     "mlp": Preset((128, 64, 32), (), "784-128-64-32-10 perceptron (paper, appendix B.1)"),
-    "mlp13": Preset((128,) * 10 + (64, 32), (), "13 dense layers: ten of 128, then 64-32-10 (after appendix F)"),
+    "mlp13": Preset((128,) * 11 + (64, 32), (), "13 hidden layers: eleven of 128, then 64-32 (paper, appendix F)"),
     "cnn": Preset((64, 32), (16, 32, 64), "three 3x3 convolutions of stride 2, then 64-32-10 (appendix B.3)"),
     "convnet": Preset(
         (128, 128),

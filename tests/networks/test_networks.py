@@ -12,7 +12,7 @@ from fastplast.networks import NETWORKS, Dense, Layout, ModuleNetwork, Network, 
 from fastplast.networks.activations import gain
 from fastplast.seeding import words
 
-SMALL = {"mlp": ((1, 6, 6), (9, 8, 7), None), "mlp13": ((1, 6, 6), (7,) * 12, None), "cnn": ((3, 9, 8), (7, 6), (4, 5))}
+SMALL = {"mlp": ((1, 6, 6), (9, 8, 7), None), "mlp13": ((1, 6, 6), (7,) * 13, None), "cnn": ((3, 9, 8), (7, 6), (4, 5))}
 SMALL["convnet"] = ((3, 25, 24), (7, 6), (4, 5, 3))
 
 
@@ -93,8 +93,8 @@ def test_parameter_counts_are_those_of_the_papers_networks() -> None:
     convolutions = 3 * 16 * 9 + 16 + 16 * 32 * 9 + 32 + 32 * 64 * 9 + 64
     assert cnn.layout.count == convolutions + 4 * 4 * 64 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10 == 91_594
     deep = build_network(Experiment(network="mlp13").resolved(), (1, 28, 28), 10)
-    assert deep.layout.count == 784 * 128 + 128 + 9 * (128 * 128 + 128) + 8256 + 2080 + 330
-    assert sum(isinstance(layer, Dense) for layer in deep.layers) == 13
+    assert deep.layout.count == 784 * 128 + 128 + 10 * (128 * 128 + 128) + 8256 + 2080 + 330
+    assert sum(isinstance(layer, Dense) for layer in deep.layers) == 14
 
 
 @pytest.mark.parametrize("activation", ELEMENTWISE)
@@ -200,7 +200,9 @@ def test_defaults_of_every_network_are_listed() -> None:
     assert tuple(NETWORKS) == NETWORK_NAMES
     assert NETWORKS["mlp"].widths == (128, 64, 32)
     assert (NETWORKS["cnn"].channels, NETWORKS["cnn"].widths) == ((16, 32, 64), (64, 32))
-    assert len(NETWORKS["mlp13"].widths) == 12
+    assert (
+        NETWORKS["mlp13"].widths == (128,) * 10 + NETWORKS["mlp"].widths
+    )  # appendix F: ten layers before those of B.1
 
 
 def test_a_convolution_of_no_image_is_refused() -> None:
