@@ -4,19 +4,19 @@
 # of a task finds the weights of the end of the one before.
 DEFINITIONS: dict[str, str] = {
     "loss": "mean cross-entropy over all examples of the task, regulariser left out",
-    "error": "fraction of all examples of the task that are misclassified; at task end this is J_K of the paper",
+    "error": "fraction of all examples of the task that are misclassified; at the end of task K it is J_K of the paper",
     "test_loss": "mean cross-entropy over the task's test examples, which are never trained on",
     "test_error": "fraction of the task's test examples that are misclassified",
     "penalty": "the regulariser's penalty, strength included",
     "online_loss": "mean over the task's updates of the batch loss before the update",
     "online_error": "mean over the task's updates of the misclassified fraction of the batch before the update",
-    "update_l1_mean": "mean over updates of the mean absolute change of a parameter in one update",
+    "update_l1_mean": "mean size of updates: mean over updates of the mean absolute change of a parameter in each",
     "update_l2_mean": "mean over updates of the Euclidean length of the change of all parameters in one update",
-    "displacement_l1": "mean absolute difference of a parameter between the end and the start of the task",
+    "displacement_l1": "update norm of the task: mean absolute difference of a parameter between its end and its start",
     "displacement_l2": "Euclidean distance of all parameters between the end and the start of the task",
     "init_distance_l1": "mean absolute difference of a parameter from its initial value",
     "init_distance_l2": "Euclidean distance of all parameters from their initial values",
-    "weight_norm_l1": "mean absolute value of a parameter, biases included",
+    "weight_norm_l1": "mean absolute value of a parameter, biases included: the weight norm",
     "weight_norm_l2": "Euclidean norm of all parameters",
     "weight_norm_l1_{layer}": "mean absolute value of the elements of the layer's weight matrix",
     "weight_srank_{layer}": "stable rank of the layer's weight matrix (kernels flattened per output): least j such "
@@ -33,8 +33,8 @@ DEFINITIONS: dict[str, str] = {
     "hessian_srank_lo": "certified lower bound of hessian_srank",
     "hessian_srank_hi": "certified upper bound of hessian_srank",
     "hessian_zero": "whether that Hessian is exactly zero",
-    "hessian_sharpness": "largest absolute eigenvalue of that Hessian; by a method other than exact, of the part of it "
-    "that was solved, which is a lower bound",
+    "hessian_sharpness": "largest absolute eigenvalue of that Hessian; by truncated or lanczos, of the part that was "
+    "solved, a lower bound; by residual, that of the Hessian without its Gauss-Newton part, which bounds neither way",
     "hessian_nuclear_norm": "sum of the absolute eigenvalues of that Hessian; by a method other than exact, the "
     "estimate of it that hessian_srank rests on",
     "hessian_frobenius_norm": "root of the sum of the squared eigenvalues of that Hessian",
