@@ -1,140 +1,84 @@
 #!/usr/bin/env python
-"""Writes docs/paper.md: every experiment of the paper, what was run of it, and which of the text's statements hold.
+"""Writes docs/paper.md: every statement of the paper, and what the stored results say of it.
 
-Reads docs/results/*.parquet, files that `fastplast export` wrote, and the grids beside them. Usage: scripts/paper.py
-[--figures], which also draws the figures anew.
+Reads docs/results/*.parquet, files that `fastplast export` wrote, and scripts/paper_statements/statements.toml. Usage:
+scripts/paper.py [--figures], which also draws the paper's figures anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import html
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-import paper_statements as s
-
-import fastplast as fp
-from fastplast.drawing.captions import span
+from paper_statements.decide import IN_PART, MIXED, Row, Statement, decide_all, read_statements, verdicts
+from paper_statements.inference import FEW, NO, NOT_RUN, OPEN, PREMISE, YES, Part
+from paper_statements.rules import RULES
+from paper_statements.studies import Study, load_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 FIGURES = ROOT / "docs" / "figures" / "paper"
+MOST_PARTS = 8  # numbers of a row that are all shown
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """A row of the table.
-
-    Attributes:
-        section: of the paper.
-        title: what is studied.
-        figures: numbers that `fastplast figure` draws.
-        study: name of the stored results.
-        paper: the paper's scale.
-        checks: what decides the text's statements.
-        parts: names of the stored results that the study joins; none if it has its own.
-    """
-
-    section: str
-    title: str
-    figures: tuple[int, ...]
-    study: str
-    paper: str
-    checks: tuple = ()
-    parts: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> list[Path]:
-        """Files of the stored results."""
-        return [RESULTS / f"{name}.parquet" for name in self.parts or (self.study,)]
-
-
-_MNIST = "30 seeds, 100 tasks of 16,000 updates"
-EXPERIMENTS = (
-    Experiment(
-        "3", "Loss of plasticity, label-shuffled MNIST", (1, 2), "activations_mnist_shuffle", _MNIST,
-        (s.plasticity_is_lost, s.earlier_explanations_fail),
-    ),
-    Experiment(
-        "3", "Loss of plasticity, pixel-permuted MNIST", (2, 13, 14), "activations_mnist_permute", _MNIST,
-        (s.plasticity_is_lost, s.earlier_explanations_fail),
-    ),
-    Experiment(
-        "4", "Loss of curvature, label-shuffled MNIST", (3, 9), "activations_mnist_shuffle", _MNIST,
-        (s.curvature_is_lost,),
-    ),
-    Experiment(
-        "4", "Loss of curvature, pixel-permuted MNIST", (13,), "activations_mnist_permute", _MNIST,
-        (s.curvature_is_lost,),
-    ),
-    Experiment(
-        "4", "Label-shuffled CIFAR-10", (15, 16), "activations_cifar_shuffle", "30 seeds, 50 tasks of 16,000 updates",
-        (s.plasticity_is_lost, s.curvature_is_lost),
-    ),
-    Experiment(
-        "4", "Pixel-permuted CIFAR-10", (17, 18), "activations_cifar_permute", "30 seeds, 50 tasks of 16,000 updates",
-        (s.plasticity_is_lost, s.curvature_is_lost),
-    ),
-    Experiment(
-        "6.1", "Regularisers, label-shuffled MNIST", (4, 5), "regularisers_mnist_shuffle",
-        "10 seeds, 100 tasks, 4 or 5 strengths", (s.regularisers_help,),
-    ),
-    Experiment(
-        "6.1", "Sensitivity to the strength", (6,), "sensitivity_mnist_shuffle",
-        "10 seeds, 100 tasks, 4 or 5 strengths, 3 step sizes", (s.wasserstein_is_robust,),
-    ),
-    Experiment(
-        "6.1", "Regularisers, pixel-permuted MNIST", (19,), "regularisers_mnist_permute",
-        "10 seeds, 100 tasks, 4 or 5 strengths", (s.regularisers_help,),
-    ),
-    Experiment(
-        "6.1", "Regularisers, label-shuffled CIFAR-10", (20,), "regularisers_cifar_shuffle",
-        "10 seeds, 50 tasks, 4 or 5 strengths", (s.regularisers_help,),
-    ),
-    Experiment(
-        "6.1", "Regularisers, pixel-permuted CIFAR-10", (21,), "regularisers_cifar_permute",
-        "10 seeds, 50 tasks, 4 or 5 strengths", (s.regularisers_help,),
-    ),
-    Experiment(
-        "6.1", "Regularisers, the four problems", (8,), "regularisers", "10 seeds, 50 or 100 tasks",
-        (s.curvature_goes_with_plasticity,),
-        tuple(f"regularisers_{name}" for name in ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")),
-    ),
-    Experiment(
-        "6.2", "Gradient and Hessian at task end", (7,), "activations_mnist_shuffle", _MNIST, (s.gradients_align,)
-    ),
-    Experiment(
-        "C.1", "Update budget of a task", (10, 11), "update_budget", "several budgets", (s.longer_tasks_lose_sooner,)
-    ),
-    Experiment(
-        "C.2", "Curvature at task end", (12,), "activations_mnist_shuffle", _MNIST, (s.curvature_at_task_end,)
-    ),
-    Experiment(
-        "D", "Continual ImageNet, here on pairs of CIFAR-10's classes", (22, 23), "class_pairs_cifar10",
-        "pairs of 1,000 classes", (s.plasticity_is_lost, s.curvature_is_lost),
-    ),
-    Experiment("D.4", "Sharpness", (24,), "activations_mnist_shuffle", _MNIST, (s.sharpness_fails,)),
-    Experiment(
-        "E", "12,800 examples", (25,), "examples_12800", "30 seeds, 100 tasks", (s.linear_fails_with_more_examples,)
-    ),
-    Experiment(
-        "F", "A network of 13 layers", (26,), "depth", "30 seeds, 100 tasks",
-        (s.plasticity_is_lost, s.curvature_is_lost),
-    ),
-)  # fmt: skip
-
-_PREFACE = """\
+SECTIONS = {
+    "2": "Factors and earlier explanations",
+    "3": "Counter-examples to earlier explanations",
+    "4": "Measuring curvature",
+    "5": "Preserving curvature",
+    "6.0": "Experiments",
+    "6.1": "Does loss of curvature explain loss of plasticity?",
+    "6.2": "How does loss of curvature affect learning?",
+    "6.3": "Can regularisation preserve curvature?",
+    "7": "Discussion",
+    "A": "Counter-examples, further analysis",
+    "A.1": "Correlation plots",
+    "B": "Experimental details",
+    "C.1": "Update budget",
+    "C.2": "Effect on updates",
+    "C.3": "Weight decay on CIFAR-10",
+    "C.4": "Online error",
+    "C.5": "Sensitivity to the strength",
+    "D.1": "Continual ImageNet: regularisers",
+    "D.2": "Continual ImageNet: modifications of the network",
+    "D.3": "Continual ImageNet: rank and error",
+    "D.4": "Continual ImageNet: sharpness",
+    "D.5": "Continual ImageNet: learning curves",
+    "E": "12,800 examples",
+    "F": "A network of 13 hidden layers",
+    "own": "Of our own: problems and questions that the paper does not have",
+}
+MEANINGS = {
+    YES: "the interval lies where the statement says",
+    IN_PART: "yes for some of the problems or step sizes that it names, undecided for the others",
+    MIXED: "yes by some runs, no by others",
+    NO: "the interval lies wholly elsewhere",
+    OPEN: "the interval lies on both sides",
+    FEW: "fewer than 5 seeds: an estimate, no interval",
+    PREMISE: "the runs lack what the statement presupposes: a network that learned, an error that rises",
+    NOT_RUN: "no stored results bear on it",
+}
+PREFACE = """\
 # The paper on real data
 
-What "Curvature explains loss of plasticity" (arXiv 2312.00246) studies, what of it was run here, and which statements
-of its text hold. `scripts/paper.py` writes this page from the files in `docs/results/`. The grid beside each file made
-it: `fastplast sweep --grid docs/results/NAME.toml`. Statements are in our words. Each has a 95% interval: it holds
-(**yes**) where the whole interval is on the claimed side, does not hold (**no**) where the whole interval is on the
-other side, and is *not decided at this scale* otherwise. Members are seeds, each with its own data, order and initial
-weights. Intervals are Student's t over members: of a mean, or of differences by seed where settings are compared.
-Figures have the numbers of `fastplast figure`.
+Every statement of "Curvature explains loss of plasticity" (arXiv 2312.00246), sections 2 to 7 and appendices A to F, in
+our words, and what the results stored here say of it. `scripts/paper.py` writes this page;
+`scripts/paper_statements/statements.toml` lists the statements and [the rules](#rules) that decide them;
+`scripts/paper_check.py` computes every number anew without either.
+
+- **Seeds are the unit.** A number is the mean over seeds of one value a seed, settings are compared seed by seed, and
+  the interval is Student's 95%. What has bounds (errors and their differences, overlaps, correlations) has it on the
+  logit scale between them, so that no end passes what is possible.
+- **Fewer than 5 seeds** give an estimate, in how many seeds it is as claimed, and no verdict: even if all agree, an
+  exact sign test of 4 has p = 0.125.
+- **Yes** needs the whole interval where the statement says, **no** the whole interval elsewhere; the two exclude each
+  other. A statement of several activations holds if each does (greatest p); it fails if one does (least p, Bonferroni).
+- **Corrected** verdicts have p values by Holm's method over all {tests} rows with a test.
+- **Time** is true time: what is measured at the start of task k is of time k, at its end of time k + 1.
+- Stable ranks and update norms change by factors: log2 of the ratio of the last quarter of tasks to the first. The
+  *update norm* is the mean absolute displacement of a task ([Metrics](metrics.md#how-far-weights-go)).
 """
 
 
@@ -142,90 +86,176 @@ def main() -> None:
     """Writes the page, and the figures if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figures", action="store_true", help="draw the figures anew")
+    statements, studies = read_statements(), load_studies(RESULTS)
+    found = decide_all(statements, studies)
     if parser.parse_args().figures:
-        draw()
-    (ROOT / "docs" / "paper.md").write_text(page(), encoding="utf-8")
+        draw(statements, found)
+    (ROOT / "docs" / "paper.md").write_text(page(statements, studies, found), encoding="utf-8")
 
 
-def page() -> str:
-    """The page."""
-    rows = [
-        "| Section | Experiment | Paper | Run here | Command | Figures | Yes | No | Not decided |",
-        "|---|---|---|---|---|---|---|---|---|",
+def page(statements: Sequence[Statement], studies: Sequence[Study], found: dict[str, list[Row]]) -> str:
+    """The page.
+
+    Args:
+        statements: of the list.
+        studies: of the stored results.
+        found: id to rows.
+
+    Returns:
+        Markdown.
+    """
+    plain, corrected = (verdicts(statements, found, flag) for flag in (False, True))
+    tests = sum(row.finding.p == row.finding.p for rows in found.values() for row in rows)
+    lines = [PREFACE.format(tests=tests), *summary(statements, plain, corrected), *runs(studies)]
+    for section, title in SECTIONS.items():
+        listed = [s for s in statements if s.section == section]
+        lines += ["", f"## {title}" if section == "own" else f"## {section} {title}", ""]
+        lines += ["| | Statement | Figure | Runs | Holds | Corrected | Evidence |", "|---|---|---|---|---|---|---|"]
+        for s in listed:
+            lines += rows_of(s, found[s.id], plain[s.id], corrected[s.id])
+        lines += otherwise(listed, found, plain, studies) + pictures(listed)
+    lines += ["", "## Rules", "", "| Rule | A statement holds if |", "|---|---|"]
+    lines += [f"| `{name}` | {html.escape(rule.words, quote=False)} |" for name, rule in RULES.items()]
+    return "\n".join([*lines, ""])
+
+
+def summary(statements: Sequence[Statement], plain: dict[str, str], corrected: dict[str, str]) -> list[str]:
+    """How many statements have which verdict."""
+    ours = [s.id for s in statements if s.section == "own"]
+    claims = [s.id for s in statements if s.kind in ("claim", "summary") and s.id not in ours]
+    counts = [Counter(table[name] for name in claims) for table in (plain, corrected)]
+    kinds = Counter(s.kind for s in statements if s.kind not in ("claim", "summary"))
+    others = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    lines = ["## Summary", "", "| Verdict | Statements | Corrected | |", "|---|---|---|---|"]
+    lines += [f"| {name} | {counts[0][name]} | {counts[1][name]} | {words} |" for name, words in MEANINGS.items()]
+    lines += [f"| all | {len(claims)} | {len(claims)} | of the paper |", ""]
+    return [*lines, f"Besides, {sum(kinds.values())} sentences claim nothing that runs could decide: {others}.", ""]
+
+
+def runs(studies: Sequence[Study]) -> list[str]:
+    """What was run."""
+    lines = [
+        "## Runs",
+        "",
+        "Each file was made by the grid beside it: `fastplast sweep --grid docs/results/NAME.toml`.",
+        "",
     ]
-    details = []
-    for experiment in EXPERIMENTS:
-        findings = [f for check in experiment.checks for f in check(table_of(experiment))] if ran(experiment) else []
-        count = [sum(f.verdict == verdict for f in findings) for verdict in (s.YES, s.NO, s.OPEN)]
-        numbers = ", ".join(_linked(n, experiment) for n in experiment.figures)
-        here, command = ("not run", "; ".join(f"`fastplast figure {n}`" for n in experiment.figures[:1]))
-        if ran(experiment):
-            here, command = scale(table_of(experiment)), _command(experiment)
-        cells = (experiment.section, experiment.title, experiment.paper, here, command, numbers)
-        rows.append("| " + " | ".join((*cells, *(map(str, count) if findings else ("", "", "all")))) + " |")
-        details += _details(experiment, findings)
-    return "\n".join([_PREFACE, *rows, *details, ""])
-
-
-def _details(experiment: Experiment, findings: list[s.Finding]) -> list[str]:
-    if not findings:
-        return []
-    lines = ["", f"## {experiment.section} {experiment.title}", ""]
-    for number in experiment.figures:
-        if (file := _file(number, experiment)).exists():
-            lines.append(f"![Figure {number}: {experiment.title}]({file.relative_to(ROOT / 'docs')})")
-    lines += ["", "| Statement | Holds | Evidence |", "|---|---|---|"]
-    marks = {s.YES: "**yes**", s.NO: "**no**", s.OPEN: "*not decided*"}
-    lines += [f"| {html.escape(f.text, quote=False)} | {marks[f.verdict]} | {f.evidence} |" for f in findings]
+    lines += [
+        "| File | Problem | Network | Step size | Seeds | Tasks | Updates a task | Compared |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for study in studies:
+        ends = study.rows[study.rows["when"] == "end"]
+        tasks = ends.groupby("member")["task"].nunique()
+        updates = sorted({int(u) for u in ends["updates"] // (ends["task"] + 1) if u > 0})
+        network = f"{study.only('network')} {widths}" if (widths := study.only("widths")) else study.only("network")
+        compared = ", ".join(study.values("activation")) + "".join(_varied(study))
+        cells = (
+            f"`{study.name}`", f"{study.only('benchmark')}, {int(study.rows['examples'].iloc[0]):,} examples", network,
+            f"{study.rate:g}", study.rows["seed"].nunique(), _span(tasks), _span(updates), compared,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
-def ran(experiment: Experiment) -> bool:
-    """Whether results of an experiment are stored."""
-    return all(source.exists() for source in experiment.sources)
+def _varied(study: Study) -> list[str]:
+    regularised = study.rows[study.rows["method"] != "none"]
+    words = []
+    if len(regularised):
+        settings = sorted({f"{r} {s:g}" for r, s in zip(regularised["reduction"], regularised["strength"])})
+        words.append(f"; {', '.join(study.values('method'))} ({', '.join(settings)})")
+    if study.only("epochs") is None:
+        words.append(f"; epochs {', '.join(map(str, sorted(study.values('epochs'))))}")
+    return words
 
 
-def table_of(experiment: Experiment) -> pd.DataFrame:
-    """Stored metrics, members of all parts numbered on."""
-    tables = [fp.load(source).metrics() for source in experiment.sources]
-    before = 0
-    for table in tables:
-        table["member"] += before
-        before = table["member"].max() + 1
-    return pd.concat(tables, ignore_index=True)
+def _span(values: Sequence[int]) -> str:
+    least, most = min(values), max(values)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def scale(table: pd.DataFrame) -> str:
-    """What was run, in words."""
-    members, seeds = table["member"].nunique(), table["seed"].nunique()
-    tasks = span(table.groupby("benchmark")["task"].max() + 1, ",")
-    updates = table.loc[table["when"] == "end", "updates"] // (table.loc[table["when"] == "end", "task"] + 1)
-    return f"{members} members, {seeds} seeds, {tasks} tasks of {span(updates, ',')} updates"
+def rows_of(statement: Statement, rows: Sequence[Row], plain: str, corrected: str) -> list[str]:
+    """The lines of the table that a statement has: one for each study that bears on it."""
+    head = f"| {statement.id} | {html.escape(statement.text, quote=False)} | {statement.figure}"
+    if statement.kind == "summary":
+        return [f"{head} | | {_mark(plain)} | {_mark(corrected)} | sums up {', '.join(statement.of)} |"]
+    if statement.kind != "claim":
+        return [f"{head} | | {statement.kind} | | {'needs ' + statement.needs if statement.needs else ''} |"]
+    if not rows:
+        return [f"{head} | | {NOT_RUN} | | needs {statement.needs} |"]
+    lines = []
+    for row in rows:
+        name = f"`{row.study.name}`, {row.study.rate:g}" + (f", {row.activation}" if row.activation else "")
+        p = f" (p {row.adjusted:.2g})" if row.finding.p == row.finding.p else ""
+        cells = (name, _mark(row.finding.verdict), _mark(row.corrected) + p, evidence(row.finding.parts))
+        lines.append(f"{head} | {' | '.join(cells)} |")
+        head = "| | | "
+    if plain in (IN_PART, MIXED):
+        lines.append(f"{head} | together | {_mark(plain)} | {_mark(corrected)} | |")
+    return lines
 
 
-def _command(experiment: Experiment) -> str:
-    if experiment.parts:
-        return "the sweeps above"
-    return f"`fastplast sweep --grid docs/results/{experiment.study}.toml`"
+def _mark(verdict: str) -> str:
+    return f"**{verdict}**" if verdict in (YES, NO, IN_PART, MIXED) else f"*{verdict}*"
 
 
-def _file(number: int, experiment: Experiment) -> Path:
-    return FIGURES / experiment.study / f"figure-{number:02d}.png"
+def evidence(parts: Sequence[Part]) -> str:
+    """The numbers of a row: all, or of many the clearest."""
+    reasons = {part.failed for part in parts}
+    if len(reasons) == 1 and (reason := reasons.pop()):
+        return reason
+    if len(parts) <= MOST_PARTS:
+        return "; ".join(map(str, parts))
+    clearest = sorted(parts, key=lambda part: part.p if not part.undecidable else 1.0)[: MOST_PARTS // 2]
+    return f"of {len(parts)} the clearest: " + "; ".join(map(str, clearest))
 
 
-def _linked(number: int, experiment: Experiment) -> str:
-    file = _file(number, experiment)
-    return f"[{number}]({file.relative_to(ROOT / 'docs')})" if file.exists() else str(number)
+def otherwise(
+    listed: Sequence[Statement], found: dict[str, list[Row]], plain: dict[str, str], studies: Sequence[Study]
+) -> list[str]:
+    """Where a statement fails: which of the paper's open settings could make the difference, and which were tried."""
+    lines = []
+    for s in listed:
+        against = [row for row in found[s.id] if row.finding.verdict == NO]
+        if s.kind == "claim" and against:
+            problems = {row.study.only("benchmark") for row in found[s.id]}
+            near = [t for t in studies if t.only("benchmark") in problems and t.only("examples") == 1280]
+            settings = sorted(
+                {f"{r} {v:g}" for t in near for r, v in zip(t.rows["reduction"], t.rows["strength"]) if v}
+            )
+            lines.append(
+                f"- {s.id}: a yes would need {s.otherwise}. Tried: step sizes {_listed(f'{t.rate:g}' for t in near)}; "
+                f"initialisation {_listed(i for t in near for i in t.values('init'))}"
+                + (f"; strengths {', '.join(settings)}." if "strength" in s.otherwise else ".")
+            )
+    return ["", "What the paper leaves open, where the answer here is no:", "", *lines] if lines else []
 
 
-def draw() -> None:
-    """Draws every figure whose results are stored."""
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def pictures(listed: Sequence[Statement]) -> list[str]:
+    """The figures of a section that are drawn."""
+    numbers = sorted({int(n) for s in listed for n in s.figure.split(",") if n.strip()})
+    files = [FIGURES / f"figure-{n:02d}.png" for n in numbers]
+    return [line for f in files if f.exists() for line in ("", f"![Figure {int(f.stem[-2:])}](figures/paper/{f.name})")]
+
+
+def draw(statements: Sequence[Statement], found: dict[str, list[Row]]) -> None:
+    """Draws every figure of the paper from the stored results that bear on it."""
     from fastplast.paper import draw_figure, figure_of
 
-    for experiment in EXPERIMENTS:
-        if ran(experiment):
-            for number in experiment.figures:
-                draw_figure(figure_of(number), experiment.sources, out=FIGURES / experiment.study, formats=["png"])
+    sources: dict[int, dict[str, Path]] = {}
+    for s in statements:
+        for number in (int(n) for n in s.figure.split(",") if n.strip()):
+            for row in found[s.id]:
+                sources.setdefault(number, {})[row.study.name] = RESULTS / f"{row.study.name}.parquet"
+    for number, files in sorted(sources.items()):
+        try:
+            draw_figure(figure_of(number), list(files.values()), out=FIGURES, formats=["png"])
+        except ValueError as error:
+            print(f"figure {number} is not drawn: {error}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Recomputes what docs/paper.md rests on, with pandas and scipy alone."""
