@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-LOGS = ("hessian_srank", "displacement_l1", "update_l1_mean")
+LOGS = {"hessian_srank": 1.0, "displacement_l1": 1e-9, "update_l1_mean": 1e-9}
 INF = np.inf
 DIFFERENCE = (-1, 1)
 
@@ -128,7 +128,7 @@ def moved(r, column, when, low, high, first=1, last=4, premise=True, **own):
         return Number([], absent=True)
     a, b = part(w, first), part(w, last)
     if column in LOGS:
-        return Number(np.log2(b) - np.log2(a), low, high, premise=premise)
+        return Number(np.log2(np.maximum(b, LOGS[column]) / np.maximum(a, LOGS[column])), low, high, premise=premise)
     return Number(b - a, low, high, DIFFERENCE if column == "hessian_overlap" else None, 1e-6, premise)
 
 
@@ -140,7 +140,7 @@ def gap(r, column, when, one, two, low, high, premise=True):
         a, b = a.iloc[:, 1:], b.iloc[:, 1:]
     x, y = part(a, 4), part(b, 4)
     if column == "hessian_srank":
-        return Number(np.log2(x) - np.log2(y), low, high, premise=premise)
+        return Number(np.log2(np.maximum(x, 1.0) / np.maximum(y, 1.0)), low, high, premise=premise)
     bounded = column in ("error", "online_error")
     return Number(x - y, low, high, DIFFERENCE if bounded else None, r.grain() if bounded else 0.0, premise)
 

@@ -12,12 +12,10 @@ from paper_statements.inference import INFINITE, YES, Part, combine
 from paper_statements.studies import Study, common, quarter
 
 LOST = 0.1  # error at a task's end from which on a network has begun to lose plasticity
-SAME = 0.1  # errors closer than this are called comparable
 LEARNED = 0.05  # below chance, at the end of the first task, by which a network has learned at all
-ONE_BINADE = 1.0  # a stable rank that changes by less than a factor of two is called constant
 FELL, ROSE = (-INFINITE, 0.0), (0.0, INFINITE)
 UNIT, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
-RATIOS = ("hessian_srank", "displacement_l1", "update_l1_mean")
+RATIOS = {"hessian_srank": 1.0, "displacement_l1": 1e-9, "update_l1_mean": 1e-9}  # what less than this counts as
 
 
 def errors(study: Study, **setting: object) -> pd.DataFrame:
@@ -75,12 +73,21 @@ def change(
     if column in RATIOS:
         words = "{:.0f} to {:.0f}" if column == "hessian_srank" else "{:.2e} to {:.2e}"
         return Part(
-            label, np.log2(last / first).to_numpy(), region, digits=2, beside=words.format(first.mean(), last.mean())
+            label,
+            log_ratio(last, first, column).to_numpy(),
+            region,
+            digits=2,
+            beside=words.format(first.mean(), last.mean()),
         )
     bounds = DIFFERENCE if column in ("hessian_overlap", "dormant_fraction") else None
     return Part(
         label, (last - first).to_numpy(), region, bounds, 1e-6, beside=f"{first.mean():.3f} to {last.mean():.3f}"
     )
+
+
+def log_ratio(one: pd.Series, other: pd.Series, column: str) -> pd.Series:
+    """log2 of a ratio; a rank of 0 counts as 1."""
+    return np.log2(one.clip(lower=RATIOS[column])) - np.log2(other.clip(lower=RATIOS[column]))
 
 
 def halfway(values: pd.DataFrame) -> pd.Series:
@@ -146,28 +153,25 @@ def slope(study: Study, column: str, when: str, region: tuple[float, float], lab
     return Part(label, found, region, digits=None, failed=never_rises(study, **setting))
 
 
-def late(study: Study, column: str, when: str, settings: list[dict], log: bool = False) -> list[pd.Series]:
+def late(study: Study, column: str, when: str, settings: list[dict]) -> list[pd.Series]:
     """Of each setting, each seed's mean over the last quarter of the tasks that all have."""
     tables = common(study.curve(column, when, **setting) for setting in settings)
     if when == "start":
         tables = [table.iloc[:, 1:] for table in tables]
-    means = [quarter(table, 3) for table in tables]
-    return [np.log2(mean) for mean in means] if log else means
+    return [quarter(table, 3) for table in tables]
 
 
 def compare(
     study: Study, column: str, when: str, one: dict, other: dict, region: tuple[float, float], label: str
 ) -> Part:
     """Difference of two settings by seed, in the last quarter of tasks; of stable ranks log2 of the ratio."""
-    rank = column == "hessian_srank"
-    a, b = late(study, column, when, [one, other], log=rank)
-    bounds = DIFFERENCE if column in ("error", "online_error") else None
-    c, d = (2.0**a, 2.0**b) if rank else (a, b)
-    digits = 0 if rank else 3
-    beside = f"{c.mean():.{digits}f} against {d.mean():.{digits}f}"
-    return Part(
-        label, (a - b).to_numpy(), region, bounds, study.step if bounds else 0.0, 2 if rank else 3, beside=beside
-    )
+    a, b = late(study, column, when, [one, other])
+    if column == "hessian_srank":
+        beside = f"{a.mean():.0f} against {b.mean():.0f}"
+        return Part(label, log_ratio(a, b, column).to_numpy(), region, digits=2, beside=beside)
+    bounded, beside = column in ("error", "online_error"), f"{a.mean():.3f} against {b.mean():.3f}"
+    bounds, step = (DIFFERENCE, study.step) if bounded else (None, 0.0)
+    return Part(label, (a - b).to_numpy(), region, bounds, step, beside=beside)
 
 
 def premise_of(part: Part, why: str) -> Part:

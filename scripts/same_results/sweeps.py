@@ -122,14 +122,14 @@ def statistics(entries: Entries) -> None:
     curves = metrics[metrics["when"] == "end"].pivot(index="member", columns="task", values="error").to_numpy()
     ranks = metrics[metrics["when"] == "start"].pivot(index="member", columns="task", values="hessian_srank").to_numpy()
     one, other = (members[members["learning_rate"] == rate] for rate in (1e-2, 1e-3))
-    means = [part.groupby("seed")["j_k"].mean() for part in (one, other)]
+    means = [part.groupby("seed")["mean_error"].mean() for part in (one, other)]
     found |= {
         "mean interval": stats.mean_interval(curves),
         "interquartile mean": stats.interquartile_mean(curves),
         "bootstrap mean": stats.bootstrap_interval(curves),
         "bootstrap iqm": stats.bootstrap_interval(curves, "iqm", confidence=0.9, seed=3),
         "paired difference": stats.paired_difference(*means),
-        "associate": stats.associate(members["j_k"], members[names[0]]),
+        "associate": stats.associate(members["mean_error"], members[names[0]]),
         "least squares": stats.least_squares(ranks.astype(float), curves),
     }
     for name, value in found.items():
