@@ -109,6 +109,6 @@ def _choose(own: Frame, varying: Sequence[str]) -> tuple[dict[str, Any], tuple[i
     if choosing and choosing != reporting:
         found = select(own, varying, choosing, reporting)
         return found.setting, found.report_seeds, True
-    means = groups["j_k"].apply(lambda part: part.mean(skipna=False)).fillna(float("inf"))
+    means = groups["mean_error"].apply(lambda part: part.mean(skipna=False)).fillna(float("inf"))
     best = means.idxmin()
     return dict(zip(varying, best if isinstance(best, tuple) else (best,))), None, False

@@ -105,11 +105,11 @@ def _outcomes(data: ReportData) -> list[tuple[str, str, str, np.ndarray]]:
     found = []
     error = data.curves.get(("error", "end"))
     if error is not None:
-        found.append(("j", "J_K", "error at task end, mean over tasks", _mean(error)))
+        found.append(("j", "mean error", "error at task end, mean over tasks", _mean(error)))
         found.append(("final", "last error", "error at the end of the last task it finished", _ends(error)[1]))
     test = data.curves.get(("test_error", "end"))
     if test is not None:
-        found.append(("test", "test J_K", "test error at task end, mean over tasks", _mean(test)))
+        found.append(("test", "mean test error", "test error at task end, mean over tasks", _mean(test)))
     times = [when for when in ("start", "end") if ("hessian_srank", when) in data.curves]
     if times:
         first, last = _ends(data.curves["hessian_srank", times[0]])

@@ -189,7 +189,7 @@ def definitions(data: ReportData) -> Table:
         from fastplast.measuring.definitions import DEFINITIONS  # a run of an older version, or one written by hand
 
         texts = DEFINITIONS | texts
-    rows = [("J_K", "", "end", "error at task end, mean over tasks: the plasticity of a member as one number")]
+    rows = [("mean error", "", "end", "error at task end, mean over tasks: the plasticity of a member as one number")]
     for name in names:
         times = " and ".join(when for when in ("start", "end") if (name, when) in data.curves)
         text = definition_of(name, texts) or "not defined in the results"

@@ -100,7 +100,7 @@ def associate(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Associati
 def associations(
     members: pandas.DataFrame,
     columns: Sequence[str],
-    target: str = "j_k",
+    target: str = "mean_error",
     by: str | None = "activation",
     confidence: float = 0.95,
 ) -> pandas.DataFrame:

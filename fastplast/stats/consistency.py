@@ -42,7 +42,7 @@ def consistency(
     members: pandas.DataFrame,
     column: str,
     direction: int,
-    target: str = "j_k",
+    target: str = "mean_error",
     by: str = "activation",
     confidence: float = 0.95,
     resamples: int = 1999,

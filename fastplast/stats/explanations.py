@@ -1,4 +1,4 @@
-"""The explanations of plasticity loss, and one row per member: its J_K and its mean value of each explanation."""
+"""The explanations of plasticity loss, and one row per member: its mean error and its means of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Explanation:
         label: for people.
         column: of the metrics; ``{layer}`` stands for the last hidden layer.
         when: ``"start"`` or ``"end"`` of the task.
-        direction: claimed sign of its correlation with J_K: +1 if more of it is said to go with more error, else -1.
+        direction: claimed sign of its correlation with the error: +1 if more of it is said to go with more, else -1.
     """
 
     label: str
@@ -31,7 +31,7 @@ class Explanation:
 
 # Section 3 of arXiv 2312.00246 lists the earlier ones with their claims; section 4 adds the Hessian's.
 EXPLANATIONS: dict[str, Explanation] = {
-    "update_norm": Explanation("update norm", "update_l1_mean", "end", -1),
+    "update_norm": Explanation("update norm", "displacement_l1", "end", -1),
     "weight_norm": Explanation("weight norm", "weight_norm_l1", "end", +1),
     "weight_srank": Explanation("weight stable rank", "weight_srank_{layer}", "end", -1),
     "feature_srank": Explanation("feature stable rank", "feature_srank_{layer}", "end", -1),
@@ -61,10 +61,10 @@ def member_means(
     first_task: int = 0,
     described: Sequence[str] | None = None,
 ) -> pandas.DataFrame:
-    """One row per member: what describes it, J_K, and its mean over tasks of each explanation.
+    """One row per member: what describes it, its mean error, and its mean over tasks of each explanation.
 
-    J_K is the mean over tasks of the error at task end. A member that diverged has no J_K and no means: what it did
-    before is not what it did over all tasks.
+    The mean error is the mean over tasks K of J_K, the error at task end. A member that diverged has no means: what it
+    did before is not what it did over all tasks.
 
     Args:
         metrics: of a run or sweep, or of several, with a column ``run``.
@@ -73,7 +73,7 @@ def member_means(
         described: columns that describe a member; those before ``task`` if None.
 
     Returns:
-        `described`, then ``diverged``, ``tasks``, ``j_k`` and the explanations.
+        `described`, then ``diverged``, ``tasks``, ``mean_error`` and the explanations.
 
     Raises:
         ValueError: if no task has ended from `first_task` on.
@@ -91,12 +91,12 @@ def member_means(
     means = ended.groupby(key)
     table["diverged"] = means["diverged"].any() if "diverged" in ended else False
     table["tasks"] = means["task"].nunique()
-    table["j_k"] = means["error"].mean()
+    table["mean_error"] = means["error"].mean()
     for name, explanation in explanations.items():
         column = column_of(explanation, metrics)
         values: pandas.DataFrame = rows[rows["when"] == explanation.when]  # type: ignore[assignment]
         table[name] = values.groupby(key)[column].mean() if column in values else float("nan")
-    numbers = ["j_k", *explanations]
+    numbers = ["mean_error", *explanations]
     table[numbers] = table[numbers].astype(float)
     table.loc[table["diverged"].astype(bool), numbers] = float("nan")
     return table.reset_index()

@@ -41,7 +41,7 @@ def select(
     settings: Sequence[str],
     selection_seeds: Iterable[int],
     report_seeds: Iterable[int] | None = None,
-    value: str = "j_k",
+    value: str = "mean_error",
 ) -> Selection:
     """Chooses the setting of least mean value on some seeds and reports it on others.
 

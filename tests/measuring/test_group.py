@@ -51,7 +51,7 @@ def test_measurements_of_a_users_module_have_the_same_bits_with_any_number_of_th
     def module():
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.Tanh(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
 
-    trial = make_trial(module=module, examples=512, dataset=make_dataset(520, (1, 28, 28), 10))
+    trial = make_trial(module=module, examples=96, dataset=make_dataset(520, (1, 28, 28), 10))
     trial.train(1)
     one, two = columns_of(trial, 1), columns_of(trial, 2)
     assert one.columns == two.columns

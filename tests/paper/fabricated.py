@@ -63,7 +63,7 @@ def numbers(slope, task, when, rng):
     found |= {"hessian_srank": noisy(800 * np.exp(-9 * slope * task) * (1 if when == "start" else 0.5)).round()}
     found |= {"hessian_sharpness": noisy(10.0 ** (-1 - task * slope * 10)), "hessian_overlap": noisy(0.5 + slope)}
     if when == "end":
-        found |= {"update_l1_mean": noisy(1e-4 / (1 + 20 * slope * task)), "test_error": noisy(0.3 + slope * task)}
+        found |= {"displacement_l1": noisy(0.1 / (1 + 20 * slope * task)), "test_error": noisy(0.3 + slope * task)}
     return found
 
 

@@ -119,7 +119,7 @@ def test_explanations_are_dots_with_a_line_for_each_activation(drawn):
     assert set(signs) <= {"+", "−", "0", "·"}
     assert all(len(bands(axes)) == 4 for axes in below)
     assert "Stable ranks of layer fc2." in words(page)
-    assert "update norm, mean absolute update (per parameter and update); " in words(page)
+    assert "update norm, mean absolute displacement (per parameter and task); " in words(page)
     assert "n = 4 above, 2 below" in legend(page)[0]
 
 
@@ -176,7 +176,7 @@ def test_captions_say_what_is_lacking(drawn, folder):
     [
         (3, {"leave_out": ["hessian_srank"]}, r"figure 3 needs hessian_srank at task start: .*--srank both"),
         (12, {"leave_out": ["hessian_srank@end"]}, r"needs hessian_srank at task end: .* only at task start\."),
-        (2, {"leave_out": ["update_l1_mean"]}, r"figure 2 needs update_l1_mean at task end: .* have no value"),
+        (2, {"leave_out": ["displacement_l1"]}, r"figure 2 needs displacement_l1 at task end: .* have no value"),
         (9, {"leave_out": ["hessian_srank"]}, r"figure 9 needs hessian_srank: the results have no value of it"),
         (4, {"activation": "identity"}, r"figure 4 needs members with activation relu, tanh: .* has identity\."),
         (6, {"activation": "relu"}, r"figure 6 needs members with a method and strengths: .* only none\."),

@@ -103,7 +103,7 @@ def test_the_mean_of_a_part_of_a_setting_has_students_interval(make, show):
 
 def test_a_click_on_a_heading_sorts(make, show):
     page = show(make())
-    heading = page.locator("#members-table th button", has_text="J_K")
+    heading = page.locator("#members-table th button", has_text="mean error")
     column = 4
 
     def values():

@@ -1,4 +1,4 @@
-"""What is said of members: their means, how these go with J_K, and differences by seed."""
+"""What is said of members: their means, how these go with mean error, and differences by seed."""
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def members(slopes, n=20, noise=0.01):
     for name, slope in slopes.items():
         x = rng.random(n)
         tables.append(pd.DataFrame({"activation": name, "seed": range(n), "hessian_srank": x, "flat": 1.0,
-                                    "j_k": 0.5 + slope * x + noise * rng.normal(size=n)}))  # fmt: skip
+                                    "mean_error": 0.5 + slope * x + noise * rng.normal(size=n)}))  # fmt: skip
     return pd.concat(tables, ignore_index=True)
 
 
@@ -128,9 +128,9 @@ def test_an_explanation_that_does_not_vary_agrees_with_nothing():
 
 def test_groups_without_a_difference_in_error_do_not_count():
     table = members({"a": -1, "b": -1})
-    table.loc[table["activation"] == "b", "j_k"] = 0.0
+    table.loc[table["activation"] == "b", "mean_error"] = 0.0
     assert consistency(table, "hessian_srank", -1).groups == 1
-    table["j_k"] = np.nan
+    table["mean_error"] = np.nan
     found = consistency(table, "hessian_srank", -1)
     assert np.isnan(found.score)
     assert found.groups == 0
@@ -153,10 +153,10 @@ def metrics():
 def test_member_means_take_each_explanation_at_its_time_and_the_last_hidden_layer():
     table = member_means(metrics())
     first = table.iloc[0]
-    assert (first["j_k"], first["tasks"], first["feature_srank"]) == (pytest.approx(0.1), 3, 8.0)
+    assert (first["mean_error"], first["tasks"], first["feature_srank"]) == (pytest.approx(0.1), 3, 8.0)
     assert (first["hessian_srank"], first["activation_entropy"]) == (10.0, 2.0)
     assert np.isnan(first["weight_norm"])
-    assert member_means(metrics(), first_task=1)["j_k"][0] == pytest.approx(0.15)
+    assert member_means(metrics(), first_task=1)["mean_error"][0] == pytest.approx(0.15)
     with pytest.raises(ValueError, match="metrics must have a task that ended from task 9 on: got none"):
         member_means(metrics(), first_task=9)
 
@@ -164,7 +164,7 @@ def test_member_means_take_each_explanation_at_its_time_and_the_last_hidden_laye
 def test_a_member_that_diverged_has_no_means():
     table = member_means(metrics())
     assert table["diverged"].tolist() == [False, True]
-    assert table.loc[1, ["j_k", *EXPLANATIONS]].isna().all()
+    assert table.loc[1, ["mean_error", *EXPLANATIONS]].isna().all()
 
 
 def test_paired_differences_lose_what_seeds_have_in_common():
@@ -188,11 +188,11 @@ def test_seeds_without_a_value_are_not_paired():
 
 
 def grid(diverged=()):
-    rows = [{"learning_rate": rate, "seed": seed, "j_k": mean + 0.01 * seed}
+    rows = [{"learning_rate": rate, "seed": seed, "mean_error": mean + 0.01 * seed}
             for rate, mean in ((0.01, 0.3), (0.001, 0.1), (0.0001, 0.2)) for seed in range(6)]  # fmt: skip
     table = pd.DataFrame(rows)
     for rate, seed in diverged:
-        table.loc[(table["learning_rate"] == rate) & (table["seed"] == seed), "j_k"] = np.nan
+        table.loc[(table["learning_rate"] == rate) & (table["seed"] == seed), "mean_error"] = np.nan
     return table
 
 
@@ -247,7 +247,7 @@ def curves(errors, values, activation="relu"):
     cells = np.ndindex(np.shape(errors))
     return pd.DataFrame(
         {"member": m, "activation": activation, "task": k, "when": "end", "error": errors[m][k]}
-        | {"update_l1_mean": values[m][k]}
+        | {"displacement_l1": values[m][k]}
         for m, k in cells
     )
 

@@ -98,7 +98,7 @@ def scatter(axes: Axes, means: Frame, name: str, field: str) -> list[Association
     found = []
     for i, value in enumerate(values):
         own, colour = means[means[field] == value], colour_of(colour_index(means, field, value))
-        x, y = own[name].to_numpy(float), own["j_k"].to_numpy(float)
+        x, y = own[name].to_numpy(float), own["mean_error"].to_numpy(float)
         fit = associate(x, y)
         alpha = max(0.25, min(0.8, 12 / max(len(x), 1)))
         axes.plot(x, y, "o", color=colour, ms=3, mew=0, alpha=alpha, zorder=2)

@@ -76,16 +76,16 @@ def _panel(axes: Axes, part: Frame, means: Frame, counts: dict[str, set[int]]) -
     for method in values_of(part, "method"):
         own, colour = part[part["method"] == method], colour_of(colour_index(means, "method", method))
         if method == "none":
-            level = mean_interval(own["j_k"].to_numpy(float))
+            level = mean_interval(own["mean_error"].to_numpy(float))
             ends = [float(one) for one in (level.low, level.high)]
             if np.isfinite(ends).all():
                 axes.axhspan(*ends, color=colour, alpha=BAND / 2, lw=0, zorder=1.2)
             axes.axhline(float(level.estimate), color=colour, ls="--", lw=1.2, zorder=1.4)
-            held = own["j_k"].dropna().to_numpy(float)
+            held = own["mean_error"].dropna().to_numpy(float)
             drawn.append((held, np.array(ends)[np.isfinite(ends)], np.array(ends)[np.isfinite(ends)]))
             counts.setdefault(method, set()).add(len(held))
             continue
-        table = own.pivot_table(index=["seed"], columns="strength", values="j_k", aggfunc="mean", dropna=False)
+        table = own.pivot_table(index=["seed"], columns="strength", values="mean_error", aggfunc="mean", dropna=False)
         table = table.loc[:, table.notna().any()].sort_index(axis=1)
         counts.setdefault(method, set()).update(int(n) for n in table.notna().sum())
         strengths = table.columns.to_numpy(float)

@@ -1,4 +1,4 @@
-// J_K against a hyperparameter, and error against each explanation.
+// Mean error against a hyperparameter, and error against each explanation.
 const J = columnOf.get("j");
 
 function numericColumns() {
@@ -49,7 +49,7 @@ function sensitivity() {
     const label = members.columns[chosen.x].label;
     draw("sensitivity-chart", traces, {
       xaxis: axis(plain(label), log ? { type: "log", dtick: 1 } : {}),
-      yaxis: axis("J<sub>K</sub>, mean error at task end", { rangemode: "tozero" }),
+      yaxis: axis("mean error at task end", { rangemode: "tozero" }),
       showlegend: traces.length > 0 && all.length <= 24,
       legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 11 } },
     });
@@ -78,7 +78,7 @@ function sensitivity() {
     return {
       x: points.map((p) => p.x), y: points.map((p) => p.mean), type: "scatter", mode, name, meta: name, line: { ...style, width: 2 }, marker: { color: style.color, size: 7 },
       error_y: bars ? { type: "data", array: points.map((p) => p.half || 0), color: style.color, thickness: 1 } : undefined,
-      customdata: points.map((p) => p.n), hovertemplate: "%{meta}<br>%{x}: J<sub>K</sub> %{y:.4~g} (n = %{customdata})<extra></extra>",
+      customdata: points.map((p) => p.n), hovertemplate: "%{meta}<br>%{x}: mean error %{y:.4~g} (n = %{customdata})<extra></extra>",
     };
   }
 
