@@ -24,6 +24,7 @@ from fastplast.config.names import (
     CLASS_ORDERS,
     DATASET_NAMES,
     DEVICES,
+    ENGINE_OF,
     ENGINES,
     HEAD_RESETS,
     INITS,
@@ -268,7 +269,7 @@ class Experiment:
 
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
-_HOW_TO_COMPUTE = (*MACHINE_FIELDS, "tf32", "compile")
+_HOW_TO_COMPUTE = (*MACHINE_FIELDS, *ENGINE_OF)
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:

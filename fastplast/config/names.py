@@ -44,6 +44,9 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
 # Fields that a benchmark's preset fills in as soon as an experiment is made, with what they are where it says nothing.
 PRESET_FIELDS = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
 
+# Settings that one engine alone has.
+ENGINE_OF = {"tf32": "cuda", "compile": "vmap"}
+
 # Hyperparameters of the optimizer that members of one batch may have each of their own.
 MEMBER_HYPERPARAMETERS = ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
 # Fields of an experiment in whose place a list of members stands.

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.fields import is_whole
-from fastplast.config.names import BENCHMARKS, DATASET_NAMES, MEMBER_FIELDS, TAKES_STRENGTH, is_path
+from fastplast.config.names import BENCHMARKS, DATASET_NAMES, ENGINE_OF, MEMBER_FIELDS, TAKES_STRENGTH, is_path
 from fastplast.text import closest
 
 
@@ -137,7 +137,7 @@ def _check_machine(e: Any) -> None:
     ):
         if (e.engine, e.device.split(":")[0]) == (engine, device):
             raise ConfigError(f"--engine {engine} cannot train on --device {device}. {advice}", "engine", "device")
-    for name, engine in (("tf32", "cuda"), ("compile", "vmap")):
+    for name, engine in ENGINE_OF.items():
         if getattr(e, name) and e.engine != engine:
             raise ConfigError(
                 f"--{name} belongs to --engine {engine}: got --engine {e.engine}. Say --engine {engine} or drop it.",

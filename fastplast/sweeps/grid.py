@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastplast.config import (
+    ENGINE_OF,
     MACHINE_FIELDS,
     MEMBER_FIELDS,
     MEMBER_HYPERPARAMETERS,
@@ -190,9 +191,12 @@ def as_group(experiment: Experiment) -> Experiment:
         experiment: of a shard, or of a cell by itself.
 
     Returns:
-        The experiment, resolved, with every field that a member or a machine has at its default.
+        The experiment, resolved, with every field that a member or a machine has at its default; but the engine stays
+        where they share a setting of it.
     """
-    reset = (*MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, *MACHINE_FIELDS)
+    reset = {*MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, *MACHINE_FIELDS}
+    if any(getattr(experiment, name) for name in ENGINE_OF):
+        reset.remove("engine")
     defaults = {name: Experiment.__dataclass_fields__[name].default for name in reset}
     return dataclasses.replace(experiment, member_list=None, **defaults).resolved()
 

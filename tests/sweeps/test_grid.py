@@ -1,12 +1,13 @@
 """A grid becomes members; a bad one is refused before anything runs, with its line."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-from fastplast.config import ConfigError, Member
-from fastplast.sweeps.grid import MOST_MEMBERS, expand, grid_of, key_of, read_grid
+from fastplast.config import MACHINE_FIELDS, MEMBER_FIELDS, MEMBER_HYPERPARAMETERS, ConfigError, Experiment, Member
+from fastplast.sweeps.grid import MOST_MEMBERS, as_group, expand, grid_of, group_digest, key_of, read_grid
 
 FOUR = """\
 benchmark = "mnist_shuffle"
@@ -158,3 +159,32 @@ def test_files_that_are_no_grids_are_refused(tmp_path):
 )
 def test_the_grids_of_the_paper_expand(name, members):
     assert len(expand(read_grid(Path(__file__).parents[2] / "docs" / "grids" / name))) == members
+
+
+# Each setting that members share, other than by default, and what it needs beside it.
+SHARED = {
+    "benchmark": "mnist_permute", "dataset": "cifar10", "tasks": 3, "epochs": 2, "examples": 64, "batch_size": 8,
+    "class_order": "redraw", "label_shuffle": "class", "change_first_task": False, "pixel_range": "symmetric",
+    "subset": "fixed", "data_dir": "data", "reduction": "sum", "network": "cnn", "widths": (4,), "activation": "tanh",
+    "leaky_slope": 0.1, "layer_norm": True, "dropout": 0.5, "head_reset": "zero", "init": "torch_default",
+    "optimizer": "sgd", "weight_decay_mode": "coupled", "srank": "both", "srank_method": "exact", "srank_every": 2,
+    "epoch_curves": True, "probe_every": 2,
+    "test_examples": {"test_examples": 4, "benchmark": "class_pairs", "dataset": "mnist"},
+    "channels": {"channels": (2, 2), "network": "cnn"},
+    "tf32": {"tf32": True, "engine": "cuda"}, "compile": {"compile": True, "engine": "vmap"},
+}  # fmt: skip
+OWN = (*MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, *MACHINE_FIELDS, "member_list")
+
+
+def test_every_shared_setting_is_in_the_table():
+    assert {*SHARED, *OWN} == {f.name for f in dataclasses.fields(Experiment)}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_group_keeps_every_setting_that_its_members_share(name):
+    values = SHARED[name] if isinstance(SHARED[name], dict) else {name: SHARED[name]}
+    elsewhere = {"threads": 3, "overlap": True, "seeds": 2, "learning_rate": 0.5, "beta1": 0.5}
+    (group,) = {cell.group for cell in expand(grid_of(values | elsewhere))}
+    assert getattr(group, name) == values[name]
+    assert as_group(Experiment(**values, **elsewhere)) == as_group(group) == group
+    assert group_digest(group) == group_digest(Experiment(**values).resolved())

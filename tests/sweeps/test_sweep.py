@@ -8,6 +8,7 @@ from itertools import count
 
 import pandas as pd
 import pytest
+import torch
 
 import fastplast as fp
 from fastplast.cli.main import run
@@ -230,3 +231,12 @@ def test_a_bad_grid_is_told_with_file_and_line(tmp_path, capsys):
     path.write_text('seeds = 2\nactivation = "rleu"\n')
     assert run(["sweep", "--grid", str(path)]) == 2
     assert f"{path}, line 2: --activation must be a known name: got 'rleu'. Did you mean" in capsys.readouterr().err
+
+
+def test_a_sweep_of_compiled_updates_is_trained_read_and_resumed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    out, words = str(tmp_path / "sweep"), [w for w in WORDS if w != "tanh"]
+    assert run(["sweep", *words, "--engine", "vmap", "--compile", "--out", out]) == 0
+    assert fp.load(out).metrics().compile.all()
+    assert run(["resume", out]) == 0
+    assert "members     6; 6 finished, 0 not begun" in capsys.readouterr().out
