@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def tolerance(dtype: torch.dtype, length: int = 1, factor: float = 4.0) -> float:
@@ -88,3 +89,16 @@ class NothingWaitsForTheHost(TorchDispatchMode):
         assert not any(part in name for part in ("lift_fresh", "_local_scalar_dense", "nonzero")), name
         assert "_to_copy" not in name or device is None or device == args[0].device, f"{name} to {device}"
         return function(*args, **(kwargs or {}))
+
+
+class NothingIsAllocated(NothingWaitsForTheHost):
+    """Forbids new memory as well: work that must be made of memory that is there."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = super().__torch_dispatch__(function, types, args, kwargs)
+        given, made = (
+            {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
+            for values in ((args, kwargs), result)
+        )
+        assert made <= given, f"{function} takes memory"
+        return result

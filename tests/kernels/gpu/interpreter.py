@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -75,6 +76,24 @@ def permuted_programs(seed: int | None) -> Iterator[None]:
         set_index(*(int(i) for i in np.unravel_index(number, order[0])))
 
     with patch.object(builder, "set_grid_dim", new_grid), patch.object(builder, "set_grid_idx", shuffled):
+        yield
+
+
+@contextlib.contextmanager
+def unseen_launches() -> Iterator[None]:
+    """Hides from dispatch modes what the interpreter does to launch a kernel: a GPU does none of it."""
+    if not INTERPRETED:
+        yield
+        return
+    from triton.runtime.interpreter import GridExecutor
+
+    launch = GridExecutor.__call__
+
+    def unseen(executor: object, *arguments: object, **options: object) -> None:
+        with _disable_current_modes():
+            launch(executor, *arguments, **options)
+
+    with patch.object(GridExecutor, "__call__", unseen):
         yield
 
 

@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 import torch
-from assertions import assert_close, assert_same_bits, tolerance
-from interpreter import INTERPRETED
+from assertions import NothingIsAllocated, assert_close, assert_same_bits, tolerance
+from interpreter import INTERPRETED, unseen_launches
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import launches, training
+from fastplast_kernels.mlp_step import gpu, launches, training
 
 from fastplast.config import ELEMENTWISE, ConfigError, Member
 from fastplast.engines import CudaEngine, GroupState, VmapEngine
@@ -152,6 +152,28 @@ def test_a_diverging_member_is_frozen_as_by_the_vmap_engine(device, make_trial):
     assert bool(fast.state.params.isfinite().all())
     for row in (0, 2):
         assert_same_bits("a healthy member", fast.state.params[row], healthy.state.params[row])
+
+
+@pytest.mark.parametrize("method", ["none", "wasserstein"])
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_an_update_waits_for_nothing_and_takes_no_memory(network, method, device, make_trial):
+    """So that it can be captured in a graph: no value is read, and none is made or copied on the host."""
+    sizes = {"network": "cnn", "benchmark": "cifar_shuffle", "channels": (2, 2), "examples": 2, "batch_size": 1}
+    trial = trial_of(
+        make_trial, mixed("adam", (method,)), dropout=0.2, layer_norm=True, **(sizes if network == "cnn" else {})
+    )
+    trial = on(trial, device, VmapEngine)
+    engine = CudaEngine(trial.group, trial.state, torch.device(device), graphs=False)
+    step = engine._prepared(trial.state, trial.task(), trial.order(), slice(0, 1)).step
+    step.params[:] = trial.state.params
+    training.begin(step, engine.hyper, trial.state.steps, torch.tensor([2], device=device))
+    launches.update(step)  # what is made once
+    before = step.params.clone()
+    with unseen_launches(), NothingIsAllocated():
+        launches.update(step)
+    training.finish(step)
+    assert not torch.equal(step.params, before)
+    assert int(step.members[0, gpu.POSITION]) == 2
 
 
 def out_of_memory(call, members_of, most: int):
