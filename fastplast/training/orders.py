@@ -33,6 +33,7 @@ class EpochOrders:
         self._threads = ThreadPoolExecutor(count, "fastplast-orders") if ahead else None
         self._blocks = [seeds[i * len(seeds) // count : (i + 1) * len(seeds) // count] for i in range(count)]
         self._drawn: dict[tuple[int, int], list[Future[np.ndarray]]] = {}
+        self._taken: tuple[tuple[int, int], Tensor] | None = None
 
     def __enter__(self) -> EpochOrders:
         return self
@@ -49,13 +50,19 @@ class EpochOrders:
             epoch: number of the epoch.
 
         Returns:
-            `[M, S, B]` int64, as ``seeding.orders`` has them.
+            `[M, S, B]` int64, as ``seeding.orders`` has them; the same memory if it is asked for twice in a row.
         """
+        if self._taken is None or self._taken[0] != (task, epoch):
+            self._taken = (task, epoch), torch.from_numpy(self._take(task, epoch))
+        return self._taken[1]
+
+    def _take(self, task: int, epoch: int) -> np.ndarray:
         if self._threads is None:
-            return torch.from_numpy(self._draw(self._seeds, task, epoch))
+            return self._draw(self._seeds, task, epoch)
         following = (task, epoch + 1) if epoch + 1 < self._experiment.epochs else (task + 1, 0)
-        self._drawn = {at: self._drawn.get(at) or self._begin(*at) for at in ((task, epoch), following)}
-        return torch.from_numpy(np.concatenate([part.result() for part in self._drawn[task, epoch]]))
+        places = [(task, epoch), *([following] if following[0] < (self._experiment.tasks or 0) else [])]
+        self._drawn = {at: self._drawn.get(at) or self._begin(*at) for at in places}
+        return np.concatenate([part.result() for part in self._drawn[task, epoch]])
 
     def _begin(self, task: int, epoch: int) -> list[Future[np.ndarray]]:
         assert self._threads is not None

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 
 from fastplast import Experiment
@@ -34,3 +35,18 @@ def test_the_next_epoch_is_drawn_while_nobody_asks(monkeypatch):
         drawn.take(0, 2)
         assert both.wait(60)
     assert seen == [(0, 2), (1, 0)]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_epoch_is_drawn_once_and_none_past_the_last(monkeypatch, ahead):
+    seen = []
+
+    def draw(seeds, examples, batch_size, task, epoch):
+        seen.append((task, epoch))
+        return orders(seeds, examples, batch_size, task, epoch)
+
+    monkeypatch.setattr(drawing.seeding, "orders", draw)
+    with EpochOrders(SMALL, SEEDS[:1], ahead) as drawn:
+        for epoch in (1, 1, 2, 2):
+            assert torch.equal(drawn.take(1, epoch), torch.from_numpy(orders(SEEDS[:1], 40, 16, 1, epoch)))
+    assert seen == [(1, 1), (1, 2)]
