@@ -57,7 +57,7 @@ def shortened(results: Any) -> Any:
 
 
 def execute(step: Step, row: Row, work: Path, limit: float, tell: Callable[[], None]) -> None:
-    """Runs a step into its row; whatever it has started ends with it."""
+    """Runs a step into its row; whatever it has started ends with it, and with this process, even if that is killed."""
     begun, log = time.monotonic(), work / f"{step.name}.log"
 
     def look() -> None:
@@ -72,6 +72,8 @@ def execute(step: Step, row: Row, work: Path, limit: float, tell: Callable[[], N
             step.command, cwd=ROOT, env=os.environ | step.variables, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, preexec_fn=os.setpgrp,
         )  # fmt: skip
+        command = ["sh", "-c", 'read _; kill -s KILL -- "-$1"', "sh", str(child.pid)]  # input ends with this process
+        watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
             while child.poll() is None and time.monotonic() - begun < limit:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -81,7 +83,9 @@ def execute(step: Step, row: Row, work: Path, limit: float, tell: Callable[[], N
             code = child.poll()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+            watchdog.kill()
             child.wait()
+            watchdog.communicate()
     text = log.read_text(errors="replace")
     if code is None:
         row.status, row.error = "ended at its limit", f"{limit:.0f} s were not enough"

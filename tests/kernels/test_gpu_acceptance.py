@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -97,10 +98,25 @@ def test_steps_fail_and_hang_by_themselves(played, tmp_path):
     with tarfile.open(out / "profile.tar.gz") as archive:
         logs = {name for name in archive.getnames() if name.endswith(".log")}
         assert {"environment.log", "ncu.log", "memcheck.log", "racecheck.log", "torch-peers.log"} <= logs
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", (tmp_path / "child").read_text()], capture_output=True, text=True
-    )
-    assert state.stdout.strip()[:1] in ("", "Z")  # what a step had started ended with it
+    assert not lives((tmp_path / "child").read_text())  # what a step had started ended with it
+
+
+def lives(process: str) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_a_step_ends_with_the_script_even_if_that_is_killed(played, tmp_path):
+    command = [played, "scripts/gpu_acceptance.py", "--full", "--dry-run", "--only", "experiment", str(tmp_path)]
+    child, where = tmp_path / "child", os.environ | {"PYTHON": played}
+    with subprocess.Popen(command, cwd=ROOT, env=where, stdout=subprocess.DEVNULL) as script:
+        while script.poll() is None and not (child.exists() and child.read_text()):
+            time.sleep(0.01)
+        script.kill()
+    deadline = time.monotonic() + 60
+    while lives(child.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives(child.read_text())
 
 
 def test_time_that_is_over_leaves_steps_that_were_not_run(played, tmp_path):
