@@ -21,8 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 ROOT = Path(__file__).parents[1]
 BUDGETS = ROOT / "tests/kernels/budgets"
 KEPT_SECONDS = 30 * 24 * 3600  # how long machine code stays that nobody asks for
@@ -44,7 +42,8 @@ def main() -> None:
 
     import triton
 
-    cache = Path(os.environ.get("FASTPLAST_TEST_CACHE") or platformdirs.user_cache_dir("fastplast", appauthor=False))
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastplast"
+    cache = Path(os.environ.get("FASTPLAST_TEST_CACHE") or user)
     cache /= f"triton-{triton.__version__}"
     os.environ["TRITON_CACHE_DIR"] = str(cache)
     from fastplast_kernels.proofs import conv_step, mlp_step, wasserstein
