@@ -7,7 +7,7 @@ import io
 import json
 import os
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +104,11 @@ class RunWriter:
         """The configuration that the run was started with."""
         return self.run.config
 
-    def check_resumable(
-        self, config: Mapping[str, Any], ignore: Collection[str] = (), defaults: Mapping[str, Any] | None = None
-    ) -> None:
+    def check_resumable(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         """Refuses to continue the run with another configuration.
 
         Args:
             config: the resolved configuration.
-            ignore: fields that may differ, because results do not depend on them.
             defaults: what fields are that one of the two configurations does not name.
 
         Raises:
@@ -121,7 +118,7 @@ class RunWriter:
             _flat(json.loads(json_bytes({**(defaults or {}), **values}))) for values in (self.config, config)
         )
         pairs = {name: (stored.get(name, "(absent)"), given.get(name, "(absent)")) for name in stored | given}
-        changes = [f"{n}: {a} -> {b}" for n, (a, b) in pairs.items() if a != b and n.split(".")[0] not in ignore]
+        changes = [f"{name}: {a} -> {b}" for name, (a, b) in pairs.items() if a != b]
         if changes:
             raise ValueError(
                 f"config must be the one that {self.run.path} was started with: got {'; '.join(changes)}. Resume "

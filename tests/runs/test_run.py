@@ -261,7 +261,6 @@ def test_check_resumable_names_every_field_that_differs(writer):
     )
     with pytest.raises(ValueError, match=message):
         writer.check_resumable(other)
-    writer.check_resumable(CONFIG | {"threads": 4}, ignore={"threads"})
 
 
 def test_a_run_of_another_schema_is_neither_read_nor_resumed(writer):
