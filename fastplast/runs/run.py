@@ -135,15 +135,16 @@ class Run:
         return bool(self._epoch_parts())
 
     def timings(self) -> pandas.DataFrame:
-        """Seconds and rates: one row per record, in the order of writing; after a resume a task may occur again."""
+        """Seconds and rates: one row per task; of a task that was trained again after a kill, the last."""
         import pandas
 
         path = self.path / "timings.jsonl"
-        records = []
+        records = {}
         for line in path.read_bytes().splitlines() if path.exists() else ():
             with contextlib.suppress(ValueError):  # what a killed process left of a line
-                records.append(json.loads(line))
-        return pandas.DataFrame(records)
+                record = json.loads(line)
+                records[record["task"]] = record
+        return pandas.DataFrame([*records.values()])
 
     def export_csv(self, path: str | os.PathLike) -> Path:
         """Writes all metrics as one CSV file, replacing what was there.

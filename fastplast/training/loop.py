@@ -176,7 +176,7 @@ class _Loop:
             yield self._train_epoch(task, epoch)
             if epoch + 1 < e.epochs:
                 must_stop = self.stop()
-                if must_stop or time.monotonic() - self.saved > 60 * e.checkpoint_minutes:
+                if must_stop or self._is_checkpoint_due():
                     if self.worker.is_pending:
                         yield self._store_start(task)
                     self._save(task.index, epoch + 1)
@@ -188,6 +188,7 @@ class _Loop:
             yield self._store_start(task)
         yield self._end(task, seconds)
         if self.stop() and task.index + 1 < (e.tasks or 0):
+            self._save(task.index + 1, 0)
             yield self._stopped(task.index + 1, 0)
             return True
         return False
@@ -231,7 +232,7 @@ class _Loop:
         return EpochDone(task.index, epoch, updates, loss, error, self._num_diverged(), seconds)
 
     def _end(self, task: Task, train_seconds: float) -> TaskDone:
-        """Measures and stores a task's end, and the checkpoint after it."""
+        """Measures and stores a task's end; after the last task, and where one is due, follows a checkpoint."""
         setup, state, timing = self.setup, self.setup.state, self.timing
         with timing.count_as_waiting():
             end = _measure(setup, state, task, "end", self.expected[1])
@@ -239,9 +240,11 @@ class _Loop:
         columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout)
         self._write(task.index, "end", state, end, {name: values.tolist() for name, values in columns.items()})
         self._write_curve(task.index)
-        self._save(task.index + 1, 0)
+        if task.index + 1 == setup.experiment.tasks or self._is_checkpoint_due():
+            self._save(task.index + 1, 0)
         seconds = {"train_seconds": train_seconds, "measure_seconds": timing.waiting}
         self.writer.append_timing({"task": task.index} | seconds | timing.hessian)
+        self.writer.write_progress({"task": task.index + 1, "epoch": 0})
         return TaskDone(task.index, end.columns, self._num_diverged(), **seconds)
 
     def _stopped(self, task: int, epoch: int) -> Stopped:
@@ -288,6 +291,9 @@ class _Loop:
         tensors |= {f"sums.{name}": tensor for name, tensor in self.sums.tensors().items()}
         tensors |= {"task_start.params": self.at_start, "hessian.expected": self.expected}
         return tensors if self.setup.curve is None else tensors | {"curve": self.setup.curve}
+
+    def _is_checkpoint_due(self) -> bool:
+        return time.monotonic() - self.saved > 60 * self.setup.experiment.checkpoint_minutes
 
     def _save(self, task: int, epoch: int) -> None:
         self.writer.save_checkpoint(self._tensors(), {"task": task, "epoch": epoch})

@@ -81,13 +81,15 @@ def test_progress_within_a_task_is_told(tmp_path, monkeypatch):
 
 def test_a_run_whose_process_is_gone_has_died_and_stands_at_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr("fastplast.training.loop._REPORT_SECONDS", 0.0)
-    _, events = start(small(tmp_path / "run"))
-    for event in events:
-        if isinstance(event, EpochDone) and event.task == 1:
-            break
-    events.close()
-    found = of_run(tmp_path / "run")
-    assert (found.state, found.holder, found.task, found.epoch) == ("died", None, 1, 0)
+    for minutes, task in ((1e-9, 1), (5.0, 0)):
+        path = tmp_path / str(minutes)
+        _, events = start(small(path, checkpoint_minutes=minutes))
+        for event in events:
+            if isinstance(event, EpochDone) and event.task == 1:
+                break
+        events.close()
+        found = of_run(path)
+        assert (found.state, found.holder, found.task, found.epoch) == ("died", None, task, 0)
 
 
 @pytest.mark.parametrize("after", [1, 2])

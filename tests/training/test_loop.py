@@ -1,5 +1,6 @@
 """A whole experiment, small: what is stored, and that no stop or kill changes a bit of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -173,6 +174,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(finished, tmp_path, events):
     _, iterator = start(small(tmp_path / "b"), stop=stop)
     last = list(iterator)[-1]
     assert isinstance(last, Stopped)
+    assert position(tmp_path / "b") == {"task": last.task, "epoch": last.epoch}
     fp.resume(tmp_path / "b")
     pd.testing.assert_frame_equal(table(tmp_path / "b"), table(finished.path), check_exact=True)
 
@@ -205,6 +207,29 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(finished, tmp_path)
     child.stdout.close()
     fp.resume(tmp_path / "b")
     pd.testing.assert_frame_equal(table(tmp_path / "b"), table(finished.path), check_exact=True)
+
+
+def test_checkpoints_are_as_old_as_asked_for_and_a_kill_loses_no_more(finished, tmp_path):
+    """Tasks that are trained again after a kill are the same bits, and nothing of them is there twice."""
+    path = tmp_path / "b"
+    _, events = start(small(path))  # a run of seconds: none is due
+    drain(events, 2, TaskDone)
+    events.close()
+    assert position(path) == {"task": 0, "epoch": 0}
+    assert len(table(path)) == 2 * 2 * 2
+    fp.resume(path)
+    assert position(path) == {"task": 3, "epoch": 0}
+    pd.testing.assert_frame_equal(table(path), table(finished.path), check_exact=True)
+    assert (path / "timings.jsonl").read_text().count("\n") == 2 + 3
+    assert fp.load(path).timings().task.tolist() == [0, 1, 2]
+
+    _, events = start(small(tmp_path / "c", checkpoint_minutes=1e-9))
+    drain(events, 2, TaskDone)
+    assert position(tmp_path / "c") == {"task": 2, "epoch": 0}
+
+
+def position(path):
+    return json.loads((path / "checkpoint" / "checkpoint.json").read_text())["position"]
 
 
 def test_a_finished_run_resumes_to_itself(finished, tmp_path):
