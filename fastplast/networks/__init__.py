@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.networks.activations import widening
-from fastplast.networks.builtin import Network, cnn, mlp
+from fastplast.networks.builtin import Network, conv_layers, dense_layers
 from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.module import ModuleFactory, ModuleNetwork
 from fastplast.networks.spec import Conv, Dense, Layer
@@ -51,8 +52,9 @@ def build_network(experiment: Experiment, shape: tuple[int, int, int], num_class
     """
     name = experiment.network or "mlp"
     preset = NETWORKS[name]
-    widths = experiment.widths or preset.widths
     wide, norm = widening(experiment.activation), experiment.layer_norm
+    layers: tuple[Layer, ...] = ()
+    inputs = prod(shape)
     if preset.channels:
         channels, pooled = experiment.channels or preset.channels, name == "convnet"
         least = _least_side(len(channels)) if pooled else 2
@@ -61,9 +63,9 @@ def build_network(experiment: Experiment, shape: tuple[int, int, int], num_class
                 f"--network {name} needs images of at least {least} x {least} pixels: got inputs of shape {shape} from "
                 f"--benchmark {experiment.benchmark}. Use --network mlp or a benchmark of images."
             )
-        layers = cnn(shape, num_classes, widths, channels, wide, norm, pooled)
-    else:
-        layers = mlp(shape, num_classes, widths, wide, norm)
+        layers = conv_layers(shape, channels, wide, norm, pooled)
+        inputs = wide * prod(layers[-1].output_shape)
+    layers += dense_layers(inputs, experiment.widths or preset.widths, num_classes, wide, norm)
     return Network(
         name, layers, experiment.activation, experiment.leaky_slope, experiment.init, shape, experiment.dropout
     )

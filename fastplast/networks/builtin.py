@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fastplast.config import ELEMENTWISE
 from fastplast.networks.activations import ACTIVATION_FUNCTIONS, widening
-from fastplast.networks.init import head_parameters, initial_parameters
+from fastplast.networks.init import weight_spread
 from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.spec import Conv, Dense, Layer, layout_of
 
@@ -56,9 +56,22 @@ class Network:
             seeds: one per member.
 
         Returns:
-            `[M, P]` float32.
+            `[M, P]` float32. Biases are zero, but uniform in 1 / sqrt(fan_in) with ``torch_default``.
         """
-        return initial_parameters(self.layers, self.layout, seeds, self.init, self.activation, self.slope)
+        arena = np.zeros((len(seeds), self.layout.size), dtype=np.float32)
+        for m, seed in enumerate(seeds):
+            if (first := seeds.index(seed)) < m:
+                arena[m] = arena[first]
+                continue
+            for number, layer in enumerate(self.layers):
+                spread = weight_spread(self.init, layer, self.activation, self.slope)
+                weight, bias = self.layout[f"{layer.name}.weight"], self.layout[f"{layer.name}.bias"]
+                arena[m, weight.slice] = spread.draw(seed, "init", weight.count, 2 * number)
+                if layer.norm:
+                    arena[m, self.layout[f"{layer.name}.norm_scale"].slice] = 1.0
+                if self.init == "torch_default":
+                    arena[m, bias.slice] = spread.draw(seed, "init", bias.count, 2 * number + 1)
+        return torch.from_numpy(arena)
 
     def head_parameters(self, slot: Slot, seeds: list[int], task: int) -> Tensor:
         """The last layer's weights or biases, drawn anew for a task.
@@ -71,7 +84,12 @@ class Network:
         Returns:
             `[M, count]` float32.
         """
-        return head_parameters(self.layers[-1], slot, seeds, self.init, task)
+        spread = weight_spread(self.init, self.layers[-1], self.activation, self.slope)
+        fresh = np.zeros((len(seeds), slot.count), dtype=np.float32)
+        if slot.is_weight or self.init == "torch_default":
+            for row, seed in zip(fresh, seeds):
+                row[:] = spread.draw(seed, "head", slot.count, task, int(not slot.is_weight))
+        return torch.from_numpy(fresh)
 
     @property
     def has_closed_tail(self) -> bool:
@@ -161,10 +179,8 @@ class Network:
         return x, features
 
 
-def dense_layers(
-    inputs: int, widths: tuple[int, ...], num_classes: int, wide: int = 1, norm: bool = False
-) -> tuple[Dense, ...]:
-    """Dense layers from `inputs` over hidden `widths` to `num_classes`, named fc1, fc2, ...
+def dense_layers(inputs: int, widths: tuple[int, ...], num_classes: int, wide: int, norm: bool) -> tuple[Dense, ...]:
+    """Dense layers from `inputs` over hidden `widths` to `num_classes`, named fc1, fc2, ... (paper, appendix B.1).
 
     Args:
         inputs: of the first.
@@ -182,12 +198,12 @@ def dense_layers(
 
 
 def conv_layers(
-    shape: tuple[int, int, int], channels: tuple[int, ...], wide: int = 1, norm: bool = False, pooled: bool = False
+    shape: tuple[int, int, int], channels: tuple[int, ...], wide: int, norm: bool, pooled: bool
 ) -> tuple[Conv, ...]:
     """Convolutions on an image of `shape`, named conv1, conv2, ...
 
-    Of 3x3, stride 2, padding 1; or, `pooled`, as in Continual ImageNet: of 5x5, then 3x3, without padding, each
-    followed by max pooling of 2.
+    Of 3x3, stride 2, padding 1, which are not in the paper (appendix B.3) but in its authors' later code; or, `pooled`,
+    as in Continual ImageNet (Dohare et al. 2024): of 5x5, then 3x3, without padding, each followed by max pooling of 2.
 
     Args:
         shape: (channels, height, width).
@@ -205,29 +221,3 @@ def conv_layers(
         layers.append(Conv(f"conv{i}", shape[0], outputs, shape[1], shape[2], norm=norm, **kind))  # pyright: ignore
         shape = (wide * outputs, *layers[-1].output_shape[1:])
     return tuple(layers)
-
-
-def mlp(
-    shape: tuple[int, int, int], num_classes: int, widths: tuple[int, ...], wide: int = 1, norm: bool = False
-) -> tuple[Layer, ...]:
-    """Layers of a multilayer perceptron (paper, appendix B.1: 784-128-64-32-10)."""
-    return dense_layers(prod(shape), widths, num_classes, wide, norm)
-
-
-def cnn(
-    shape: tuple[int, int, int],
-    num_classes: int,
-    widths: tuple[int, ...],
-    channels: tuple[int, ...],
-    wide: int = 1,
-    norm: bool = False,
-    pooled: bool = False,
-) -> tuple[Layer, ...]:
-    """Layers of a convolutional network (paper, appendix B.3: 16, 32, 64 channels, then 64-32-10).
-
-    Kernel 3, stride 2 and padding 1 are not in the paper; they are what its authors' later code uses. `pooled` is the
-    network of Continual ImageNet (Dohare et al. 2024): 32, 64, 128 channels, then 128-128-2.
-    """
-    convolutions = conv_layers(shape, channels, wide, norm, pooled)
-    inputs = wide * prod(convolutions[-1].output_shape)
-    return (*convolutions, *dense_layers(inputs, widths, num_classes, wide, norm))

@@ -22,16 +22,6 @@ class Dense:
         """`[O, I]`."""
         return (self.outputs, self.inputs)
 
-    @property
-    def fan_in(self) -> int:
-        """Inputs per output."""
-        return self.inputs
-
-    @property
-    def fan_out(self) -> int:
-        """Outputs per input."""
-        return self.outputs
-
 
 @dataclass(frozen=True)
 class Conv:
@@ -57,16 +47,6 @@ class Conv:
     def weight_shape(self) -> tuple[int, ...]:
         """`[O, in_channels, kernel, kernel]`."""
         return (self.outputs, self.in_channels, self.kernel, self.kernel)
-
-    @property
-    def fan_in(self) -> int:
-        """Inputs per output."""
-        return self.in_channels * self.kernel**2
-
-    @property
-    def fan_out(self) -> int:
-        """Outputs per input, as PyTorch counts them for a convolution."""
-        return self.outputs * self.kernel**2
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
