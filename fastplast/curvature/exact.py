@@ -16,7 +16,7 @@ from fastplast.curvature.batches import STEP, Steps, run_one, run_together
 from fastplast.curvature.compressed import compressed_dimension, compressed_hessian, is_compressible
 from fastplast.curvature.coordinates import Coordinates, coordinates
 from fastplast.curvature.hessian import CHUNK_BYTES, add_residual, gauss_newton, gradient, residual_part
-from fastplast.curvature.routes import Plan, check_method, residual_row
+from fastplast.curvature.routes import METHODS, Plan, residual_row
 from fastplast.curvature.spectrum import ClosedForms, Curvature, Row, gather_rows, matrix_steps, missing_row, norm
 from fastplast.curvature.srank import stable_rank
 from fastplast.curvature.tail import Tail, tail_gradient, tail_hvp, tail_trace
@@ -92,7 +92,8 @@ def measure_labels(
     Raises:
         ValueError: if the method is unknown, the hint has a wrong length, or one Hessian exceeds the memory limit.
     """
-    check_method(method)
+    if method not in METHODS:
+        raise ValueError(f"method is unknown: got {method!r}. Choose from {', '.join(METHODS)}.")
     hints = [-1] * tail.num_members if hint is None else [int(value) for value in hint]
     if len(hints) != tail.num_members:
         raise ValueError(
@@ -201,16 +202,15 @@ def _rows(tails: list[Tail], coords: Coordinates, plan: Plan) -> Steps[list[Row]
         row = residual_row(tail, coords, residual, known, gauss_newton_trace, plan) if plan.method == "auto" else None
         if row is None and is_compressible(coords):
             hessian, loss_gradient, gauss_newton_norm = compressed_hessian(coords, labels, residual)
-            row = yield from matrix_steps(
-                hessian, loss_gradient, plan.threshold, known, plan.compressed_solver(residual)
-            )
+            solve = plan.solver(residual, None)
+            row = yield from matrix_steps(hessian, loss_gradient, plan.threshold, known, solve)
             row["residual_ratio"] = norm(residual.eigenvalues) / gauss_newton_norm
         elif row is None:
             if shared is None:
                 matrix = gauss_newton(coords)
                 shared = matrix, norm(matrix)
             hessian = add_residual(shared[0] if tail is tails[-1] else shared[0].clone(), coords, residual)
-            loss_gradient, solve = gradient(coords, labels, residual), plan.solver(coords, residual)
+            loss_gradient, solve = gradient(coords, labels, residual), plan.solver(residual, coords)
             row = yield from matrix_steps(hessian, loss_gradient, plan.threshold, known, solve)
             row["residual_ratio"] = norm(residual.eigenvalues) / shared[1]
         if row["finite"]:

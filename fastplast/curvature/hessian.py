@@ -55,6 +55,11 @@ class Residual:
         block[:, :inputs, inputs:] = self.coupling.transpose(1, 2)
         return torch.linalg.eigvalsh(block).flatten()
 
+    @property
+    def negatives(self) -> Tensor:
+        """|negative eigenvalues|, descending."""
+        return (-self.eigenvalues[self.eigenvalues < 0]).sort(descending=True).values
+
 
 def scaled(residual: Residual, scale: float) -> Residual:
     """The residual part divided by a number, with its eigenvalues if they are known.
@@ -88,7 +93,7 @@ def gauss_newton(coords: Coordinates) -> Tensor:
     width = sum(sum(block.shape) for block in (incoming, mixed, outgoing)) + (active + classes) ** 2
     for rows in _chunks(len(coords.inputs), width):
         a, h = coords.inputs[rows], coords.hidden[rows]
-        softmax = softmax_hessian(coords, rows)
+        softmax = _softmax_hessian(coords, rows)
         jacobian = coords.weight * coords.slope[rows, None, :active]  # [n, C-1, K]
         half = softmax @ jacobian
         full = jacobian.transpose(1, 2) @ half
@@ -164,16 +169,8 @@ def add_residual(matrix: Tensor, coords: Coordinates, residual: Residual) -> Ten
     return matrix
 
 
-def softmax_hessian(coords: Coordinates, rows: slice) -> Tensor:
-    """S = diag(p) - p p' of some examples in the rotated classes, from entries free of cancellation.
-
-    Args:
-        coords: coordinates of the member.
-        rows: which examples.
-
-    Returns:
-        `[n, C-1, C-1]`.
-    """
+def _softmax_hessian(coords: Coordinates, rows: slice) -> Tensor:
+    """S = diag(p) - p p' of some examples in the rotated classes, `[n, C-1, C-1]`, without cancellation."""
     probability, others = coords.state.probability[0, rows], coords.state.others[0, rows]
     matrix = -probability.unsqueeze(2) * probability.unsqueeze(1)
     matrix.diagonal(dim1=1, dim2=2).copy_(probability * others)

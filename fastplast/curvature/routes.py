@@ -37,43 +37,15 @@ _PAYS = 0.8  # of the predicted time of all eigenvalues: Lanczos has been seen t
 _SMALL = 1200  # a Hessian so small is solved before a shortcut has paid for itself
 
 
-def check_method(method: str) -> None:
-    """Checks the name of a method.
-
-    Args:
-        method: as given.
-
-    Raises:
-        ValueError: if it is unknown.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method is unknown: got {method!r}. Choose from {', '.join(METHODS)}.")
-
-
-def exact_seconds(dimension: int) -> float:
-    """Predicted time of all eigenvalues.
-
-    Args:
-        dimension: D.
-
-    Returns:
-        Seconds on one core, right to a factor of two; only ratios are used.
-    """
+def _exact_seconds(dimension: int) -> float:
+    """Predicted time of all eigenvalues on one core, right to a factor of two; only ratios are used."""
     return _EIGENVALUES * dimension**3
 
 
-def lanczos_seconds(dimension: int, depth: float) -> float:
-    """Predicted time of block Lanczos.
-
-    Args:
-        dimension: D.
-        depth: of the basis.
-
-    Returns:
-        Seconds on one core.
-    """
+def _lanczos_seconds(dimension: int, depth: float) -> float:
+    """Predicted time of block Lanczos on one core, with a basis of a depth."""
     products = _THIN * 2 * dimension**2 * depth + _THICK * 6 * dimension * depth**2
-    return products + _CHECKS * (_THICK * 6 * dimension * depth**2 + 2 * exact_seconds(int(depth)))
+    return products + _CHECKS * (_THICK * 6 * dimension * depth**2 + 2 * _exact_seconds(int(depth)))
 
 
 @dataclass(frozen=True)
@@ -90,12 +62,12 @@ class Plan:
     threshold: float
     hint: int = -1
 
-    def solver(self, coords: Coordinates, residual: Residual) -> Solver:
+    def solver(self, residual: Residual, coords: Coordinates | None) -> Solver:
         """The way to the eigenvalues of a Hessian.
 
         Args:
-            coords: coordinates of the member.
             residual: of the member.
+            coords: in which the Hessian is given; None for a compressed one, whose coordinates mix the units.
 
         Returns:
             The solver.
@@ -106,26 +78,8 @@ class Plan:
             solution = None
             if self._tries_lanczos(len(hessian)):
                 solution = yield from self._lanczos(hessian, part)
-            if solution is None and self._tries_truncation(len(hessian)):
+            if solution is None and coords is not None and self._tries_truncation(len(hessian)):
                 solution = yield from self._truncated(hessian, coords, part)
-            return solution or (yield from exact_solution(hessian, self.threshold))
-
-        return solve
-
-    def compressed_solver(self, residual: Residual) -> Solver:
-        """The way to the eigenvalues of a compressed Hessian, whose coordinates mix the units.
-
-        Args:
-            residual: of the member.
-
-        Returns:
-            The solver.
-        """
-
-        def solve(hessian: Tensor, scale: float) -> Steps[Solution]:
-            solution = None
-            if self._tries_lanczos(len(hessian)):
-                solution = yield from self._lanczos(hessian, scaled(residual, scale))
             return solution or (yield from exact_solution(hessian, self.threshold))
 
         return solve
@@ -135,7 +89,7 @@ class Plan:
             return self.method == "lanczos"
         if self.hint < 0 or dimension < _SMALL:
             return False
-        return lanczos_seconds(dimension, self._closing_depth()) < _PAYS * exact_seconds(dimension)
+        return _lanczos_seconds(dimension, self._closing_depth()) < _PAYS * _exact_seconds(dimension)
 
     def _closing_depth(self) -> int:
         return int(_DEPTH + _DEPTH_PER_RANK * max(self.hint, 0)) // BLOCK * BLOCK
@@ -145,14 +99,12 @@ class Plan:
 
     def _lanczos(self, hessian: Tensor, residual: Residual) -> Steps[Solution | None]:
         dimension = len(hessian)
-        negatives = residual.eigenvalues
-        negatives = (-negatives[negatives < 0]).sort(descending=True).values
         max_depth = dimension
-        while max_depth > 4 * BLOCK and lanczos_seconds(dimension, max_depth) > exact_seconds(dimension):
+        while max_depth > 4 * BLOCK and _lanczos_seconds(dimension, max_depth) > _exact_seconds(dimension):
             max_depth -= BLOCK
         first = 0.7 * self._closing_depth() if self.hint >= 0 else 4 * BLOCK  # some members close a third earlier
         depth = int(first) // BLOCK * BLOCK
-        found = yield Krylov(hessian, negatives, self.threshold, depth, max_depth)
+        found = yield Krylov(hessian, residual.negatives, self.threshold, depth, max_depth)
         return _solution("lanczos", found.certificate, found.ritz, hessian)
 
     def _truncated(self, hessian: Tensor, coords: Coordinates, residual: Residual) -> Steps[Solution | None]:
@@ -190,10 +142,7 @@ def residual_row(
     row, values = missing_row("residual"), values.sort().values
     gradient_norm = torch.linalg.vector_norm(torch.cat([part.flatten() for part in tail_gradient(tail)]))
     row.update(
-        **eigenvalue_columns(values, scale, found.nuclear),
-        srank=int(found.estimate),
-        srank_lo=int(found.lo),
-        srank_hi=int(found.hi),
+        **eigenvalue_columns(values, scale, found),
         trace=known.trace,
         frobenius_norm=torch.linalg.vector_norm(values) * scale,
         overlap=known.quadratic / known.product_norm if known.product_norm > 0 else math.nan,
@@ -213,10 +162,7 @@ def _solution(method: str, certificate: Certificate, ritz: Tensor, hessian: Tens
     square = torch.linalg.vector_norm(hessian).square()
     return Solution(
         eigenvalues=ritz,
-        srank=int(certificate.estimate),
-        srank_lo=int(certificate.lo),
-        srank_hi=int(certificate.hi),
-        nuclear=certificate.nuclear,
+        certificate=certificate,
         remaining_trace=hessian.trace() - ritz.sum(),
         remaining_square=square - ritz.square().sum(),
         method=method,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastplast.curvature.batches import Eigenvalues, Steps, run_one
+from fastplast.curvature.certificate import Certificate
 from fastplast.curvature.srank import MISSING, stable_rank
 
 TOLERANCE = 1e-9  # of the identities; measured violations are below 1e-12
@@ -139,20 +140,14 @@ class Solution:
 
     Attributes:
         eigenvalues: `[k]`, ascending.
-        srank: in [srank_lo, srank_hi].
-        srank_lo: certified.
-        srank_hi: certified.
-        nuclear: sum of singular values that ``srank`` rests on.
+        certificate: of the stable rank.
         remaining_trace: trace of the Hessian minus the sum of the eigenvalues.
         remaining_square: sum of squares of the Hessian minus that of the eigenvalues.
         method: its name.
     """
 
     eigenvalues: Tensor
-    srank: int
-    srank_lo: int
-    srank_hi: int
-    nuclear: Tensor
+    certificate: Certificate
     remaining_trace: Tensor | float
     remaining_square: Tensor | float
     method: str
@@ -177,8 +172,8 @@ def exact_solution(hessian: Tensor, threshold: float) -> Steps[Solution]:
     # An eigensolver on a GPU may refuse a matrix of zeros.
     zero = not bool(hessian.any())
     eigenvalues = hessian.new_zeros(len(hessian)) if zero else (yield Eigenvalues(hessian))
-    rank = int(stable_rank(eigenvalues, threshold))
-    return Solution(eigenvalues, rank, rank, rank, eigenvalues.abs().sum(), 0.0, 0.0, "exact")
+    rank, nuclear = stable_rank(eigenvalues, threshold), eigenvalues.abs().sum()
+    return Solution(eigenvalues, Certificate(rank, rank, rank, nuclear, nuclear, nuclear), 0.0, 0.0, "exact")
 
 
 def matrix_row(hessian: Tensor, gradient: Tensor, threshold: float) -> Row:
@@ -226,14 +221,11 @@ def matrix_steps(
     product_norm, quadratic = norm(product), direction @ product
     trace = hessian.trace() if known is None else known.trace / scale
     solution = yield from exact_solution(hessian, threshold) if solve is None or zero else solve(hessian, scale)
-    eigenvalues, nuclear = solution.eigenvalues, solution.nuclear
+    eigenvalues, nuclear = solution.eigenvalues, solution.certificate.nuclear
     total = eigenvalues.sum() + solution.remaining_trace
     squares = eigenvalues.square().sum() + solution.remaining_square
     row.update(
-        **eigenvalue_columns(eigenvalues, scale, nuclear),
-        srank=solution.srank,
-        srank_lo=solution.srank_lo,
-        srank_hi=solution.srank_hi,
+        **eigenvalue_columns(eigenvalues, scale, solution.certificate),
         trace=total * scale,
         frobenius_norm=frobenius * scale,
         overlap=quadratic / product_norm,
@@ -251,20 +243,23 @@ def matrix_steps(
     return row
 
 
-def eigenvalue_columns(eigenvalues: Tensor, scale: float, nuclear: Tensor) -> Row:
-    """The fields that eigenvalues give.
+def eigenvalue_columns(eigenvalues: Tensor, scale: float, certificate: Certificate) -> Row:
+    """The fields that eigenvalues and what they certify give.
 
     Args:
         eigenvalues: `[k]`, ascending.
-        scale: they were divided by.
-        nuclear: sum of singular values, divided by the scale.
+        scale: the Hessian was divided by.
+        certificate: of the Hessian so divided.
 
     Returns:
         A part of a row.
     """
-    sharpness = eigenvalues.abs().amax()
+    sharpness, nuclear = eigenvalues.abs().amax(), certificate.nuclear
     negative = eigenvalues < -len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * sharpness
     return {
+        "srank": int(certificate.estimate),
+        "srank_lo": int(certificate.lo),
+        "srank_hi": int(certificate.hi),
         "sharpness": sharpness * scale,
         "largest": eigenvalues[-1] * scale,
         "smallest": eigenvalues[0] * scale,

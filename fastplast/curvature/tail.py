@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "identity")
+_FLOATS = ("inputs", "hidden_weight", "hidden_bias", "output_weight", "output_bias")
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Tail:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is unknown: got {self.activation!r}. Choose from {', '.join(ACTIVATIONS)}.")
         _check_shapes(self)
-        check_labels(self.labels, self.output_weight.shape[1])
-        for name in ("inputs", "hidden_weight", "hidden_bias", "output_weight", "output_bias"):
+        _check_labels(self.labels, self.output_weight.shape[1])
+        for name in _FLOATS:
             object.__setattr__(self, name, getattr(self, name).detach().double())
         object.__setattr__(self, "labels", self.labels.long())
 
@@ -95,17 +96,8 @@ class Tail:
         Returns:
             A tail with its own memory, whose alignment does not depend on the index: sums come out in the same order.
         """
-        part = slice(index, index + 1)
-        return Tail(
-            self.inputs[part].clone(),
-            self.hidden_weight[part].clone(),
-            self.hidden_bias[part].clone(),
-            self.output_weight[part].clone(),
-            self.output_bias[part].clone(),
-            self.labels[part].clone(),
-            self.activation,
-            self.negative_slope,
-        )
+        own = {name: getattr(self, name)[index : index + 1].clone() for name in (*_FLOATS, "labels")}
+        return replace(self, **own)
 
     def relabel(self, labels: Tensor) -> Tail:
         """The same tail on the same inputs with other labels.
@@ -225,16 +217,7 @@ def tail_trace(tail: Tail) -> tuple[Tensor, Tensor]:
     return gauss_newton, (pull.sum(-1) * inputs).mean(-1)
 
 
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Checks that labels are integers in 0..C-1.
-
-    Args:
-        labels: any shape.
-        num_classes: C.
-
-    Raises:
-        ValueError: if they are not.
-    """
+def _check_labels(labels: Tensor, num_classes: int) -> None:
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers: got {labels.dtype}. Call .long() on them.")
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:

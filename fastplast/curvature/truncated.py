@@ -47,7 +47,6 @@ def truncated_certificate(
         max_share = min(max_share, _WORTHWHILE_SMOOTH)
     rotation, norms, order = _directions(hessian, coords)
     incoming, dimension = len(order), len(hessian)
-    negatives = (-residual.eigenvalues[residual.eigenvalues < 0]).sort(descending=True).values
     squares = _from_the_end(norms.square())  # at least |B|_F^2 without all but the first n coordinates
     count = int((squares > _guess(hessian, norms, threshold)).sum())
     if count + dimension - incoming > max_share * dimension:
@@ -59,7 +58,7 @@ def truncated_certificate(
         spent += share**3
         if share > max_share or (best and spent > _SPENT):
             break
-        known = yield from _compression(local, count, residual, negatives)
+        known = yield from _compression(local, count, residual)
         found = certify(known, threshold)
         best = (found, known.ritz)
         if bool(found.closed) or count == incoming:
@@ -152,7 +151,7 @@ def _localise(hessian: Tensor, rotation: Tensor, order: Tensor, max_share: float
     return _Local(matrix, diagonal, rotation, order, torch.linalg.vector_norm(hessian))
 
 
-def _compression(local: _Local, count: int, residual: Residual, negatives: Tensor) -> Steps[Compression]:
+def _compression(local: _Local, count: int, residual: Residual) -> Steps[Compression]:
     """The compression to all outgoing and the first of the incoming coordinates."""
     dimension = len(local.diagonal)
     kept = dimension - len(local.order) + count
@@ -170,7 +169,7 @@ def _compression(local: _Local, count: int, residual: Residual, negatives: Tenso
         complement_trace=local.diagonal[kept:].sum(),
         complement_norm=(remaining.clamp(min=0) + 1e-13 * square).sqrt(),
         complement_negative=_dropped_negative(residual, local.rotation, local.order[count:]),
-        negatives=negatives,
+        negatives=residual.negatives,
         dimension=dimension,
     )
 
