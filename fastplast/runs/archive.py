@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.runs.files import StoreError, check_schema
 from fastplast.runs.results import Results
-from fastplast.runs.tables import as_format, check_format, members_of, read_noted, write_csv, write_noted
+from fastplast.runs.tables import members_of, read_noted, write_noted
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
 
 SUFFIX = ".parquet"
 
 
-class Archive:
+class Archive(Results):
     """Results in one file, for reading; the same table as that of the directory it was exported from.
 
     Attributes:
@@ -62,32 +63,16 @@ class Archive:
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters."""
-        return members_of(self.metrics("arrow"))
+        return members_of(self._table())
 
-    def metrics(self, format: str = "pandas") -> Any:
-        """Everything measured, as ``Run.metrics`` and ``Sweep.metrics`` have it.
-
-        Args:
-            format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
-
-        Returns:
-            A table of that library: one row per member, task and probe time.
-
-        Raises:
-            ValueError: if the format is unknown.
-        """
-        check_format(format)
-        return as_format(read_noted(self.path)[0], format)
+    def _table(self) -> pyarrow.Table:
+        return read_noted(self.path)[0]
 
     def timings(self) -> pandas.DataFrame:
         """Seconds of training and measuring, a row for each task of each batch."""
         import pandas
 
         return pandas.DataFrame(self._note["timings"])
-
-    def export_csv(self, path: str | os.PathLike) -> Path:
-        """Writes all metrics as one CSV file, replacing what was there; see ``Run.export_csv``."""
-        return write_csv(self.metrics("arrow"), path)
 
     def __repr__(self) -> str:
         return f"Archive({str(self.path)!r}, {len(self.members)} members)"

@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.runs.files import StoreError, check_schema, read_json
-from fastplast.runs.tables import ORDER, as_format, check_format, concatenate, described, read_part, write_csv
+from fastplast.runs.results import Results
+from fastplast.runs.tables import ORDER, as_format, concatenate, described, read_part
 from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy
     import pandas
+    import pyarrow
 
 WHENS = ("start", "end")
 
 
-class Run:
+class Run(Results):
     """A run on disk, finished or still training; every property and method reads its files anew.
 
     Attributes:
@@ -75,21 +77,8 @@ class Run:
         table = read_part(self._parts()[0])
         return table.select(described(table)).sort_by("member").to_pandas()
 
-    def metrics(self, format: str = "pandas") -> Any:
-        """Everything measured so far: one row per member, task and probe time, sorted by task, start and end, member.
-
-        Args:
-            format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
-
-        Returns:
-            A table of that library. Columns before ``task`` describe the member. What was not measured is null.
-
-        Raises:
-            ValueError: if the format is unknown.
-            ImportError: if polars is asked for and not installed.
-        """
-        check_format(format)
-        return as_format(concatenate([read_part(part) for part in self._parts()]).sort_by(ORDER), format)
+    def _table(self) -> pyarrow.Table:
+        return concatenate([read_part(part) for part in self._parts()]).sort_by(ORDER)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block.
@@ -145,17 +134,6 @@ class Run:
                 record = json.loads(line)
                 records[record["task"]] = record
         return pandas.DataFrame([*records.values()])
-
-    def export_csv(self, path: str | os.PathLike) -> Path:
-        """Writes all metrics as one CSV file, replacing what was there.
-
-        Args:
-            path: the file.
-
-        Returns:
-            Its path. Null is empty, NaN is ``nan``; numbers read back as the same bits.
-        """
-        return write_csv(self.metrics("arrow"), path)
 
     def __repr__(self) -> str:
         tasks = len(list((self.path / "metrics").glob("part-*-end.parquet")))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastplast.config import Experiment
 from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
+from fastplast.runs.results import Results
 from fastplast.runs.run import Run, no_epochs
 from fastplast.runs.tables import (
     as_format,
@@ -20,22 +21,24 @@ from fastplast.runs.tables import (
     rows_where,
     with_id,
     with_members,
-    write_csv,
 )
 from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
 
 if TYPE_CHECKING:
     import numpy
     import pandas
+    import pyarrow
 
 
-class Sweep:
+class Sweep(Results):
     """All shards of one or several sweep directories as one table; every property and method reads the files anew.
 
     Directories may come from several machines. A member that several shards hold is read once, from the shard that got
-    furthest; members are numbered by their hyperparameters and seed, whatever shards they lie in.
+    furthest; members are numbered by their hyperparameters and seed, and the table is the same, whatever shards they
+    lie in.
 
     Attributes:
+        path: the first of the directories, where figures go.
         paths: the sweep directories.
 
     Raises:
@@ -47,11 +50,7 @@ class Sweep:
         for path in self.paths:
             if not is_sweep(path):
                 raise FileNotFoundError(f"path must be a sweep directory, with {SHARDS}/ in it: got {path}.")
-
-    @property
-    def path(self) -> Path:
-        """The first of the directories, where figures go."""
-        return self.paths[0]
+        self.path = self.paths[0]
 
     @property
     def shards(self) -> tuple[Run, ...]:
@@ -84,21 +83,8 @@ class Sweep:
             tables.append((with_id(table, column), numbers))
         return members_of(merge_shards(tables))
 
-    def metrics(self, format: str = "pandas") -> Any:
-        """Everything measured so far, as ``Run.metrics`` has it, of all shards.
-
-        Args:
-            format: ``"pandas"``, ``"polars"`` or ``"arrow"``.
-
-        Returns:
-            A table of that library: one row per member, task and probe time, the same for any division into shards.
-
-        Raises:
-            ValueError: if the format is unknown.
-            StoreError: if no shard has been measured yet.
-        """
-        check_format(format)
-        return as_format(merge_shards([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()]), format)
+    def _table(self) -> pyarrow.Table:
+        return merge_shards([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()])
 
     def epochs(self, format: str = "pandas") -> Any:
         """Curves within tasks, as ``Run.epochs`` has them, of the shards that hold some.
@@ -160,10 +146,6 @@ class Sweep:
         import pandas
 
         return pandas.concat([shard.timings().assign(shard=shard.path.name) for shard in self.shards])
-
-    def export_csv(self, path: str | os.PathLike) -> Path:
-        """Writes all metrics as one CSV file, replacing what was there; see ``Run.export_csv``."""
-        return write_csv(self.metrics("arrow"), path)
 
     def _measured_shards(self) -> list[Run]:
         shards = [shard for shard in self.shards if _count_parts(shard)]
