@@ -21,25 +21,14 @@ from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, check_fie
 from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
-    CLASS_ORDERS,
     DATASET_NAMES,
-    DEVICES,
     ENGINE_OF,
-    ENGINES,
-    HEAD_RESETS,
     INITS,
-    LABEL_SHUFFLES,
     MEMBER_FIELDS,
     METHOD_NAMES,
     NETWORK_NAMES,
     OPTIMIZERS,
-    PIXEL_RANGES,
     PRESET_FIELDS,
-    REDUCTIONS,
-    SRANK_METHODS,
-    SRANK_TIMES,
-    SUBSETS,
-    WEIGHT_DECAY_MODES,
 )
 from fastplast.config.rules import check_combinations
 from fastplast.text import closest
@@ -92,15 +81,15 @@ class Experiment:
                                 "problem", rule=AT_LEAST_ZERO)  # fmt: skip
     batch_size: int = option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
     class_order: str = option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
-                              "problem", CLASS_ORDERS)  # fmt: skip
-    label_shuffle: str = option(
-        "example", "permute labels over examples, permute class names, or redraw uniformly", "problem", LABEL_SHUFFLES
-    )
+                              "problem", ("repeat", "redraw"))  # fmt: skip
+    label_shuffle: str = option("example", "permute labels over examples, permute class names, or redraw uniformly",
+                                "problem", ("example", "class", "iid"))  # fmt: skip
     change_first_task: bool = option(True, "shuffle or permute task 0 too", "problem")
     pixel_range: str = option("unit", "inputs in [0, 1], in [-1, 1], or zero mean and unit variance per channel",
-                              "problem", PIXEL_RANGES)  # fmt: skip
+                              "problem", ("unit", "symmetric", "standardized"))  # fmt: skip
     subset: str = option(None, "each seed draws its examples, or all take those of seed 0; of class pairs, the first "
-                         "of each class (default: per-seed, or the benchmark's)", "problem", SUBSETS)  # fmt: skip
+                         "of each class (default: per-seed, or the benchmark's)", "problem",
+                         ("per-seed", "fixed"))  # fmt: skip
     data_dir: str | None = option(None, "where datasets lie (default: $FASTPLAST_DATA or the platform's)", "problem")
 
     seeds: int | tuple[int, ...] = option(10, "a count, or the seeds themselves: 30, or 3,7,11", "members", rule=None)
@@ -113,7 +102,9 @@ class Experiment:
     member_list: tuple[Member, ...] | None = option(
         None, "members one by one, in place of the fields above", "", rule=None
     )
-    reduction: str = option("mean", "regularisers average over a weight matrix (paper) or sum", "members", REDUCTIONS)
+    reduction: str = option(
+        "mean", "regularisers average over a weight matrix (paper) or sum", "members", ("mean", "sum")
+    )
 
     network: str | None = option(None, "default: the benchmark's", "network", NETWORK_NAMES)
     widths: tuple[int, ...] | None = option(None, "hidden widths of the dense layers", "network")
@@ -125,7 +116,7 @@ class Experiment:
         0.0, "fraction of every hidden layer's activations dropped in training", "network", rule=FRACTION
     )
     head_reset: str = option("none", "at a task's start the last layer is set to zero, or drawn anew", "network",
-                             HEAD_RESETS)  # fmt: skip
+                             ("none", "zero", "reinit"))  # fmt: skip
     init: str = option("glorot_uniform", "initialisation of weights", "network", INITS)
     tf32: bool = option(
         False, "large products of the cuda engine in TF32, 10 bits of mantissa, not in float32", "network"
@@ -139,18 +130,17 @@ class Experiment:
     momentum: float = option(0.0, "sgd: momentum", "optimizer", rule=FRACTION)
     weight_decay: float = option(0.0, "weight decay on every parameter", "optimizer", rule=AT_LEAST_ZERO)
     weight_decay_mode: str = option("auto", "in the gradient, or apart from it (auto: apart for adamw)", "optimizer",
-                                    WEIGHT_DECAY_MODES)  # fmt: skip
+                                    ("auto", "coupled", "decoupled"))  # fmt: skip
 
-    srank: str = option("start", "when the Hessian's stable rank is measured", "probes", SRANK_TIMES)
-    srank_method: str = option(
-        "auto", "the cheapest that certifies, or all eigenvalues, or one certified route", "probes", SRANK_METHODS
-    )
+    srank: str = option("start", "when the Hessian's stable rank is measured", "probes", ("start", "both", "off"))
+    srank_method: str = option("auto", "the cheapest that certifies, or all eigenvalues, or one certified route",
+                               "probes", ("auto", "exact", "truncated", "lanczos"))  # fmt: skip
     srank_every: int = option(1, "tasks between two measurements of the Hessian", "probes")
     epoch_curves: bool = option(False, "also store loss, error and update norms of every epoch", "probes")
     probe_every: int = option(1, "tasks between two measurements of weights and features", "probes")
 
-    engine: str = option("auto", "who trains", "machine", ENGINES)
-    device: str = option("auto", "where; cuda:1 is the second GPU", "machine", DEVICES)
+    engine: str = option("auto", "who trains", "machine", ("auto", "vmap", "cpu", "cuda"))
+    device: str = option("auto", "where; cuda:1 is the second GPU", "machine", ("auto", "cpu", "cuda"))
     threads: int | None = option(None, "CPU threads (default: the cores this process may use)", "machine")
     overlap: bool = option(False, "measure a task's start while the task is trained; results are the same", "machine")
     checkpoint_minutes: float = option(5.0, "at most this long between two checkpoints", "machine", rule=POSITIVE)

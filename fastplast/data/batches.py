@@ -33,10 +33,6 @@ class _Dtype(_Inert):
     """Stands for `numpy.dtype(code, align, copy)`."""
 
 
-class _NdarrayName(_Inert):
-    """Stands for the class `numpy.ndarray`, which the pickle only names."""
-
-
 class _Latin1(_Inert):
     """Stands for `_codecs.encode(text, "latin1")`, by which Python 3 spells bytes in protocol 2; no other codec."""
 
@@ -49,7 +45,7 @@ class _Latin1(_Inert):
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _NdarrayName,
+    ("numpy", "ndarray"): _Inert,  # the pickle only names it
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _Latin1,
 }

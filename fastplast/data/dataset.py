@@ -4,13 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fastplast.config import is_path
 from fastplast.data.arrays import Dataset, load_own
 from fastplast.data.embedded import embedded_path, load_embedded
 from fastplast.data.imagenet import load_imagenet32
-from fastplast.data.local import data_dir, find, read
+from fastplast.data.local import Found, data_dir, find, read
 from fastplast.data.spec import DATASETS, SPLITS, DataError, Spec, choose, spec_of
 
 
@@ -68,14 +66,9 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     root = data_dir(directory)
     if directory is not None and not root.exists():
         raise DataError(f"directory must exist: got {root}. Give a directory that holds {name}, or none.")
-    found = find(spec, split, root)
-    if found is not None:
-        images, labels, layout = read(spec, split, found)
-        source = f"full ({layout.name} in {found.path})"
-        return _dataset(spec, images, labels, source, found.path, spec.splits[split].checksum)
-    if split == "train" and spec.embedded is not None:
-        images, labels = load_embedded(spec)
-        return _dataset(spec, images, labels, _embedded_source(spec), None, spec.embedded.checksum)
+    dataset = _load(spec, split, find(spec, split, root))
+    if dataset is not None:
+        return dataset
     raise DataError(
         f"the {split} split of {name} is not in {root}, and only training images of "
         f"{', '.join(key for key, other in DATASETS.items() if other.embedded)} are embedded. "
@@ -99,26 +92,25 @@ def _status(spec: Spec, split: str, root: Path) -> Status:
     path = root
     try:
         found = find(spec, split, root)
-        if found is not None:
-            path = found.path
-            images, _, layout = read(spec, split, found)
-            return Status(spec.name, split, True, f"full ({layout.name} in {path})", path, True, len(images))
-        if split == "train" and spec.embedded is not None:
-            path = embedded_path(spec)
-            images, _ = load_embedded(spec)
-            return Status(spec.name, split, True, _embedded_source(spec), path, True, len(images))
+        path = embedded_path(spec) if found is None else found.path
+        dataset = _load(spec, split, found)
+        if dataset is not None:
+            return Status(spec.name, split, True, dataset.source, path, True, len(dataset.images))
     except DataError as error:
         return Status(spec.name, split, True, "damaged", path, False, 0, str(error))
     problem = f"Get it with `fastplast data fetch {spec.name}`."
     return Status(spec.name, split, False, "missing", None, False, 0, problem)
 
 
-def _dataset(
-    spec: Spec, images: np.ndarray, labels: np.ndarray, source: str, path: Path | None, checksum: str
-) -> Dataset:
+def _load(spec: Spec, split: str, found: Found | None) -> Dataset | None:
+    """What was found, else the embedded subset; None where there is none."""
+    if found is not None:
+        images, labels, layout = read(spec, split, found)
+        source, path, checksum = f"full ({layout.name} in {found.path})", found.path, spec.splits[split].checksum
+    elif split == "train" and spec.embedded is not None:
+        images, labels = load_embedded(spec)
+        source = f"embedded ({spec.embedded.images:,} of {spec.splits['train'].images:,} training images)"
+        path, checksum = None, spec.embedded.checksum
+    else:
+        return None
     return Dataset(spec.name, images, labels, spec.shape, spec.num_classes, source, path, checksum)
-
-
-def _embedded_source(spec: Spec) -> str:
-    assert spec.embedded is not None
-    return f"embedded ({spec.embedded.images:,} of {spec.splits['train'].images:,} training images)"

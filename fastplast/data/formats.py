@@ -3,7 +3,7 @@
 A decoder takes the (already uncompressed) bytes of the files by name and returns `images`, uint8 `[R, C*H*W]` with
 channels first, and `labels`, int64 `[R]`, in the order of the files. It checks that sizes agree with what the files say
 of themselves, and raises ValueError with the name of the file at fault. Whether the result is the *official* data is
-another question, answered by its checksum (`local.verify`).
+another question, answered by its checksum (`local.read`).
 """
 
 import hashlib
@@ -32,7 +32,8 @@ class Layout:
     Attributes:
         name: what the form is called in messages, such as "IDX files".
         files: split -> names of its files, in official order.
-        decode: (file name -> bytes, split, (C, H, W)) -> (images, labels).
+        decode: (file name -> bytes in official order, split, (C, H, W)) -> (images uint8 `[R, C*H*W]`, labels int64
+            `[R]`).
         encode: the inverse, (images, labels, split, (C, H, W)) -> file name -> bytes; only of a form that is written.
     """
 
@@ -61,14 +62,6 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> str:
 
 def decode_idx(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """Decodes two IDX files: a big-endian magic number and sizes, then unsigned bytes.
-
-    Args:
-        parts: file name -> its bytes, images first.
-        split: not used.
-        shape: (C, H, W).
-
-    Returns:
-        `images`, uint8 `[R, C*H*W]`, and `labels`, int64 `[R]`.
 
     Raises:
         ValueError: a header is wrong, or a size differs from what the header says.
@@ -104,14 +97,6 @@ def encode_idx(images: np.ndarray, labels: np.ndarray, split: str, shape: Shape)
 def decode_npz(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """Decodes Keras's one archive of the arrays `x_train` `[R, H, W]`, `y_train` `[R]`, `x_test` and `y_test`.
 
-    Args:
-        parts: file name -> its bytes, the one archive.
-        split: "train" or "test".
-        shape: (C, H, W).
-
-    Returns:
-        `images`, uint8 `[R, C*H*W]`, and `labels`, int64 `[R]`.
-
     Raises:
         ValueError: it is no such archive.
     """
@@ -132,14 +117,6 @@ def decode_npz(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
 def decode_cifar_binary(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """Decodes records of a label byte and C*H*W pixel bytes, channels first, in one or several files.
 
-    Args:
-        parts: file name -> its bytes, in official order.
-        split: not used.
-        shape: (C, H, W).
-
-    Returns:
-        `images`, uint8 `[R, C*H*W]`, and `labels`, int64 `[R]`.
-
     Raises:
         ValueError: a file is not a whole number of records.
     """
@@ -147,16 +124,8 @@ def decode_cifar_binary(parts: dict[str, bytes], split: str, shape: Shape) -> Ar
     for name, content in parts.items():
         if not content or len(content) % record:
             raise ValueError(f"{name}: expected a multiple of {record:,} bytes, found {len(content):,}")
-    counts = [len(content) // record for content in parts.values()]
-    images = np.empty((sum(counts), record - 1), np.uint8)
-    labels = np.empty(sum(counts), np.int64)
-    start = 0
-    for content, count in zip(parts.values(), counts):
-        records = np.frombuffer(content, np.uint8).reshape(count, record)
-        images[start : start + count] = records[:, 1:]
-        labels[start : start + count] = records[:, 0]
-        start += count
-    return images, labels
+    records = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, record) for content in parts.values()])
+    return np.ascontiguousarray(records[:, 1:]), records[:, 0].astype(np.int64)
 
 
 def encode_cifar_binary(images: np.ndarray, labels: np.ndarray, split: str, shape: Shape) -> dict[str, bytes]:
@@ -168,14 +137,6 @@ def encode_cifar_binary(images: np.ndarray, labels: np.ndarray, split: str, shap
 
 def decode_cifar_python(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """Decodes the pickled batches of the Python version, without executing them (`batches.read_batch`).
-
-    Args:
-        parts: file name -> its bytes, in official order.
-        split: not used.
-        shape: (C, H, W).
-
-    Returns:
-        `images`, uint8 `[R, C*H*W]`, and `labels`, int64 `[R]`.
 
     Raises:
         ValueError: a file is no such batch, or asks for more than numpy's arrays.
@@ -194,14 +155,6 @@ def decode_cifar_python(parts: dict[str, bytes], split: str, shape: Shape) -> Ar
 
 def decode_cifar_sheets(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """Decodes PNG sheets, each row of pixels one image `[H*W, C]`, and the JSON list of the labels of all sheets.
-
-    Args:
-        parts: file name -> its bytes, sheets first.
-        split: not used.
-        shape: (C, H, W).
-
-    Returns:
-        `images`, uint8 `[R, C*H*W]`, and `labels`, int64 `[R]`.
 
     Raises:
         ValueError: a sheet or the list is damaged, or their sizes disagree.
@@ -265,14 +218,8 @@ IDX = Layout(
     encode_idx,
 )
 # The same files as some archivers unpack them, with a dot.
-IDX_DOTTED = Layout(
-    "IDX files",
-    {
-        "train": ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
-        "test": ("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
-    },
-    decode_idx,
-)
+_DOTTED = {split: tuple(name.replace("-idx", ".idx") for name in names) for split, names in IDX.files.items()}
+IDX_DOTTED = Layout("IDX files", _DOTTED, decode_idx)
 KERAS_NPZ = Layout("Keras archive", {"train": ("mnist.npz",), "test": ("mnist.npz",)}, decode_npz)
 CIFAR_BINARY = Layout("CIFAR-10 binary batches", _by_split("{}.bin"), decode_cifar_binary, encode_cifar_binary)
 CIFAR_PYTHON = Layout("CIFAR-10 Python batches", _by_split("{}"), decode_cifar_python)

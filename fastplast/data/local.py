@@ -107,36 +107,23 @@ def read(spec: Spec, split: str, found: Found) -> tuple[np.ndarray, np.ndarray, 
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")
         subject = f"{found.path} is damaged or in no known form of {spec.name}"
         raise DataError(f"{subject}: {reason}. {found.mend}") from error
-    verify(spec, split, (images, labels), found)
+    _verify(spec, split, (images, labels), found)
     return images, labels, layout
 
 
-def verify(spec: Spec, split: str, arrays: Arrays, found: Found) -> None:
-    """Compares decoded data with the official number of images and checksum.
-
-    Args:
-        spec: the dataset.
-        split: "train" or "test".
-        arrays: images, uint8 `[R, C*H*W]`, and labels, `[R]`.
-        found: where they are from.
-
-    Raises:
-        DataError: they differ.
-    """
+def _verify(spec: Spec, split: str, arrays: Arrays, found: Found) -> None:
+    # Compares decoded data with the official number of images and checksum.
     expected, count = spec.splits[split], len(arrays[0])
     subject = f"{found.path} is not the {split} split of {spec.name}"
     if count != expected.images:
         raise DataError(f"{subject}: expected {expected.images:,} images, found {count:,}. {found.mend}")
     digest = checksum(*arrays)
     if digest != expected.checksum:
-        known = [f" ({key} of {other.name})" for other, key in _splits() if other.splits[key].checksum == digest]
+        splits = ((other, key) for other in DATASETS.values() for key in other.splits)
+        known = [f" ({key} of {other.name})" for other, key in splits if other.splits[key].checksum == digest]
         raise DataError(
             f"{subject}: expected sha256 {expected.checksum}, found {digest}{''.join(known[:1])}. {found.mend}"
         )
-
-
-def _splits() -> Iterator[tuple[Spec, str]]:
-    return ((spec, split) for spec in DATASETS.values() for split in spec.splits)
 
 
 def _folders(spec: Spec, root: Path) -> Iterator[Path]:
