@@ -6,16 +6,8 @@ from fastplast.methods.method import Method
 from fastplast.networks.layout import Layout
 
 
-def sorted_weights(init: Tensor, layout: Layout) -> Tensor:
-    """The quantiles Q0 of the initial weights of each matrix.
-
-    Args:
-        init: `[m, P]`.
-        layout: of the arena.
-
-    Returns:
-        `[m, P]` with every weight matrix sorted.
-    """
+def _sorted_weights(init: Tensor, layout: Layout) -> Tensor:
+    """The quantiles Q0 of the initial weights of each matrix: `[m, P]` with every weight matrix sorted."""
     anchor = init.clone()
     for slot in layout.slots:
         if slot.is_weight:
@@ -24,7 +16,7 @@ def sorted_weights(init: Tensor, layout: Layout) -> Tensor:
 
 
 wasserstein = Method(
-    anchor=sorted_weights,
+    anchor=_sorted_weights,
     ranked=True,
     summary="the sorted weights of each matrix are pulled to its sorted initial weights",
     reference="Lewandowski, Tanaka, Schuurmans, Machado 2023, arXiv 2312.00246, section 5",

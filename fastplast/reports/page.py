@@ -51,17 +51,14 @@ def report(runs: Readable | Sequence[Readable], out: str | os.PathLike | None = 
         PosixPath('runs/mnist_shuffle/report.html')
     """
     readers = open_readers(runs)
-    library = plotly_script()
+    library = _plotly_script()
     path = readers[0].path / "report.html" if out is None else Path(out)
     write_file(path, page(read(readers), library).encode("utf-8", "replace"))
     return path
 
 
-def plotly_script() -> str:
+def _plotly_script() -> str:
     """The JavaScript library that draws, as the package plotly ships it.
-
-    Returns:
-        The script.
 
     Raises:
         ImportError: if plotly is not installed.

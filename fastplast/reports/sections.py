@@ -185,28 +185,20 @@ def definitions(data: ReportData) -> Table:
     """What every metric on the page means."""
     texts = dict(data.definitions)
     names = list(dict.fromkeys(name for name, _ in data.curves))
-    if any(definition_of(name, texts) is None for name in names):
+    if any(_definition_of(name, texts) is None for name in names):
         from fastplast.measuring.definitions import DEFINITIONS  # a run of an older version, or one written by hand
 
         texts = DEFINITIONS | texts
     rows = [("mean error", "", "end", "error at task end, mean over tasks: the plasticity of a member as one number")]
     for name in names:
         times = " and ".join(when for when in ("start", "end") if (name, when) in data.curves)
-        text = definition_of(name, texts) or "not defined in the results"
+        text = _definition_of(name, texts) or "not defined in the results"
         rows.append((metric_words(name)["label"], name, times, text))
     return Table(("metric", "column", "measured at task", "definition"), rows)
 
 
-def definition_of(name: str, texts: dict[str, str]) -> str | None:
-    """A metric's definition; that of ``feature_srank_fc3`` stands under ``feature_srank_{layer}``.
-
-    Args:
-        name: of the column.
-        texts: name to definition.
-
-    Returns:
-        The text, or None.
-    """
+def _definition_of(name: str, texts: dict[str, str]) -> str | None:
+    """A metric's definition; that of ``feature_srank_fc3`` stands under ``feature_srank_{layer}``."""
     if name in texts:
         return texts[name]
     for pattern, text in texts.items():

@@ -139,30 +139,14 @@ def validate_tail(where: str, tail: Tail) -> Iterator[Case]:
         A case for every member that could be measured and method.
     """
     exact = measure(tail)
-    others = {
-        "fisher": empirical_fisher_rank(tail),
-        "gauss_newton": gauss_newton_rank(tail),
-        "plain_lanczos": plain_lanczos_rank(tail),
-    }
+    others = (empirical_fisher_rank(tail), gauss_newton_rank(tail), plain_lanczos_rank(tail))
     for method in METHODS:
         found = measure(tail, method=method, hint=exact.srank)
-        for m in range(tail.num_members):
-            if bool(exact.finite[m]):
-                yield Case(
-                    where,
-                    m,
-                    method,
-                    found.method[m],
-                    int(exact.srank[m]),
-                    int(found.srank_lo[m]),
-                    int(found.srank_hi[m]),
-                    int(found.srank[m]),
-                    int(found.dimension[m]),
-                    int(found.depth[m]),
-                    float(found.seconds[m]),
-                    float(exact.seconds[m]),
-                    **{name: int(rank[m]) for name, rank in others.items()},
-                )
+        columns = (exact.srank, found.srank_lo, found.srank_hi, found.srank, found.dimension, found.depth,
+                   found.seconds, exact.seconds, *others)  # fmt: skip
+        for m, values in enumerate(zip(*(column.tolist() for column in columns))):
+            if exact.finite[m]:
+                yield Case(where, m, method, found.method[m], *values)
 
 
 def validate_spectra(size: int) -> Iterator[Case]:

@@ -167,7 +167,7 @@ class Sweep(Results):
         chosen = []
         for shard in shards:
             # Of members that differ in how long they run and in what is measured, the one that got furthest.
-            keys = [(_curve_digest(cell.group), cell.member) for cell in read_cells(shard)]
+            keys = [(_curve_digest(cell.group), cell.member) for cell in _read_cells(shard)]
             numbers = [i for i, key in enumerate(keys) if key not in taken]
             taken.update(keys)
             if numbers:
@@ -180,15 +180,8 @@ class Sweep(Results):
         return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
 
 
-def read_cells(shard: Run) -> list[Cell]:
-    """The members of a shard, in the order of their numbers.
-
-    Args:
-        shard: its run.
-
-    Returns:
-        Cells, as a grid that holds them would have.
-    """
+def _read_cells(shard: Run) -> list[Cell]:
+    """The members of a shard, in the order of their numbers, as a grid that holds them would have them."""
     experiment = Experiment.from_dict(shard.config, str(shard.path / "config.json"))
     group = as_group(experiment)
     return [Cell(group, member) for member in experiment.members()]
@@ -203,12 +196,12 @@ def read_ids(shard: Run) -> list[str]:
     Returns:
         12 hexadecimal digits for each member, of all that moves its curves, but not of how many tasks it runs.
     """
-    return [digest([_curve_digest(cell.group), cell.member.to_dict()]) for cell in read_cells(shard)]
+    return [digest([_curve_digest(cell.group), cell.member.to_dict()]) for cell in _read_cells(shard)]
 
 
 def read_keys(shard: Run) -> list[str]:
     """``key_of`` every member of a shard."""
-    return [key_of(cell) for cell in read_cells(shard)]
+    return [key_of(cell) for cell in _read_cells(shard)]
 
 
 def _curve_digest(group: Experiment) -> str:

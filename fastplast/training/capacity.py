@@ -7,7 +7,7 @@ from math import prod
 from fastplast.config import Experiment
 from fastplast.engines import Group
 from fastplast.machine.memory import USABLE
-from fastplast.networks import Conv
+from fastplast.networks import Conv, Layer, Network
 from fastplast.problems import Problem
 
 # Copies of a member's parameters: parameters, two moments, initial values, targets, the task's start, and while a
@@ -35,8 +35,8 @@ def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, eng
     copies = {"vmap": _VMAP_COPIES, "cuda": _CUDA_COPIES}.get(engine, 0) + _ARENA_COPIES
     pixels = prod(problem.shape)
     tables = problem.rows.shape[1] * 8 * 4 + pixels * 8  # rows, labels, one epoch's order, a permutation
-    layers = getattr(group.network, "layers", ())
-    units = sum(_units(layer) for layer in layers)
+    layers = group.network.layers if isinstance(group.network, Network) else ()
+    units = sum(prod(layer.output_shape) if isinstance(layer, Conv) else layer.outputs for layer in layers)
     more = 0
     if engine == "vmap":
         more = 4 * e.batch_size * (2 * pixels + 3 * units)
@@ -65,14 +65,10 @@ def fitting(experiment: Experiment, group: Group, problem: Problem, engine: str,
     return free // bytes_per_member(experiment, group, problem, engine)
 
 
-def _values_per_unit(e: Experiment, layers: tuple[object, ...]) -> int:
+def _values_per_unit(e: Experiment, layers: tuple[Layer, ...]) -> int:
     """How many values of a unit the cuda engine keeps for each example.
 
     Two with CReLU; another with layer normalisation, and in convolutions with whatever modifies them.
     """
     crelu, convolutions = e.activation == "crelu", any(isinstance(layer, Conv) for layer in layers)
     return 1 + crelu + (e.layer_norm or (convolutions and (crelu or e.dropout > 0)))
-
-
-def _units(layer: object) -> int:
-    return prod(layer.output_shape) if isinstance(layer, Conv) else int(getattr(layer, "outputs", 0))

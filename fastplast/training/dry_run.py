@@ -49,7 +49,7 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
         ("parameters", f"{group.layout.count:,} each, {members * group.layout.count:,} in all"),
         ("updates", f"{setup.updates:,} each, {members * setup.updates:,} in all"),
         ("engine", f"{setup.engine.name} on {setup.engine.device}, {torch.get_num_threads()} threads"),
-        ("memory", f"{mebibytes(memory_bytes(setup))} for parameters, moments, targets and data"),
+        ("memory", f"{mebibytes(_memory_bytes(setup))} for parameters, moments, targets and data"),
         *([] if memory is None else _fits(setup, memory)),
         ("time", f"about {duration(train)} of training and at most {duration(measure)} of measuring, "
          f"from {rate:,.0f} updates/s measured now"),
@@ -85,15 +85,8 @@ def _product(e: Experiment) -> str:
     return f" = {rates} learning rates x {strengths} strengths x {len(e.seed_list())} seeds"
 
 
-def memory_bytes(setup: Setup) -> int:
-    """Bytes of the arena (parameters, two moments, initial values, targets) and of the data.
-
-    Args:
-        setup: of the experiment.
-
-    Returns:
-        The sum.
-    """
+def _memory_bytes(setup: Setup) -> int:
+    """Bytes of the arena (parameters, two moments, initial values, targets) and of the data."""
     state, problem = setup.state, setup.problem
     arena = sum(t.nbytes for t in state.tensors().values()) + state.params.nbytes
     return arena + problem.images.nbytes + problem.rows.nbytes + 2 * problem.labels.nbytes
