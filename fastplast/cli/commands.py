@@ -98,11 +98,7 @@ def _resume(options: dict[str, Any]) -> int:
 
 
 def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
-    """Trains what a sweep directory lacks of everything that was asked of it.
-
-    Raises:
-        ConfigError: if what was asked is not known, or is to be changed.
-    """
+    # Trains what a sweep directory lacks of everything that was asked of it.
     from fastplast.sweeps import make_plan, parse_slice, read_request
 
     for name in changes:

@@ -74,11 +74,7 @@ number = _type_of(float, "a number")
 
 
 def _numbers_between_commas(text: str) -> int | float | list[int | float]:
-    """Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
-
-    Raises:
-        ArgumentTypeError: if a part is no number.
-    """
+    # Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
     try:
         parts = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",") if part.strip()]
         return parts if "," in text or not parts else parts[0]

@@ -299,11 +299,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def _members(values: Any) -> tuple[Member, ...]:
-    """Members from what a file holds: dictionaries.
-
-    Raises:
-        ConfigError: if a dictionary is no member.
-    """
+    # Members from what a file holds: dictionaries.
     if not isinstance(values, (list, tuple)):
         raise ConfigError(f"member_list must be a list: got {values!r}. Give a dictionary for each member.")
     names, members = [f.name for f in dataclasses.fields(Member)], []

@@ -30,11 +30,7 @@ def check_combinations(experiment: Any) -> None:
 
 
 def _check_members(e: Any) -> None:
-    """Checks every member as the experiment that it would be alone.
-
-    Raises:
-        ConfigError: if one breaks a rule, or the list contradicts another field.
-    """
+    # Checks every member as the experiment that it would be alone.
     empty = {f.name: [f.default] for f in dataclasses.fields(e)}
     empty["strength"].append((0.0,))
     given = [name for name in MEMBER_FIELDS if getattr(e, name) not in empty[name]]
@@ -97,11 +93,7 @@ def _check_problem(e: Any) -> None:
 
 
 def _check_settings(e: Any) -> None:
-    """Method, learning rates, network, optimizer.
-
-    Raises:
-        ConfigError: if two of them contradict each other.
-    """
+    # Method, learning rates, network, optimizer.
     if not TAKES_STRENGTH[e.method] and any(e.strength or ()):
         raise ConfigError(
             f"--strength needs a --method: got --strength {e.strength} with --method {e.method}. "

@@ -163,11 +163,7 @@ def _wave_by_wave(member: Callable[[int], _Member], members: int, memory_limit: 
 
 
 def _measure_together(wave: list[_Member]) -> list[list[Row]]:
-    """The rows of some members side by side; half by half where memory does not suffice for all.
-
-    Raises:
-        OutOfMemoryError: if it does not suffice for one.
-    """
+    # The rows of some members side by side; half by half where memory does not suffice for all.
     try:
         return run_together([one.steps() for one in wave])
     except torch.OutOfMemoryError:

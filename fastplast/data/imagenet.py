@@ -71,11 +71,7 @@ def load_imagenet32(directory: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
-    """One file per class, ``0.npy`` and so on, `[images, 3, 32, 32]`: the form of Continual ImageNet.
-
-    Raises:
-        DataError: if one is missing, damaged or of another shape or type.
-    """
+    # One file per class, ``0.npy`` and so on, `[images, 3, 32, 32]`: the form of Continual ImageNet.
     missing = [number for number in range(max(files) + 1) if number not in files]
     if missing:
         raise DataError(f"{folder} lacks {missing[0]}.npy of its {max(files) + 1} classes. {_HELP}")
@@ -95,11 +91,7 @@ def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
 
 
 def _from_batches(place: Path, batches: list[Batch]) -> Dataset:
-    """Ten batches, `data` `[images, 3072]` and `labels` from 1: the form of image-net.org.
-
-    Raises:
-        DataError: if one is missing, damaged or of another shape or type.
-    """
+    # Ten batches, `data` `[images, 3072]` and `labels` from 1: the form of image-net.org.
     if len(batches) != BATCHES:
         names = ", ".join(name for name, _ in batches) or "none of them"
         raise DataError(f"{place} must hold train_data_batch_1 to {BATCHES}: got {names}. {_HELP}")

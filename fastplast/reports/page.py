@@ -58,11 +58,7 @@ def report(runs: Readable | Sequence[Readable], out: str | os.PathLike | None = 
 
 
 def _plotly_script() -> str:
-    """The JavaScript library that draws, as the package plotly ships it.
-
-    Raises:
-        ImportError: if plotly is not installed.
-    """
+    # The JavaScript library that draws, as the package plotly ships it.
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:

@@ -202,11 +202,7 @@ def as_group(experiment: Experiment) -> Experiment:
 
 
 def _values(cross: Section, name: str) -> tuple[Any, ...]:
-    """The values of a field, as a tuple even of one.
-
-    Raises:
-        ConfigError: if there is none, one is there twice, or several are where one must be.
-    """
+    # The values of a field, as a tuple even of one.
     value, place = cross.values[name], f"{cross.places[name]}: " if name in cross.places else ""
     if isinstance(value, Mapping):
         raise ConfigError(f"{place}{flag(name)} must be a value or a list of values: got a table.")
@@ -267,11 +263,7 @@ def _check_strengths(cross: Section, values: dict[str, tuple[Any, ...]]) -> None
 
 
 def _checked(cross: Section, values: dict[str, Any]) -> Experiment:
-    """One setting as an experiment by itself.
-
-    Raises:
-        ConfigError: that of the experiment, with file and line.
-    """
+    # One setting as an experiment by itself.
     try:
         return Experiment(**values).resolved()
     except ConfigError as error:
