@@ -11,6 +11,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,14 +147,11 @@ def _zipped(archive: Path) -> list[Batch]:
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} must be a readable zip archive: {error}.") from error
 
-    def reader(name: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with zipfile.ZipFile(archive) as opened:
-                return opened.read(name)  # into memory: no name in the archive can reach outside it
+    def read(name: str) -> bytes:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.read(name)  # into memory: no name in the archive can reach outside it
 
-        return read
-
-    return [(name, reader(name)) for number, name in sorted((n, x) for n, x in names.items() if n is not None)]
+    return [(name, partial(read, name)) for number, name in sorted((n, x) for n, x in names.items() if n is not None)]
 
 
 def _dataset(images: np.ndarray, labels: np.ndarray, classes: int, source: str, path: Path) -> Dataset:

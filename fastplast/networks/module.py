@@ -93,10 +93,7 @@ class ModuleNetwork:
 
     def _measuring_dtype(self) -> torch.dtype:
         """float64, or float32 where the module makes float32 tensors of its own."""
-        row, x = (
-            torch.zeros(self.layout.size, dtype=torch.float64),
-            torch.zeros(2, prod(self.shape), dtype=torch.float64),
-        )
+        row, x = (torch.zeros(size, dtype=torch.float64) for size in (self.layout.size, (2, prod(self.shape))))
         try:
             with torch.no_grad():
                 self.logits(row, x)

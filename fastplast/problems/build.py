@@ -50,38 +50,34 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     Raises:
         ConfigError: if the dataset has too few images.
     """
+    have, want, classes = len(dataset.labels), experiment.examples, ()
     if experiment.change == "class_pairs":
-        return _build_pairs(experiment, dataset, seeds)
-    have, want = len(dataset.labels), experiment.examples
-    if want > have:
+        classes = rows_by_class(experiment, dataset)
+        rows = labels = np.zeros((len(seeds), want), dtype=np.int64)
+    elif want > have:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
         raise ConfigError(
             f"--examples must not exceed the images of {dataset.name}: got {want} of {have} ({dataset.source})."
             f" Lower --examples.{mend}"
         )
-    own = seeds if experiment.subset == "per-seed" else (0,) * len(seeds)
-    drawn = {seed: seeding.permutation(seed, "subset", have)[:want] for seed in set(own)}
-    rows = np.stack([drawn[seed] for seed in own])
+    else:
+        own = seeds if experiment.subset == "per-seed" else (0,) * len(seeds)
+        drawn = {seed: seeding.permutation(seed, "subset", have)[:want] for seed in set(own)}
+        rows = np.stack([drawn[seed] for seed in own])
+        labels = dataset.labels.astype(np.int64)[rows]
     scale, shift = pixel_map(experiment.pixel_range, dataset)
     return Problem(
         experiment=experiment,
         seeds=seeds,
         images=torch.from_numpy(dataset.images),
         rows=torch.from_numpy(rows),
-        labels=torch.from_numpy(dataset.labels.astype(np.int64)[rows]),
+        labels=torch.from_numpy(labels),
         scale=scale,
         shift=shift,
         shape=dataset.shape,
-        num_classes=dataset.num_classes,
+        num_classes=2 if classes else dataset.num_classes,
+        classes=classes,
     )
-
-
-def _build_pairs(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
-    classes = rows_by_class(experiment, dataset)
-    scale, shift = pixel_map(experiment.pixel_range, dataset)
-    nothing = torch.zeros(len(seeds), experiment.examples, dtype=torch.int64)
-    images = torch.from_numpy(dataset.images)
-    return Problem(experiment, seeds, images, nothing, nothing, scale, shift, dataset.shape, 2, classes)
 
 
 def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
