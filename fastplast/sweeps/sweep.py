@@ -27,7 +27,6 @@ from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
 if TYPE_CHECKING:
     import numpy
     import pandas
-    import pyarrow
 
 
 class Sweep(Results):
@@ -83,7 +82,7 @@ class Sweep(Results):
             tables.append((with_id(table, column), numbers))
         return members_of(merge_shards(tables))
 
-    def _table(self) -> pyarrow.Table:
+    def _table(self) -> Any:
         return merge_shards([(shard.metrics("arrow"), numbers) for shard, numbers in self.chosen()])
 
     def epochs(self, format: str = "pandas") -> Any:
