@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastplast.cli.flags import fields_from, values_of
+from fastplast.cli.flags import fields_from, pairs_of, values_of
 from fastplast.config import BENCHMARKS, MACHINE_FIELDS, ConfigError, Experiment, flag, load_config
 from fastplast.text import closest
 
@@ -185,11 +185,14 @@ def _figure(options: dict[str, Any]) -> int:
     from fastplast import paper
 
     if options["list"]:
-        print(paper.list_figures(announce=lambda text: print(text, file=sys.stderr, flush=True)))
+        print(paper.list_figures())
         return 0
-    if options["number"] is None:
-        raise ConfigError("figure needs a number: got none. `fastplast figure --list` lists them.")
-    figure, given = paper.figure_of(options["number"]), options["from_paths"]
+    if options["figure"] is None:
+        raise ConfigError("figure needs a number or a name: got none. `fastplast figure --list` lists them.")
+    where = pairs_of("where", options["where"], several=True)
+    metrics = pairs_of("metric", options["metric"])
+    figure = paper.adapt(paper.figure_of(options["figure"]), where, options["lines"], options["x"], metrics)
+    given = options["from_paths"]
     if options["dry_run"]:
         print(paper.preview(figure, options["scale"], given))
         return 0

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastplast.config import Experiment, flag
+from fastplast.config import ConfigError, Experiment, flag
 
 T = TypeVar("T")
 GROUPS = {
@@ -118,3 +118,33 @@ def values_of(name: str, words: list[Any]) -> Any:
         return [word if isinstance(word, list) else [word] for word in words] if nested else words
     flat = fields_from({name: words})[name]
     return flat if isinstance(flat, int) else list(flat)
+
+
+def pairs_of(name: str, typed: list[str], several: bool = False) -> dict[str, Any]:
+    """What was typed as ``KEY=VALUE``.
+
+    Args:
+        name: of the flag.
+        typed: each after the flag.
+        several: whether values are lists, between commas, of numbers where they read as such.
+
+    Returns:
+        Key to value.
+
+    Raises:
+        ConfigError: if one has no key or no value.
+    """
+    found: dict[str, Any] = {}
+    for text in typed:
+        key, _, value = text.partition("=")
+        if not key or not value:
+            raise ConfigError(f"--{name} must be KEY=VALUE: got {text!r}.")
+        found[key] = [_number_or_text(one) for one in value.split(",")] if several else value
+    return found
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -71,10 +71,16 @@ def _add_looking(command: _Adder) -> None:
     plot.add_argument("--out", metavar="PATH", help="a directory, or a file; default: figures/ in the first run")
 
     figure = command("figure", "draw a figure of the paper, training what it needs")
-    figure.add_argument("number", metavar="N", nargs="?", type=whole, help="which, from 1; --list gives them")
+    figure.add_argument("figure", metavar="N", nargs="?", help="its number in the paper, or a name; --list has them")
     figure.add_argument("--list", action="store_true", help="say what each shows and would take; then stop")
     figure.add_argument("--scale", default="tenth", help="paper, tenth (of its updates) or smoke (default: tenth)")
     figure.add_argument("--from", dest="from_paths", nargs="+", metavar="RUN", help="draw these runs or sweeps instead")
+    figure.add_argument("--where", nargs="+", default=[], metavar="FIELD=VALUES",
+                        help="draw these members only, such as activation=relu,tanh")  # fmt: skip
+    figure.add_argument("--lines", metavar="FIELD", help="what tells lines apart, in place of the figure's choice")
+    figure.add_argument("--x", metavar="METRIC", help="draw against this metric, task by task; task: over tasks")
+    figure.add_argument("--metric", nargs="+", default=[], metavar="SHOWN=OTHER",
+                        help="draw another metric in a panel, such as displacement_l1=update_l1_mean")  # fmt: skip
     figure.add_argument("--out", metavar="DIR", help="default: figures/ in the first of the runs that are drawn")
     figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
     figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastplast.stats import Interval, mean_interval
+from fastplast.stats import Interval, mean_interval, within_range
 
 if TYPE_CHECKING:
     import numpy
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAND = 0.22  # opacity
+_LEAST = 3  # members from which on several bands are drawn: of two they are nine times as wide as members are apart
 _FEW = 4  # members up to which several bands are drawn by their edges
 _EDGE = {"alpha": 0.7, "lw": 0.7, "ls": ":"}
-_LINE_STYLES = ("-", "--", ":", "-.")
+# Lines that lie on each other are seen by the gaps of those drawn later.
+_LINE_STYLES = ("-", "--", "-.", ":")
 _RASTER = 300  # thin lines from which on they are pixels in PDF and SVG, which would take megabytes
 
 
@@ -66,18 +69,21 @@ def draw_members(
     line_style: str = "-",
     settings: int = 1,
     geometric: bool = False,
+    ends: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[numpy.ndarray, ...]:
-    """Draws one of several settings: its members, their mean, and the t interval of the mean.
+    """Draws one of several settings: its members, their mean, and the interval of the mean within its range.
 
     Args:
         axes: where.
         x: `[K]`.
-        values: `[M, K]`; NaN is a member without a value.
+        values: `[M, K]`; NaN is a member without a value. There is a band where three
+            or more have one, or two of the only setting.
         colour: of all of it.
         line_style: of the mean.
         settings: how many are drawn here in all; members are the fainter the more there are.
         geometric: whether mean and interval are those of logarithms, of the members with a positive value: for
             logarithmic axes, on which the lower end of the other interval may not be.
+        ends: the smallest and the greatest value that there can be.
 
     Returns:
         The finite values of the members, of the lower ends and of the upper ends, for ``limits``.
@@ -89,32 +95,35 @@ def draw_members(
         logs = mean_interval(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
         found = Interval(np.exp(logs.estimate), np.exp(logs.low), np.exp(logs.high), logs.n)
     else:
-        found = mean_interval(values)
+        found = within_range(mean_interval(values), *ends)
+    least = _LEAST if settings > 1 else 2
+    low, high = (np.where(found.n >= least, end, np.nan) for end in (found.low, found.high))
     faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
     if len(x) == 1:
         dots = np.repeat(x, len(values))
         axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
-        ends = np.nan_to_num([found.estimate - found.low, found.high - found.estimate])
-        axes.errorbar(x, found.estimate, ends, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
+        bar = np.nan_to_num([found.estimate - low, high - found.estimate])
+        axes.errorbar(x, found.estimate, bar, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
     else:
         if len(values) > 1:
             lines = [np.column_stack([x, row])[np.isfinite(row)] for row in values]
             pixels = len(values) * settings > _RASTER
             thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
             axes.add_collection(thin)
+        if len(values) >= least:
             style = band_style(colour, len(values), settings)
             if "ls" in style:  # the edges without the ends, which would stand in the panel as vertical lines
-                edges = [np.column_stack([x, ends]) for ends in (found.low, found.high)]
+                edges = [np.column_stack([x, one]) for one in (low, high)]
                 axes.add_collection(LineCollection(edges, colors=colour, zorder=1.8, **_EDGE))
                 style = {"color": colour, "alpha": 0.03, "lw": 0}
-            axes.fill_between(x, found.low, found.high, **style, zorder=1.8)
+            axes.fill_between(x, low, high, **style, zorder=1.8)
         marker = "o" if len(x) <= 12 else None
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
-    return tuple(part[np.isfinite(part)] for part in (values, found.low, found.high))
+    return tuple(part[np.isfinite(part)] for part in (values, low, high))
 
 
 def band_style(colour: str, members: int, settings: int) -> dict[str, Any]:
-    """The style of a band, in a legend and in a panel.
+    """The style of a band, in a legend and in a panel; invisible where there is none.
 
     Bands of a few members are as wide as the panel and would lie over each other and over the lines: where there are
     several they are dotted edges.
@@ -127,22 +136,28 @@ def band_style(colour: str, members: int, settings: int) -> dict[str, Any]:
     Returns:
         Properties of a patch.
     """
+    if members < (_LEAST if settings > 1 else 2):
+        return {"facecolor": "none", "edgecolor": "none"}
     if members > _FEW or settings < 2:
         return {"color": colour, "alpha": BAND, "lw": 0}
     return {"facecolor": "none", "edgecolor": colour, **_EDGE}
 
 
-def limits(drawn: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, float]:
+def limits(
+    drawn: list[tuple[numpy.ndarray, ...]], log: bool, ends: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
     """The range of the vertical axis.
 
     Args:
         drawn: what ``draw_members`` returned of each setting; at least one finite value in all.
         log: whether the axis is logarithmic.
+        ends: the smallest and the greatest value that there can be.
 
     Returns:
-        Its ends.
+        Its ends. A linear axis holds a fifth of the greatest value, or of 1 if the range ends, so that noise around a
+        constant, or around no error, does not look like an effect.
     """
-    # All members, and as much of the bands as leaves members in sight: at two members a t interval is 18 times as wide.
+    # All members, and as much of the bands as leaves members in sight: at two members they are as wide as the range.
     import numpy as np
 
     lines, low, high = (np.concatenate(parts) for parts in zip(*drawn))
@@ -152,8 +167,17 @@ def limits(drawn: list[tuple[numpy.ndarray, ...]], log: bool) -> tuple[float, fl
     room = 0.5 * (top - bottom) or 0.05 * abs(top) or 0.5
     floor = 0.0 if bottom >= 0 and not log else -np.inf
     bottom, top = max(bottom - room, min([bottom, *low]), floor), min(top + room, max([top, *high]))
-    margin = 0.05 * (top - bottom) or room
-    return (10 ** (bottom - margin), 10 ** (top + margin)) if log else (bottom - margin, top + margin)
+    if log:
+        margin = 0.05 * (top - bottom) or room
+        return 10 ** (bottom - margin), 10 ** (top + margin)
+    greatest = max(abs(bottom), abs(top))
+    whole = min(ends[1] - ends[0], max(greatest, 1.0)) if math.isfinite(ends[1]) else greatest or 1.0
+    if (lack := 0.2 * whole - (top - bottom)) > 0:
+        bottom = max(bottom - lack / 2, ends[0])
+        top = min(bottom + 0.2 * whole, ends[1])
+        bottom = min(bottom, top - 0.2 * whole)
+    margin = 0.05 * (top - bottom)
+    return bottom - margin, top + margin
 
 
 def colour_of(index: int) -> str:
@@ -172,7 +196,7 @@ def colour_of(index: int) -> str:
 
 
 def line_style_of(index: int) -> str:
-    """What tells lines of one colour apart.
+    """What tells lines apart that lie on each other or have one colour.
 
     Args:
         index: as of ``colour_of``.
@@ -182,4 +206,5 @@ def line_style_of(index: int) -> str:
     """
     from matplotlib import rcParams
 
-    return _LINE_STYLES[index // len(rcParams["axes.prop_cycle"]) % len(_LINE_STYLES)]
+    again, place = divmod(index, len(rcParams["axes.prop_cycle"]))
+    return _LINE_STYLES[(place + again) % len(_LINE_STYLES)]

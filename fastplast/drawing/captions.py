@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import pandas
 
 IN_TITLE = ("benchmark", "network", "activation")
-BANDS = "Line: mean over members; band: its 95% t interval; thin lines: members."
+BANDS = "Line: mean over members; band: its 95% interval, within what is possible; thin lines: members."
+FEW = "†: fewer than 5 members, with a rough interval or none."
 CROSSES = "×: a member diverged in this task, and is left out from it on."
 
 
@@ -51,6 +52,8 @@ def span(counts: Iterable[int], form: str = "") -> str:
     return f"{known[0]:{form}}" if len(known) == 1 else f"{known[0]:{form}} to {known[-1]:{form}}"
 
 
-def count_words(counts: Iterable[int], diverged: int) -> str:
-    """Members of a line, and how many of them diverged: ``n = 10, 2 diverged ×``."""
-    return f"n = {span(counts)}" + (f", {diverged} diverged ×" if diverged else "")
+def count_words(counts: Iterable[int], diverged: int, few: str = "") -> str:
+    """Members of a line, and how many of them diverged: ``n = 10, 2 diverged ×``; `few` is a sign for fewer than 5."""
+    counts = list(counts)
+    return f"n = {span(counts)}{f' {few}' * bool(few and min(counts) < 5)}" + (
+        f", {diverged} diverged ×" if diverged else "")  # fmt: skip

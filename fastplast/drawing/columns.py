@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastplast.runs.run import WHENS
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
 
 
@@ -18,45 +21,49 @@ class Axis(NamedTuple):
         when: ``"start"`` or ``"end"`` of the task.
         label: what the values are.
         unit: of the values; empty where they are pure numbers.
+        least: the smallest value that there can be.
+        most: the greatest, where it is the same for every network.
     """
 
     when: str
     label: str
     unit: str = ""
+    least: float = 0.0
+    most: float = math.inf
 
 
 # The Hessian is measured on the new task before its first update; everything else is read at the task's end.
 COLUMNS: dict[str, Axis] = {
-    "error": Axis("end", "error", "misclassified fraction"),
+    "error": Axis("end", "error", "misclassified fraction", most=1.0),
     "loss": Axis("end", "loss", "nats"),
-    "test_error": Axis("end", "test error", "misclassified fraction"),
+    "test_error": Axis("end", "test error", "misclassified fraction", most=1.0),
     "test_loss": Axis("end", "test loss", "nats"),
     "penalty": Axis("end", "penalty", "nats"),
-    "online_error": Axis("end", "online error", "misclassified fraction"),
+    "online_error": Axis("end", "online error", "misclassified fraction", most=1.0),
     "online_loss": Axis("end", "online loss", "nats"),
-    "update_l1_mean": Axis("end", "mean absolute update", "per parameter and update"),
-    "update_l2_mean": Axis("end", "update norm", "per update"),
-    "displacement_l1": Axis("end", "mean absolute displacement", "per parameter and task"),
-    "displacement_l2": Axis("end", "displacement", "per task"),
-    "init_distance_l1": Axis("end", "mean absolute distance from init", "per parameter"),
-    "init_distance_l2": Axis("end", "distance from init"),
-    "weight_norm_l1": Axis("end", "mean absolute weight", "per parameter"),
-    "weight_norm_l2": Axis("end", "weight norm"),
+    "update_l1_mean": Axis("end", "mean size of updates", "absolute, per parameter"),
+    "update_l2_mean": Axis("end", "mean L2 size of updates"),
+    "displacement_l1": Axis("end", "update norm", "mean absolute displacement"),
+    "displacement_l2": Axis("end", "L2 displacement of a task"),
+    "init_distance_l1": Axis("end", "distance from init", "mean absolute, per parameter"),
+    "init_distance_l2": Axis("end", "L2 distance from init"),
+    "weight_norm_l1": Axis("end", "weight norm", "mean absolute weight"),
+    "weight_norm_l2": Axis("end", "L2 weight norm"),
     "weight_srank": Axis("end", "weight stable rank", "directions"),
     "feature_srank": Axis("end", "feature stable rank", "directions"),
     "activation_entropy": Axis("end", "activation entropy", "nats"),
-    "dormant_fraction": Axis("end", "dormant units", "fraction"),
-    "dead_fraction": Axis("end", "dead units", "fraction"),
+    "dormant_fraction": Axis("end", "dormant units", "fraction", most=1.0),
+    "dead_fraction": Axis("end", "dead units", "fraction", most=1.0),
     "hessian_srank": Axis("start", "Hessian stable rank", "directions"),
     "hessian_srank_lo": Axis("start", "Hessian stable rank, lower bound", "directions"),
     "hessian_srank_hi": Axis("start", "Hessian stable rank, upper bound", "directions"),
-    "hessian_zero": Axis("start", "zero Hessians", "fraction"),
+    "hessian_zero": Axis("start", "zero Hessians", "fraction", most=1.0),
     "hessian_sharpness": Axis("start", "Hessian sharpness", "nats per squared parameter"),
     "hessian_nuclear_norm": Axis("start", "Hessian nuclear norm", "nats per squared parameter"),
     "hessian_frobenius_norm": Axis("start", "Hessian Frobenius norm", "nats per squared parameter"),
-    "hessian_trace": Axis("start", "Hessian trace", "nats per squared parameter"),
-    "hessian_negative_mass": Axis("start", "Hessian negative mass", "fraction"),
-    "hessian_overlap": Axis("start", "gradient-Hessian overlap", "cosine"),
+    "hessian_trace": Axis("start", "Hessian trace", "nats per squared parameter", -math.inf),
+    "hessian_negative_mass": Axis("start", "Hessian negative mass", "fraction", most=1.0),
+    "hessian_overlap": Axis("start", "gradient-Hessian overlap", "cosine", -1.0, 1.0),
     "hessian_dimension": Axis("start", "dimension left to the solver", "directions"),
     "hessian_depth": Axis("start", "eigenvalues computed", "directions"),
     "hessian_trace_error": Axis("start", "violation of the trace identity", "relative"),
@@ -80,7 +87,53 @@ def axis_of(column: str) -> Axis:
         if column.startswith(f"{name}_"):
             found = COLUMNS[name]
             return found._replace(label=f"{found.label} of {column[len(name) + 1 :]}")
-    return Axis("end", column.replace("_", " "))
+    return Axis("end", column.replace("_", " "), least=-math.inf)
+
+
+def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> tuple[float, float]:
+    """The values that a metric can have, for the networks of some members.
+
+    Ranks and entropies end where the network does: at the units of a layer, at the parameters of the Hessian's block.
+    Widths other than the network's own are in no table, so that an end which a value exceeds is left out.
+
+    Args:
+        column: of the metrics.
+        members: with columns ``network`` and ``benchmark``; a row or more for each.
+        values: of the metric, of any shape.
+
+    Returns:
+        The smallest and the greatest value; infinite where there is none.
+    """
+    import numpy as np
+
+    axis = axis_of(column)
+    pairs = members["benchmark"].isin(["continual_imagenet", "class_pairs"]).all()
+    most = axis.most
+    if math.isinf(most):
+        most = max(
+            (_largest(column, str(name), 2 if pairs else 10) for name in members["network"].unique()), default=most
+        )
+    return axis.least, most if not (np.asarray(values, float) > most).any() else math.inf
+
+
+def _largest(column: str, network: str, classes: int) -> float:
+    """The greatest value of a rank or an entropy in a built-in network; infinite for other metrics and networks."""
+    from fastplast.networks import NETWORKS
+
+    if network not in NETWORKS:
+        return math.inf
+    preset = NETWORKS[network]
+    kind, _, layer = column.rpartition("_")
+    if kind in ("feature_srank", "weight_srank"):
+        sizes = preset.channels if layer.startswith("conv") else (*preset.widths, preset.widths[-1])
+        place = int(re.sub(r"\D", "", layer) or 0) - 1
+        return float(sizes[place]) if 0 <= place < len(sizes) else math.inf
+    if column == "activation_entropy":
+        return math.log(preset.widths[-1])
+    if column.startswith("hessian_srank"):
+        before, last = preset.widths[-2:]
+        return float((before + 1) * last + (last + 1) * classes)
+    return math.inf
 
 
 def measured_at(table: pandas.DataFrame, column: str) -> list[str]:

@@ -46,6 +46,30 @@ def styled() -> Iterator[None]:
         yield
 
 
+def fit_caption(sentences: Sequence[str], width: float, lines: int, last: str) -> str:
+    """As many sentences as a caption has room for.
+
+    Args:
+        sentences: the most important first.
+        width: of the figure, inches.
+        lines: of the caption, at most.
+        last: what is said in place of those left out.
+
+    Returns:
+        Text of so many lines.
+    """
+    for kept in range(len(sentences), -1, -1):
+        text = " ".join([*sentences[:kept], *([last] if kept < len(sentences) else [])])
+        if len(wrapped(text, width)) <= lines:
+            return text
+    return last
+
+
+def wrapped(caption: str, width: float) -> list[str]:
+    """The lines of a caption below a figure so many inches wide."""
+    return textwrap.wrap(caption, int(width * 20), break_on_hyphens=False)
+
+
 def add_texts(
     figure: Figure, size: tuple[float, float], title: str, legend: Sequence[tuple[Any, str]], caption: str
 ) -> None:
@@ -59,13 +83,13 @@ def add_texts(
         caption: text, which is wrapped; lines do not break at no-break spaces.
     """
     width, panels = size
-    wrapped = textwrap.wrap(caption, int(width * 20), break_on_hyphens=False)
+    text = wrapped(caption, width)
     labels = [textwrap.fill(text, int((width - 0.65) / _LETTER), break_on_hyphens=False) for _, text in legend]
     longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
     columns = max(1, min(len(labels), int(width / (0.5 + _LETTER * longest))))
     lines = max((label.count("\n") + 1 for label in labels), default=0) * math.ceil(len(labels) / columns)
     legend_height = 0.158 * lines + 0.1
-    caption_height = 0.115 * len(wrapped) + 0.08
+    caption_height = 0.115 * len(text) + 0.08
     height = 0.3 + panels + legend_height + caption_height
     figure.set_size_inches(width, height)
     bottom = (legend_height + caption_height) / height
@@ -75,9 +99,7 @@ def add_texts(
     if labels:
         handles, anchor = [handle for handle, _ in legend], (0.5, caption_height / height)
         figure.legend(handles, labels, loc="lower center", bbox_to_anchor=anchor, ncols=columns, borderaxespad=0)
-    figure.text(
-        0.06 / width, 0.06 / height, "\n".join(wrapped), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2
-    )
+    figure.text(0.06 / width, 0.06 / height, "\n".join(text), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2)
 
 
 def check_formats(formats: Sequence[str]) -> None:

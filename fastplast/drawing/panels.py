@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import band_style, colour_of, draw_members, limits, line_style_of, member_curves
-from fastplast.drawing.columns import Axis
+from fastplast.drawing.columns import Axis, range_of
 from fastplast.drawing.settings import Setting
 
 if TYPE_CHECKING:
@@ -40,31 +41,36 @@ def draw_over_tasks(
     """
     values = member_curves(table, *key, diverged)
     tasks = values.columns.to_numpy(float)
-    drawn = []
+    drawn, ends = [], range_of(key[0], table, table[key[0]].to_numpy(float))
     for i, setting in enumerate(settings):
         # Of one task, means and bars would lie over each other.
         shift = 0.5 * (i - (len(settings) - 1) / 2) / len(settings) if len(tasks) == 1 else 0.0
         own = values.reindex(list(setting.members)).to_numpy()
         colour, style = colour_of(setting.colour), line_style_of(setting.colour)
-        drawn.append(draw_members(axes, tasks + shift, own, colour, style, len(settings), geometric))
+        drawn.append(draw_members(axes, tasks + shift, own, colour, style, len(settings), geometric, ends))
         _mark_divergences(axes, i, colour, [diverged[member] for member in setting.members if member in diverged])
     if not any(lines.size for lines, *_ in drawn):
         axes.text(0.5, 0.5, "no member left", transform=axes.transAxes, ha="center")
-    _set_task_axis(axes, int(table["task"].min()), int(table["task"].max()), ticks)
+    shown = tasks[values.reindex([m for s in settings for m in s.members]).notna().any().to_numpy()]
+    first, last = (shown.min(), shown.max()) if len(shown) else (table["task"].min(), table["task"].max())
+    _set_task_axis(axes, int(first), int(last), ticks)
     return drawn
 
 
-def set_limits(axes: Axes, drawn: list[tuple[numpy.ndarray, ...]], log: bool) -> None:
+def set_limits(
+    axes: Axes, drawn: list[tuple[numpy.ndarray, ...]], log: bool, ends: tuple[float, float] = (-math.inf, math.inf)
+) -> None:
     """Scales the vertical axis.
 
     Args:
         axes: of the panel.
         drawn: what ``draw_members`` returned of each setting; at least one finite value in all.
         log: whether the axis is logarithmic; then at least one of a member is positive.
+        ends: the smallest and the greatest value that there can be.
     """
     if log:
         axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(*limits(drawn, log))
+    axes.set_ylim(*limits(drawn, log, ends))
 
 
 def label_of(axis: Axis, room: int = 24) -> str:
@@ -82,7 +88,7 @@ def label_of(axis: Axis, room: int = 24) -> str:
 
 
 def legend_handle(colour: int, members: int, settings: int, line_style: str | None = None) -> Any:
-    """What stands for a line in the legend, with its band if it is of several members.
+    """What stands for a line in the legend, with its band if it has enough members for one.
 
     Args:
         colour: index into the palette.

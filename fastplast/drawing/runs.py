@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import first_divergence
 from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
-from fastplast.drawing.columns import Axis, find_column, measured_at
+from fastplast.drawing.columns import Axis, find_column, measured_at, range_of
 from fastplast.drawing.page import (
     FORMATS,
     add_texts,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL = (3.6, 2.6)  # inches
-_DOTS = "Dot: mean over members; bar: its 95% t interval; small dots: members."
+_DOTS = "Dot: mean over members; bar: its 95% interval, within what is possible; small dots: members."
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _panel(axes: Axes, data: _Data, column: str, axis: Axis, log: bool) -> None:
     if any(lines.size for lines, *_ in drawn):
         if log and not any((lines > 0).any() for lines, *_ in drawn):
             raise ValueError(f"log needs positive values: got none in {column!r}. Draw it on a linear axis.")
-        set_limits(axes, drawn, log)
+        set_limits(axes, drawn, log, range_of(column, data.table, data.table[column].to_numpy(float)))
 
 
 def _legend(data: _Data) -> list[tuple[Any, str]]:

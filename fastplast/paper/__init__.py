@@ -3,7 +3,7 @@
 from fastplast.paper.costs import list_figures
 from fastplast.paper.make import draw_figure
 from fastplast.paper.plans import plan_missing, preview
-from fastplast.paper.registry import FIGURES, Figure, figure_of
+from fastplast.paper.registry import FIGURES, Figure, adapt, figure_of
 from fastplast.paper.studies import SCALES, STUDIES, Study, Use
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Figure",
     "Study",
     "Use",
+    "adapt",
     "draw_figure",
     "figure_of",
     "list_figures",

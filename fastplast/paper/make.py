@@ -1,32 +1,28 @@
-"""From a figure's runs to its files: the page, its title and its caption."""
+"""From a figure's runs to its files: the page, its title and caption, and the text beside it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastplast.config import ConfigError
 from fastplast.drawing.captions import seed_words, span, title_words
-from fastplast.drawing.page import FORMATS, add_texts, check_formats, figures_directory, save, styled
-from fastplast.paper.kinds.over_tasks import draw_curves
-from fastplast.paper.kinds.scatter import draw_explanations, draw_start_end
-from fastplast.paper.kinds.scores import draw_scores
-from fastplast.paper.kinds.sensitivity import draw_sensitivity
-from fastplast.paper.panels import Panels
+from fastplast.drawing.page import FORMATS, add_texts, check_formats, figures_directory, fit_caption, save, styled
+from fastplast.paper.grid import Drawn, draw_grid
 from fastplast.paper.plans import RUNS, missing_grid, uses_of
-from fastplast.paper.registry import Curves, Explanations, Figure, Scores, Sensitivity, StartEnd
-from fastplast.paper.results import FigureData, read_results, shortfalls
-from fastplast.paper.studies import SCALES, Use
+from fastplast.paper.registry import Figure, Scores
+from fastplast.paper.results import FigureData, read_results
+from fastplast.paper.scores import draw_scores
+from fastplast.paper.studies import SCALES, STUDIES, Use
+from fastplast.runs.files import write_file
 
-_DRAWERS: dict[type, Callable[..., Panels]] = {
-    Curves: draw_curves,
-    Explanations: draw_explanations,
-    StartEnd: draw_start_end,
-    Sensitivity: draw_sensitivity,
-    Scores: draw_scores,
-}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Page
+
+CAPTION_LINES = 4
 
 
 def draw_figure(
@@ -37,11 +33,11 @@ def draw_figure(
     formats: Sequence[str] = FORMATS,
     runs: str | os.PathLike = RUNS,
 ) -> list[Path]:
-    """Draws a figure from files.
+    """Draws a figure from files, with a text beside it that says all that its caption has no room for.
 
     Args:
         figure: which.
-        given: runs or sweeps; the figure's own of `scale` if None.
+        given: runs, sweeps or files of results; the figure's own of `scale` if None.
         scale: of its own runs.
         out: a directory; ``figures/`` of the first run if None.
         formats: of the files.
@@ -63,8 +59,8 @@ def draw_figure(
             if missing_grid(use, scale, Path(runs)) is not None:
                 directory = use.directory(scale, Path(runs))
                 raise ConfigError(
-                    f"figure {figure.number} needs every member of {directory}: some are not finished. "
-                    f"`fastplast figure {figure.number} --scale {scale}` trains them."
+                    f"{figure.title} needs every member of {directory}: some are not finished. "
+                    f"`fastplast figure {figure.name} --scale {scale}` trains them."
                 )
         paths: Sequence[str | os.PathLike] = list(dict.fromkeys(use.directory(scale, Path(runs)) for use in uses))
         data = read_results(figure, paths, scale)
@@ -73,13 +69,15 @@ def draw_figure(
         data = read_results(figure, paths)
     directory = figures_directory(Path(paths[0])) if out is None else Path(out)
     with styled():
-        page = page_of(figure, data, uses)
-        files = [directory / f"figure-{figure.number:02d}.{name}" for name in formats]
+        page, sentences = page_of(figure, data, uses)
+        files = [directory / f"{figure.stem}.{name}" for name in formats]
         save(page, files)
-    return files
+    text = directory / f"{figure.stem}.txt"
+    write_file(text, ("\n".join(textwrap.fill(one, 100) for one in sentences) + "\n").encode())
+    return [*files, text]
 
 
-def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> Any:
+def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> tuple[Page, list[str]]:
     """The page of a figure; to be called within ``styled``.
 
     Args:
@@ -88,31 +86,53 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> Any:
         uses: what it would be drawn from, to say what is lacking.
 
     Returns:
-        A matplotlib figure.
+        The page, and all there is to say of it.
     """
     from matplotlib.figure import Figure as Page
 
     page = Page(layout="constrained")
-    panels = _DRAWERS[type(figure.drawing)](page, data, figure.drawing)
-    title = "  ·  ".join([f"figure {figure.number}", *title_words(data.means)])
-    add_texts(page, panels.size, title, panels.legend, _caption(figure, data, panels, uses))
-    return page
+    spec = figure.drawing
+    drawn = draw_scores(page, data, spec) if isinstance(spec, Scores) else draw_grid(page, data, spec)
+    shows = figure.shows[0].upper() + figure.shows[1:]
+    if datasets := _datasets(data):
+        shows = shows.replace("Continual ImageNet", f"Continual ImageNet's protocol on {datasets}")
+    first = f"{shows} (section {figure.section})."
+    caption = [first, *drawn.caption[:1], _counts(data, drawn, uses), *drawn.caption[1:]]
+    caption += [figure.choice] if figure.choice else []
+    more = [*drawn.more, f"Data: {'; '.join(data.sources)}."]
+    title = "  ·  ".join([figure.title, *_title(data)])
+    text = fit_caption(caption, drawn.size[0], CAPTION_LINES, f"More: {figure.stem}.txt.")
+    add_texts(page, drawn.size, title, drawn.legend, text)
+    if data.scale == "smoke":
+        page.text(0.5, 0.55, "smoke scale: no result", fontsize=26, color="0.5", alpha=0.35, rotation=20,
+                  ha="center", va="center", gid="watermark")  # fmt: skip
+    return page, [title, *caption, *more]
 
 
-def _caption(figure: Figure, data: FigureData, panels: Panels, uses: Sequence[Use]) -> str:
+def _title(data: FigureData) -> list[str]:
+    """As of every figure, with the dataset where the problem is not called by it."""
+    found, datasets = title_words(data.means), _datasets(data)
+    return [f"{found[0]} of {datasets}", *found[1:]] if datasets else found
+
+
+def _datasets(data: FigureData) -> str:
+    """The datasets of problems that are called by what changes in them."""
+    named = data.means["benchmark"].isin(["class_pairs", "label_shuffle", "pixel_permute"])
+    return ", ".join(sorted(set(data.means.loc[named, "dataset"])))
+
+
+def _counts(data: FigureData, drawn: Drawn, uses: Sequence[Use]) -> str:
+    """Members that are drawn, their seeds, tasks and updates, beside what the paper has."""
     means = data.means
-    sentences = [f"{figure.shows[0].upper()}{figure.shows[1:]} (section {figure.section} of the paper)."]
-    sentences += panels.sentences
+    if drawn.members:
+        means = means[[pair in drawn.members for pair in zip(means["run"], means["member"])]]
     updates = data.table.groupby(["run", "member"])["updates"].max()
     members = zip(means["run"], means["member"], means["tasks"])
     per_task = span((round(int(updates[(run, member)]) / tasks) for run, member, tasks in members), ",")
-    sentences.append(
-        f"n = {len(means)} members in all, {seed_words(means['seed'])}; "
-        f"{span(means['tasks'])} task{'s' * int(means['tasks'].max() > 1)} of {per_task} updates."
+    tasks = max(int(use.grid("paper")["tasks"]) for use in uses)
+    seeds = max(STUDIES[use.study].seeds[0] for use in uses if use.seeds is None)
+    scale = f"; scale {data.scale}" if data.scale else ""
+    return (
+        f"{len(means)} members, {seed_words(means['seed'])} (paper: {seeds}), {span(means['tasks'])} tasks (paper: "
+        f"{tasks}) of {per_task} updates{scale}."
     )
-    if data.scale:
-        sentences.append(f"Scale: {data.scale}.")
-    if lacks := shortfalls(figure, data, uses):
-        sentences.append(f"Of the paper's {'; '.join(lacks)}.")
-    sentences.append(f"Data: {'; '.join(data.sources)}.")
-    return " ".join(sentences)

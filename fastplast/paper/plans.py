@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastplast.data import data_dir
+from fastplast.data import DATASETS, data_dir
+from fastplast.data.local import find
 from fastplast.paper.registry import Figure
 from fastplast.paper.results import read_results
-from fastplast.paper.studies import Use
+from fastplast.paper.studies import PAIR_DATASETS, Use
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps import Grid, SweepPlan, expand, grid_of, make_plan
@@ -21,7 +23,7 @@ RUNS = "runs"
 
 
 def uses_of(figure: Figure, scale: str) -> tuple[Use, ...]:
-    """The runs of a figure, or those that stand in for them where ImageNet is not on this machine.
+    """The runs of a figure; pairs of classes are of the richest labelled images on this machine.
 
     Args:
         figure: which.
@@ -30,9 +32,23 @@ def uses_of(figure: Figure, scale: str) -> tuple[Use, ...]:
     Returns:
         What it is drawn from.
     """
-    if figure.alternative and (scale == "smoke" or not (data_dir() / "imagenet32").is_dir()):
-        return figure.alternative
-    return figure.uses
+    if not figure.uses[0].study.startswith("pairs_"):
+        return figure.uses
+    dataset = "cifar10" if scale == "smoke" else richest_dataset()
+    return tuple(dataclasses.replace(use, study=f"{use.study}-{dataset}") for use in figure.uses)
+
+
+def richest_dataset() -> str:
+    """The dataset of most classes and colours whose full training images are on this machine.
+
+    Returns:
+        Its name; CIFAR-10, whose embedded images are too few for a task, where there is none.
+    """
+    root = data_dir()
+    for name in PAIR_DATASETS:
+        if (root / name).is_dir() if name not in DATASETS else find(DATASETS[name], "train", root):
+            return name
+    return "cifar10"
 
 
 def missing_grid(use: Use, scale: str, runs: Path) -> Grid | None:
@@ -87,7 +103,7 @@ def preview(
     Returns:
         Text.
     """
-    lines = [f"figure {figure.number} (section {figure.section}): {figure.shows}"]
+    lines = [f"{figure.title} (section {figure.section}): {figure.shows}"]
     if given is not None:
         data = read_results(figure, given)
         lines.append(f"draws {len(data.means)} members of {', '.join(map(str, given))}; trains nothing")

@@ -1,192 +1,276 @@
-"""The figures: what each shows and what it needs. Numbers follow the order of the paper's text."""
+"""The one table of figures: those of the paper by their numbers there, and figures of our own by names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastplast.config import ConfigError
-from fastplast.paper.studies import Use
+from fastplast.config import ELEMENTWISE, ConfigError
+from fastplast.paper.studies import STEP_SIZES, STRENGTHS, Use
+from fastplast.text import closest
+
+LAST_HIDDEN = "{layer}"  # in the name of a metric
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Metrics over tasks: a row of panels for each metric, a column for each value of the panels' fields.
+class Grid:
+    """Panels of metrics.
 
     Attributes:
-        columns: metrics, with ``@start`` or ``@end`` where they have both.
+        metrics: with ``@start`` or ``@end`` where they have both; ``{layer}`` is the last hidden layer.
         lines: the field that tells lines apart.
-        panels: fields that tell panels apart.
+        across: the field whose values have a column of panels each, every metric a row; metrics stand side by side
+            where there is none.
+        down: the field whose values have a row each, of the only metric.
+        wide: how many metrics stand side by side; all if 0.
+        x: ``"task"``; ``"update"``, of epochs within tasks; or the metric that others are drawn against, task by task.
         log: whether vertical axes are logarithmic.
     """
 
-    columns: tuple[str, ...]
-    lines: str = "activation"
-    panels: tuple[str, ...] = ()
+    metrics: tuple[str, ...]
+    lines: str = "variant"
+    across: str = ""
+    down: str = ""
+    wide: int = 0
+    x: str = "task"
     log: bool = False
 
 
 @dataclass(frozen=True)
-class Explanations:
-    """Each explanation's mean over tasks against J_K, and below it over tasks."""
-
-    names: tuple[str, ...]
-    lines: str = "activation"
-
-
-@dataclass(frozen=True)
-class StartEnd:
-    """A metric at task end against the same at task start, and both over tasks."""
-
-    column: str = "hessian_srank"
-    lines: str = "activation"
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """J_K against the strength of every method."""
-
-    panels: tuple[str, ...] = ("reduction", "learning_rate")
-    lines: str = "method"
-
-
-@dataclass(frozen=True)
 class Scores:
-    """Correlation of every explanation with J_K, and its consistency."""
+    """Correlation of every explanation with the error, and its consistency."""
 
     lines: str = "activation"
-
-
-Drawing = Curves | Explanations | StartEnd | Sensitivity | Scores
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper.
+    """A figure.
 
     Attributes:
-        number: from 1.
-        section: of the paper that it belongs to.
+        name: its number in the paper, or a name of ours.
+        section: of the paper.
         shows: a line of text.
         uses: the runs that it is drawn from.
-        drawing: how.
-        where: field to the values that are drawn; of results that hold more, the rest is left out.
-        alternative: runs that take the place of `uses` where the data of these is not on this machine.
+        drawing: its panels.
+        where: field to the values that are drawn; of results that hold more, the rest is left out. A ``variant`` is an
+            activation with what was added to it.
+        choice: what the paper's text leaves open, and what is drawn.
     """
 
-    number: int
+    name: int | str
     section: str
     shows: str
     uses: tuple[Use, ...]
-    drawing: Drawing
+    drawing: Grid | Scores
     where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    alternative: tuple[Use, ...] = ()
+    choice: str = ""
+
+    @property
+    def title(self) -> str:
+        """``figure 4``, ``figure consistency``."""
+        return f"figure {self.name}"
+
+    @property
+    def stem(self) -> str:
+        """Of the names of its files."""
+        return f"figure-{self.name:02d}" if isinstance(self.name, int) else f"figure-{self.name}"
 
 
-_NONE = {"method": ("none",)}
-_EARLIER = ("update_norm", "weight_norm", "weight_srank", "feature_srank", "activation_entropy", "dormant_fraction")
-_BOTH = ("error", "hessian_srank")
-_ALL = ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")
-_FOUR = (Use("activations-mnist_shuffle"),)
-_RELU = {"activation": "relu"}
-_REDUCTIONS = ("activation", "reduction")
+_CURVED = ("relu", "leaky_relu", "tanh")
+_METHODS = ("none", "l2", "regenerative", "wasserstein")
+_RELU_WITH = ("relu + l2", "relu + regenerative", "relu + wasserstein")
+_CHANGED = ("crelu", "relu + layer norm", "relu + dropout 0.5", "relu + last-layer reset")
+_SHUFFLE, _PERMUTE, _CIFAR = "mnist_shuffle", "mnist_permute", "cifar_shuffle"
+_PAIRS = {"benchmark": ("continual_imagenet", "class_pairs")}
+_BOTH = ("error", "hessian_srank@start")
+_EARLIER = ("displacement_l1", "feature_srank_{layer}", "activation_entropy", "weight_norm_l1", "weight_srank_{layer}")
+_REDUCTION = "Open in the text: the reduction of L2 and regenerative penalties; both are candidates."
+_WORDS = {_SHUFFLE: "label-shuffled MNIST", _PERMUTE: "observation-permuted MNIST", _CIFAR: "label-shuffled CIFAR-10"}
 
 
-def _regularised(benchmark: str, activations: tuple[str, ...], seeds: tuple[int, int] | None = (13, 5)) -> tuple:
-    only = {"activation": activations}
-    return (Use(f"activations-{benchmark}", only, seeds), Use(f"regularisers-{benchmark}", only))
+def _on(*benchmarks: str, **fields: tuple) -> dict[str, tuple]:
+    return {"benchmark": benchmarks, **fields}
 
 
-def _pairs(kind: str, data: str) -> tuple[Use, ...]:
-    uses = (Use(f"activations-{data}", _RELU if kind == "regularisers" else {}),)
-    return (*uses, Use(f"regularisers-{data}", _RELU)) if kind == "regularisers" else uses
+def _activations(*benchmarks: str) -> tuple[Use, ...]:
+    return tuple(Use(f"activations-{name}") for name in benchmarks)
 
 
-def _problems() -> list[Figure]:
-    """What figures 1 to 5 show, of the three other problems."""
-    found = []
-    for i, name in enumerate(_ALL[1:]):
-        uses = (Use(f"activations-{name}"),)
-        found += [
-            Figure(13 + 2 * i, "C.3", "task-end error and Hessian stable rank, by activation",
-                   uses, Curves(_BOTH), _NONE),
-            Figure(14 + 2 * i, "C.3", "earlier explanations of plasticity loss against J_K, and over tasks",
-                   uses, Explanations(_EARLIER), _NONE),
-            Figure(19 + i, "C.3", "regularisers: task-end error and Hessian stable rank",
-                   _regularised(name, ("relu", "tanh")), Curves(_BOTH, "method", _REDUCTIONS),
-                   {"activation": ("relu", "tanh")}),
-        ]  # fmt: skip
-    return found
+def _regularisers(benchmark: str) -> tuple[Use, ...]:
+    return Use(f"activations-{benchmark}", {"activation": _CURVED}, (13, 5)), Use(f"regularisers-{benchmark}")
+
+
+def _uses(names: str) -> tuple[Use, ...]:
+    return tuple(Use(f"pairs_{name}") for name in names.split())
+
+
+def _regularised(number: int, section: str, benchmark: str, methods: tuple[str, ...] = _METHODS) -> Figure:
+    drawing = Grid((*_BOTH, "init_distance_l1"), "method", across="activation")
+    return Figure(number, section, f"{_WORDS[benchmark]}, regularised: error, Hessian rank, distance from init",
+                  _regularisers(benchmark), drawing, _on(benchmark, activation=_CURVED, method=methods),
+                  _REDUCTION)  # fmt: skip
+
+
+def _steps(number: int, benchmark: str) -> Figure:
+    metrics = ("displacement_l1", "hessian_srank@start", "hessian_srank@end", "hessian_overlap@start",
+               "hessian_overlap@end")  # fmt: skip
+    return Figure(number, "C.2", f"{_WORDS[benchmark]}, leaky ReLU: update norm, and the gradient in the top space of "
+                  "the Hessian", (Use(f"activations-{benchmark}", {"activation": "leaky_relu"}),),
+                  Grid(metrics, "learning_rate"),
+                  _on(benchmark, variant=("leaky_relu",), learning_rate=STEP_SIZES))  # fmt: skip
+
+
+def _online(number: int, benchmark: str) -> Figure:
+    return Figure(number, "C.4", f"{_WORDS[benchmark]}: average online error, error at task start and at task end",
+                  _activations(benchmark), Grid(("online_error", "error@start", "error@end")),
+                  _on(benchmark, variant=ELEMENTWISE),
+                  "Open in the text: which problem and lines figures 13 to 15 have; here a problem each, by "
+                  "activation.")  # fmt: skip
+
+
+def _sensitivity(number: int, benchmark: str) -> Figure:
+    return Figure(number, "C.5", f"{_WORDS[benchmark]}: error by strength of the regulariser",
+                  (Use(f"regularisers-{benchmark}"),), Grid(("error",), "strength", "method", "activation"),
+                  _on(benchmark, activation=_CURVED, method=_METHODS[1:], strength=STRENGTHS),
+                  "Open in the text: the reduction, and the step size; each panel has those of its least J_K. Strength "
+                  "0.1 is not in the paper.")  # fmt: skip
+
+
+def _correlated(number: int, metric: str, shows: str, variants: tuple[str, ...], uses: str) -> Figure:
+    section = "D.3" if metric == "hessian_srank@start" else "D.4"
+    return Figure(number, section, f"Continual ImageNet: {shows}", _uses(uses), Grid((metric,), x="error"),
+                  _PAIRS | {"variant": variants})  # fmt: skip
 
 
 _LISTED = [
-    Figure(1, "3", "task-end error over tasks, by activation",
-           _FOUR, Curves(("error",)), _NONE),
-    Figure(2, "3", "earlier explanations of plasticity loss against J_K, and over tasks",
-           _FOUR, Explanations(_EARLIER), _NONE),
-    Figure(3, "4", "Hessian stable rank at task start beside the task-end error, by activation",
-           _FOUR, Curves(("hessian_srank@start", "error")), _NONE),
-    Figure(4, "6", "regularisers: task-end error over tasks, by activation and reduction",
-           _regularised("mnist_shuffle", ("relu", "tanh")), Curves(("error",), "method", _REDUCTIONS),
-           {"activation": ("relu", "tanh")}),
-    Figure(5, "6", "regularisers: Hessian stable rank at task start, by activation and reduction",
-           _regularised("mnist_shuffle", ("relu", "tanh")), Curves(("hessian_srank@start",), "method", _REDUCTIONS),
-           {"activation": ("relu", "tanh")}),
-    Figure(6, "6", "sensitivity: J_K against strength, ReLU, by step size and reduction",
-           _regularised("mnist_shuffle", ("relu",)), Sensitivity(), {"activation": ("relu",)}),
-    Figure(7, "6.2", "gradient-Hessian overlap and Hessian stable rank at task end beside the start",
-           _FOUR, Curves(("hessian_overlap@start", "hessian_overlap@end", "hessian_srank@start", "hessian_srank@end")),
-           _NONE),
-    Figure(8, "6", "four problems: error and Hessian stable rank by method, ReLU",
-           tuple(use for name in _ALL for use in _regularised(name, ("relu",))),
-           Curves(_BOTH, "method", ("benchmark",)), {"activation": ("relu",)}),
-    Figure(9, "4", "correlation of every explanation with J_K, and its consistency over activations",
-           _FOUR, Scores(), _NONE),
-    Figure(10, "C.1", "update budget: task-end error over tasks by epochs a task, ReLU",
-           (Use("budget-mnist_shuffle"), Use("activations-mnist_shuffle", {**_RELU, "learning_rate": 1e-3}, (10, 3))),
-           Curves(("error",), "epochs"), {**_NONE, "activation": ("relu",), "learning_rate": (1e-3,)}),
-    Figure(11, "C.1", "update budget: Hessian stable rank over tasks by epochs a task, ReLU",
-           (Use("budget-mnist_shuffle"), Use("activations-mnist_shuffle", {**_RELU, "learning_rate": 1e-3}, (10, 3))),
-           Curves(("hessian_srank@start",), "epochs"),
-           {**_NONE, "activation": ("relu",), "learning_rate": (1e-3,)}),
-    Figure(12, "C.2", "Hessian stable rank at task end against task start, and over tasks",
-           _FOUR, StartEnd(), _NONE),
-    *_problems(),
-    Figure(22, "D", "Continual ImageNet: error and Hessian stable rank by activation",
-           _pairs("activations", "continual_imagenet"), Curves(("error", "test_error", "hessian_srank")), _NONE,
-           _pairs("activations", "class_pairs_cifar10")),
-    Figure(23, "D", "Continual ImageNet: regularisers, ReLU",
-           _pairs("regularisers", "continual_imagenet"), Curves(("error", "test_error", "hessian_srank"), "method"),
-           {"activation": ("relu",)}, _pairs("regularisers", "class_pairs_cifar10")),
-    Figure(24, "D.4", "sharpness of the Hessian at task start and end over tasks, by activation",
-           _FOUR, Curves(("hessian_sharpness@start", "hessian_sharpness@end"), log=True), _NONE),
-    Figure(25, "E", "12,800 examples a task: error and Hessian stable rank, by activation",
-           (Use("examples-mnist_shuffle"),), Curves(_BOTH), _NONE),
-    Figure(26, "F", "a network of 13 layers: error and Hessian stable rank, by activation",
-           (Use("depth-mnist_shuffle"),), Curves(_BOTH), _NONE),
-    Figure(27, "6", "sensitivity: J_K against strength, leaky ReLU and tanh",
-           _regularised("mnist_shuffle", ("leaky_relu", "tanh")),
-           Sensitivity(("activation", "reduction", "learning_rate")), {"activation": ("leaky_relu", "tanh")}),
+    Figure(1, "3", "label-shuffled MNIST: error, and earlier explanations of the loss of plasticity",
+           _activations(_SHUFFLE), Grid(("error", *_EARLIER), wide=3), _on(_SHUFFLE, variant=ELEMENTWISE)),
+    Figure(2, "6.1", "three problems: error at task end above, stable rank of the Hessian at task start below",
+           _activations(_SHUFFLE, _PERMUTE, _CIFAR), Grid(_BOTH, across="benchmark"),
+           _on(_SHUFFLE, _PERMUTE, _CIFAR, variant=ELEMENTWISE)),
+    Figure(3, "6.2", "label-shuffled MNIST, leaky ReLU: error, update norm, overlap and Hessian rank by step size",
+           (Use(f"activations-{_SHUFFLE}", {"activation": "leaky_relu"}),),
+           Grid(("error", "displacement_l1", "hessian_overlap@end", "hessian_srank@end"), "learning_rate"),
+           _on(_SHUFFLE, variant=("leaky_relu",), learning_rate=STEP_SIZES)),
+    _regularised(4, "6.3", _SHUFFLE),
+    _regularised(5, "6.3", _PERMUTE),
+    _regularised(6, "6.3", _CIFAR, ("none", "regenerative", "wasserstein")),
+    Figure(7, "A.1", "label-shuffled MNIST: explanations of the loss of plasticity against the error",
+           _activations(_SHUFFLE), Grid((*_EARLIER, "hessian_srank@start"), wide=3, x="error"),
+           _on(_SHUFFLE, variant=ELEMENTWISE)),
+    Figure(8, "C.1", "label-shuffled MNIST: error and Hessian rank by epochs of a task",
+           (Use(f"budget-{_SHUFFLE}"),
+            Use(f"activations-{_SHUFFLE}", {"activation": _CURVED, "learning_rate": 1e-3}, (10, 3))),
+           Grid(_BOTH, "epochs", across="activation"), _on(_SHUFFLE, variant=_CURVED),
+           "Open in the text: the epochs, and how activations are shown; here a column each."),
+    *(_steps(9 + i, name) for i, name in enumerate(_WORDS)),
+    _regularised(12, "C.3", _CIFAR),
+    *(_online(13 + i, name) for i, name in enumerate(_WORDS)),
+    *(_sensitivity(16 + i, name) for i, name in enumerate(_WORDS)),
+    Figure(19, "D.1", "Continual ImageNet: error and Hessian rank by regulariser", _uses("activations regularisers"),
+           Grid(_BOTH), _PAIRS | {"variant": ("relu", *_RELU_WITH, "identity")}, _REDUCTION),
+    Figure(20, "D.2", "Continual ImageNet: error and Hessian rank by modification of the network",
+           _uses("activations layer_norm dropout head_reset regularisers"), Grid(_BOTH),
+           _PAIRS | {"variant": ("relu", *_CHANGED, "relu + wasserstein")}, _REDUCTION),
+    _correlated(21, "hessian_srank@start", "Hessian rank against the error, activations and regularisers",
+                (*ELEMENTWISE, *_RELU_WITH), "activations regularisers"),
+    _correlated(22, "hessian_srank@start", "Hessian rank against the error, modifications of the network",
+                ("relu", *_CHANGED), "activations layer_norm dropout head_reset"),
+    _correlated(23, "hessian_sharpness@start", "sharpness against the error, regularisers",
+                ("relu", *_RELU_WITH, "identity"), "activations regularisers"),
+    _correlated(24, "hessian_sharpness@start", "sharpness against the error, activations and modifications",
+                (*ELEMENTWISE, *_CHANGED), "activations layer_norm dropout head_reset"),
+    Figure(25, "D.5", "Continual ImageNet: online error within the first 10 tasks",
+           _uses("activations regularisers"), Grid(("online_error",), x="update"),
+           _PAIRS | {"variant": ("relu", *_RELU_WITH[1:], "identity")}, _REDUCTION),
+    Figure(26, "E", "label-shuffled MNIST, 12,800 examples: error, Hessian rank and feature rank",
+           (Use(f"examples-{_SHUFFLE}"), Use(f"examples_regularisers-{_SHUFFLE}")),
+           Grid((*_BOTH, "feature_srank_{layer}")), _on(_SHUFFLE, variant=(*ELEMENTWISE, *_RELU_WITH),
+                                                        examples=(12800, 256)),
+           "Open in the text: curves or correlations; here curves (--x error draws the other)."),
+    Figure(27, "F", "label-shuffled MNIST, a network of 13 layers: error and Hessian rank",
+           (Use(f"depth-{_SHUFFLE}"), Use(f"depth_regularisers-{_SHUFFLE}")), Grid(_BOTH),
+           _on(_SHUFFLE, variant=("relu", "identity", *_RELU_WITH[1:]), network=("mlp13",)), _REDUCTION),
+    Figure("consistency", "4", "correlation of every explanation with the error, and its consistency over activations",
+           _activations(_SHUFFLE), Scores(), _on(_SHUFFLE, variant=ELEMENTWISE)),
+    Figure("start-end", "C.2", "Hessian rank at task end against task start, task by task", _activations(_SHUFFLE),
+           Grid(("hessian_srank@end",), x="hessian_srank@start"), _on(_SHUFFLE, variant=ELEMENTWISE)),
+    Figure("sharpness", "D.4", "label-shuffled MNIST: sharpness of the Hessian at task start and end",
+           _activations(_SHUFFLE), Grid(("hessian_sharpness@start", "hessian_sharpness@end"), log=True),
+           _on(_SHUFFLE, variant=ELEMENTWISE)),
+    Figure("problems", "6.3", "four problems: error and Hessian rank by regulariser, ReLU",
+           tuple(use for name in (*_WORDS, "cifar_permute") for use in (
+               Use(f"activations-{name}", {"activation": "relu"}, (13, 5)),
+               Use(f"regularisers-{name}", {"activation": "relu"}))),
+           Grid(_BOTH, "method", across="benchmark"),
+           _on(*_WORDS, "cifar_permute", activation=("relu",), method=_METHODS)),
+    Figure("cifar-permute", "6.1", "pixel-permuted CIFAR-10, not in the paper: error and Hessian rank",
+           _activations("cifar_permute"), Grid(_BOTH), _on("cifar_permute", variant=ELEMENTWISE)),
 ]  # fmt: skip
 
-FIGURES: dict[int, Figure] = {figure.number: figure for figure in sorted(_LISTED, key=lambda figure: figure.number)}
+FIGURES: dict[int | str, Figure] = {figure.name: figure for figure in _LISTED}
 
 
-def figure_of(number: int) -> Figure:
-    """A figure by its number.
+def figure_of(name: int | str) -> Figure:
+    """A figure by its number in the paper or its name.
 
     Args:
-        number: from 1.
+        name: a number, which may be text, or a name.
 
     Returns:
         The figure.
 
     Raises:
-        ConfigError: if there is none of that number.
+        ConfigError: if there is none.
     """
-    if number not in FIGURES:
+    known = int(name) if str(name).isdecimal() else name
+    if known not in FIGURES:
+        numbers = [one for one in FIGURES if isinstance(one, int)]
+        hint = "" if isinstance(known, int) else f"{closest(str(name), [str(one) for one in FIGURES])} "
         raise ConfigError(
-            f"figure must be {min(FIGURES)} to {max(FIGURES)}: got {number}. `fastplast figure --list` lists them."
+            f"figure must be {min(numbers)} to {max(numbers)} or a name: got {name}. {hint}`fastplast figure --list` "
+            "lists them."
         )
-    return FIGURES[number]
+    return FIGURES[known]
+
+
+def adapt(
+    figure: Figure,
+    where: Mapping[str, Sequence[Any]] | None = None,
+    lines: str | None = None,
+    x: str | None = None,
+    metrics: Mapping[str, str] | None = None,
+) -> Figure:
+    """A figure with another choice of what the paper's text leaves open.
+
+    Args:
+        figure: as the table has it.
+        where: field to the values that are drawn, in place of the figure's own of that field.
+        lines: the field that tells lines apart.
+        x: what is drawn against, as of ``Grid``.
+        metrics: a metric of the figure to the one that is drawn in its place.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ConfigError: if the figure has no such metric, or no panels to change.
+    """
+    changes: dict[str, Any] = {name: value for name, value in (("lines", lines), ("x", x)) if value}
+    drawing = figure.drawing
+    if isinstance(drawing, Grid):
+        kept = [name for name in drawing.metrics if not x or name.partition("@")[0] != x.partition("@")[0]]
+        if unknown := [name for name in metrics or () if name not in kept]:
+            raise ConfigError(
+                f"--metric must name one of {figure.title}: got {unknown[0]}. {closest(unknown[0], kept)}"
+            )
+        changes["metrics"] = tuple((metrics or {}).get(name, name) for name in kept)
+    elif changes or metrics:
+        raise ConfigError(f"--lines, --x and --metric change panels of metrics: {figure.title} has none.")
+    if "activation" in (where or {}) or "method" in (where or {}):
+        figure = dataclasses.replace(figure, where={k: v for k, v in figure.where.items() if k != "variant"})
+    own = {name: tuple(values) for name, values in (where or {}).items()}
+    return dataclasses.replace(figure, drawing=dataclasses.replace(drawing, **changes), where={**figure.where, **own})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastplast.drawing.columns import axis_of
+from fastplast.drawing.columns import axis_of, range_of
 from fastplast.reports.packing import pack
 from fastplast.reports.reading import ReportData
 from fastplast.runs.run import WHENS
@@ -32,8 +32,9 @@ def curves(data: ReportData) -> dict[str, Any]:
 
     Returns:
         ``tasks``: their numbers; ``settings``: those whose curves are there; ``lines``: the rows of members whose
-        curves are there; ``metrics``: name, label, unit, group, and for each probe time packed ``mean`` and ``half``
-        (half the width of the band) `[settings, tasks]` and ``members`` `[lines, tasks]`.
+        curves are there; ``metrics``: name, label, unit, group, ``ends`` of what is possible, and for each probe time
+        packed ``mean`` and ``half`` (half the width of its t interval) `[settings, tasks]` and ``members``
+        `[lines, tasks]`.
     """
     keys = metrics_of(data)
     columns = spread_evenly(len(data.tasks), MOST_TASKS)
@@ -43,7 +44,7 @@ def curves(data: ReportData) -> dict[str, Any]:
     for name, when in keys:
         table = data.curves[name, when][:, columns]
         found = [mean_interval(table[list(data.rows[s])]) for s in settings]
-        entry = metrics.setdefault(name, metric_words(name) | {"at": {}})
+        entry = metrics.setdefault(name, metric_words(name) | {"ends": _ends(name, data), "at": {}})
         entry["at"][when] = {
             "mean": pack(np.array([part.estimate for part in found])),
             "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None,
@@ -55,6 +56,12 @@ def curves(data: ReportData) -> dict[str, Any]:
         "lines": lines,
         "metrics": sorted(metrics.values(), key=lambda entry: [*_GROUPS, _OTHER].index(entry["group"])),
     }
+
+
+def _ends(name: str, data: ReportData) -> list[float | None]:
+    """The smallest and the greatest value that a metric can have; None where there is none."""
+    found = [values for (column, _), values in data.curves.items() if column == name]
+    return [end if np.isfinite(end) else None for end in range_of(name, data.members, np.stack(found))]
 
 
 def metric_words(name: str) -> dict[str, str]:

@@ -3,7 +3,14 @@
 from fastplast.stats.associations import Association, associate, associations
 from fastplast.stats.consistency import Consistency, consistency
 from fastplast.stats.explanations import EXPLANATIONS, Explanation, member_means
-from fastplast.stats.intervals import STATISTICS, Interval, bootstrap_interval, interquartile_mean, mean_interval
+from fastplast.stats.intervals import (
+    STATISTICS,
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    mean_interval,
+    within_range,
+)
 from fastplast.stats.lines import Line, least_squares
 from fastplast.stats.paired import Paired, paired_difference
 from fastplast.stats.selection import Selection, select, split_seeds
@@ -32,4 +39,5 @@ __all__ = [
     "split_seeds",
     "task_consistency",
     "task_correlations",
+    "within_range",
 ]

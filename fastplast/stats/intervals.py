@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,48 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     # stdtrit is the quantile of Student's t: that of scipy.stats, which takes a second to import.
     half = special.stdtrit(np.maximum(n - 1, 1), (1 + confidence) / 2) * np.sqrt(variance / np.maximum(n, 1))
     return Interval(mean, mean - half, mean + half, n)
+
+
+def within_range(found: Interval, least: float = -math.inf, most: float = math.inf) -> Interval:
+    """A t interval of a mean whose ends lie where its quantity can: an error in [0, 1], a norm above 0.
+
+    With h the half width of the interval of the mean m, the ends are those of the interval of a transformed mean, by
+    the delta method: of arcsin sqrt(p), p = (m - least) / (most - least), with half width
+    h / (2 (most - least) sqrt(p (1 - p))), which ends at 0 and pi / 2; where only `least` is finite, of
+    sqrt(m - least), with h / (2 sqrt(m - least)). They are close to m - h and m + h where h is small, and m lies
+    between them.
+
+    Args:
+        found: of ``mean_interval``.
+        least: the smallest value that the quantity can have.
+        most: the greatest.
+
+    Returns:
+        The same estimate with ends in [least, most]; a mean outside of them keeps its interval.
+
+    Raises:
+        ValueError: if `most` is finite and `least` is not, or they are in the wrong order.
+
+    Reference:
+        Bartlett 1947, The use of transformations, Biometrics 3.
+    """
+    import numpy as np
+
+    if not least < most or (math.isinf(least) and math.isfinite(most)):
+        raise ValueError(f"least must lie below most, and be finite where most is: got {least} and {most}.")
+    if math.isinf(least):
+        return found
+    half, above, width = found.high - found.estimate, found.estimate - least, most - least
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if math.isinf(most):
+            middle, shift, furthest = np.sqrt(above), half / (2 * np.sqrt(above)), np.inf
+        else:
+            p = above / width
+            middle, shift, furthest = np.arcsin(np.sqrt(p)), half / (2 * width * np.sqrt(p * (1 - p))), np.pi / 2
+        low, high = (np.clip(middle + one, 0, furthest) for one in (-shift, shift))
+        low, high = (least + (one**2 if math.isinf(most) else width * np.sin(one) ** 2) for one in (low, high))
+    inside = (above > 0) & (above < width) & (half > 0)
+    return Interval(found.estimate, np.where(inside, low, found.low), np.where(inside, high, found.high), found.n)
 
 
 def interquartile_mean(values: ArrayLike) -> numpy.ndarray:

@@ -4,16 +4,18 @@ import dataclasses
 
 import numpy as np
 
-from fastplast.paper import Use
+from fastplast.paper import Use, plans
 from fastplast.runs.writer import RunWriter
 from fastplast.sweeps import expand, grid_of
 
 TASKS = 6
 LAYERS = ("fc1", "fc2")
-_SLOPE = {"relu": 0.1, "leaky_relu": 0.05, "tanh": 0.03, "identity": 0.0}
+EPOCHS = 4
+_SLOPE = {"relu": 0.1, "leaky_relu": 0.05, "tanh": 0.03, "identity": 0.0, "crelu": 0.08}
 _GAIN = {"none": 1.0, "l2": 0.7, "regenerative": 0.5, "wasserstein": 0.3}
 _MEMBER = ("seed", "learning_rate", "method", "strength")
-_GROUP = ("dataset", "reduction", "benchmark", "epochs", "examples", "batch_size", "network", "activation", "optimizer")
+_GROUP = ("dataset", "reduction", "benchmark", "epochs", "examples", "batch_size", "network", "activation", "optimizer",
+          "layer_norm", "dropout", "head_reset")  # fmt: skip
 
 
 def make_run(path, uses, seeds=2, tasks=TASKS, first_seed=0, diverge=(), leave_out=(), **overridden):
@@ -44,6 +46,11 @@ def make_run(path, uses, seeds=2, tasks=TASKS, first_seed=0, diverge=(), leave_o
                     if not at or at == when:
                         measured.pop(name, None)
                 writer.write_metrics(task, when, described | measured)
+            if cells[0].group.epoch_curves:
+                online = np.concatenate([0.9 * np.exp(-(epoch + 1) * 0.3) + slope for epoch in range(EPOCHS)])
+                who = {name: list(values) * EPOCHS for name, values in described.items() if name in ("member", "seed")}
+                number = [epoch for epoch in range(EPOCHS) for _ in cells]
+                writer.write_epochs(task, who, number, {"online_error": online.clip(0, 1)})
         writer.finish()
     return writer.run.path
 
@@ -56,21 +63,28 @@ def numbers(slope, task, when, rng):
 
     error = noisy(0.9 * (1 - np.exp(-slope * task))) if when == "end" else noisy(np.full(len(slope), 0.9))
     found = {"error": error.clip(0, 1), "loss": noisy(1 + slope * task)}
-    found |= {f"feature_srank_{layer}": noisy(30 - 40 * slope * task).round() for layer in LAYERS}
-    found |= {"dormant_fraction": noisy(slope * task), "activation_entropy": noisy(3.4 - 2 * slope)}
+    found |= {f"feature_srank_{layer}": noisy(30 - 40 * slope * task).round().clip(0, 32) for layer in LAYERS}
+    found |= {
+        "dormant_fraction": noisy(slope * task).clip(0, 1),
+        "activation_entropy": noisy(3.4 - 2 * slope).clip(0, np.log(32)),
+    }
     found |= {"weight_norm_l1": noisy(0.1 + slope * task)}
-    found |= {f"weight_srank_{layer}": noisy(31 - slope * task) for layer in LAYERS}
+    found |= {f"weight_srank_{layer}": noisy(31 - slope * task).clip(0, 32) for layer in LAYERS}
     found |= {"hessian_srank": noisy(800 * np.exp(-9 * slope * task) * (1 if when == "start" else 0.5)).round()}
-    found |= {"hessian_sharpness": noisy(10.0 ** (-1 - task * slope * 10)), "hessian_overlap": noisy(0.5 + slope)}
+    found |= {
+        "hessian_sharpness": noisy(10.0 ** (-1 - task * slope * 10)),
+        "hessian_overlap": noisy(0.5 + slope).clip(-1, 1),
+    }
     if when == "end":
-        found |= {"displacement_l1": noisy(0.1 / (1 + 20 * slope * task)), "test_error": noisy(0.3 + slope * task)}
+        found |= {"update_l1_mean": noisy(1e-4 / (1 + 20 * slope * task)), "test_error": noisy(0.3 + slope * task)}
+        found |= {"displacement_l1": noisy(0.1 + slope * task), "init_distance_l1": noisy(0.1 + slope * task)}
+        found |= {"online_error": noisy(0.2 + slope * task).clip(0, 1)}
     return found
 
 
 def runs_of(folder, figure, seeds=2, **options):
     """A run for each study of a figure, made once."""
-    uses = figure.alternative or figure.uses
-    return [run_of(folder, use, seeds, **options) for use in uses]
+    return [run_of(folder, use, seeds, **options) for use in plans.uses_of(figure, "smoke")]
 
 
 def run_of(folder, use, seeds=2, **options):

@@ -2,32 +2,34 @@
 
 import pytest
 
+from fastplast import data
 from fastplast.cli.main import run
 from fastplast.config import ConfigError
-from fastplast.paper import FIGURES, SCALES, STUDIES, Use, costs, draw_figure, figure_of, plan_missing, plans
+from fastplast.paper import FIGURES, SCALES, STUDIES, Use, draw_figure, figure_of, plan_missing, plans
 from fastplast.sweeps import Sweep, expand, grid_of
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The study of figure 10, at a size that takes no time."""
+    """The studies of figures 1 and 8, at a size that takes no time."""
     small = {"examples": 16, "epochs": 1, "widths": (4, 3), "tasks": 1, "seeds": 2, "threads": 1, "engine": "vmap"}
     for name in ("activations-mnist_shuffle", "budget-mnist_shuffle"):
-        more = {"epochs": (2, 3)} if name.startswith("budget") else {"activation": ("relu", "tanh")}
+        more = {"epochs": (2, 3)} if name.startswith("budget") else {"learning_rate": 1e-3}
+        more |= {"activation": ("relu",) if name.startswith("budget") else ("relu", "tanh")}
         for key, value in (small | more).items():
             monkeypatch.setitem(STUDIES[name].smoke, key, value)
 
 
 def test_a_figure_trains_its_runs_once_and_shares_them(tmp_path, monkeypatch, capsys, tiny):
     monkeypatch.chdir(tmp_path)
-    assert run(["figure", "10", "--scale", "smoke", "--quiet", "--formats", "png"]) == 0
+    assert run(["figure", "8", "--scale", "smoke", "--quiet", "--formats", "png"]) == 0
     files = capsys.readouterr().out.split()
-    assert files == ["runs/budget-mnist_shuffle-smoke/figures/figure-10.png"]
+    assert files == [f"runs/budget-mnist_shuffle-smoke/figures/figure-08.{ending}" for ending in ("png", "txt")]
     shared = Sweep("runs/activations-mnist_shuffle-smoke")
     assert set(shared.metrics()["activation"]) == {"relu"}
     assert shared.metrics()["data_source"].unique().tolist() == ["embedded"]
     shards = {path.path for path in shared.shards}
-    assert list(plan_missing(figure_of(11), "smoke")) == []  # the same runs
+    assert list(plan_missing(figure_of(8), "smoke")) == []  # the same runs
 
     (plan,) = plan_missing(figure_of(1), "smoke")  # needs more of them
     assert plan.finished == 2
@@ -40,7 +42,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     assert run(["figure", "1", "--scale", "smoke", "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "figure 1 (section 3): task-end error over tasks" in text
+    assert "figure 1 (section 3): label-shuffled MNIST: error, and" in text
     assert "runs/activations-mnist_shuffle-smoke" in text
     assert "members     " in text
     assert list(tmp_path.iterdir()) == []
@@ -54,8 +56,10 @@ def test_a_figure_is_not_drawn_from_half_of_its_runs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["28"], "figure must be 1 to 27: got 28."),
-        ([], "figure needs a number: got none."),
+        (["28"], "figure must be 1 to 27 or a name: got 28."),
+        (["consistancy"], "figure must be 1 to 27 or a name: got consistancy. Did you mean 'consistency'?"),
+        ([], "figure needs a number or a name: got none."),
+        (["1", "--where", "activation"], "--where must be KEY=VALUE: got 'activation'."),
         (["1", "--scale", "huge"], "--scale must be a known name: got 'huge'."),
     ],
 )
@@ -85,32 +89,68 @@ def test_every_study_can_be_run_at_every_scale(study):
 
 
 def test_what_a_figure_needs_of_a_study_is_a_part_of_it():
-    for figure in FIGURES.values():
-        for use in (*figure.uses, *figure.alternative):
-            for scale in ("tenth", "smoke"):
-                part, whole = (
-                    {(c.group, c.member) for c in expand(grid_of(u.grid(scale)))} for u in (use, Use(use.study))
-                )
-                assert part <= whole, (figure.number, use)
+    seen = set()
+    for use in (use for figure in FIGURES.values() for use in plans.uses_of(figure, "tenth")):
+        if (key := (use.study, str(use.only))) in seen:
+            continue
+        seen.add(key)
+        for scale in ("tenth", "smoke"):
+            part, whole = ({(c.group, c.member) for c in expand(grid_of(u.grid(scale)))} for u in (use, Use(use.study)))
+            assert part <= whole, use
 
 
-def test_without_imagenet_the_protocol_runs_on_cifar(tmp_path, monkeypatch):
+def test_pairs_are_of_the_richest_images_on_the_machine(tmp_path, monkeypatch):
+    def study(scale="paper"):
+        return plans.uses_of(figure_of(19), scale)[0].study
+
     monkeypatch.setenv("FASTPLAST_DATA", str(tmp_path))
-    assert [use.study for use in plans.uses_of(figure_of(22), "paper")] == ["activations-class_pairs_cifar10"]
+    assert study() == "pairs_activations-cifar10"  # the images of the package
+    (tmp_path / "mnist").mkdir()
+    for part in ("images-idx3", "labels-idx1"):
+        (tmp_path / "mnist" / f"train-{part}-ubyte.gz").touch()
+    assert study() == "pairs_activations-mnist"
     (tmp_path / "imagenet32").mkdir()
-    assert [use.study for use in plans.uses_of(figure_of(22), "paper")] == ["activations-continual_imagenet"]
-    assert [use.study for use in plans.uses_of(figure_of(22), "smoke")] == ["activations-class_pairs_cifar10"]
+    assert study() == "pairs_activations-imagenet32"
+    assert study("smoke") == "pairs_activations-cifar10"
 
 
-def test_the_list_has_every_figure_with_its_members_and_time(monkeypatch, capsys):
-    timed = []
-    monkeypatch.setattr(costs, "_update_seconds", lambda experiment, method: 1e-4)
-    monkeypatch.setattr(costs, "_measure_seconds", lambda e: timed.append((e.dataset, e.network, e.examples)) or 1e-2)
+def test_continual_imagenet_has_the_settings_of_appendix_b4():
+    settings = {"batch_size": 100, "epochs": 200, "learning_rate": 1e-3, "dataset": "imagenet32"}
+    for name, own in {
+        "activations": {}, "layer_norm": {"layer_norm": True}, "dropout": {"dropout": 0.5},
+        "head_reset": {"head_reset": "reinit"}, "regularisers": {"strength": [0.01]},
+    }.items():  # fmt: skip
+        study = STUDIES[f"pairs_{name}-imagenet32"]
+        grid = Use(f"pairs_{name}-imagenet32").grid("paper")
+        assert {key: grid[key] for key in settings | own} == settings | own
+        assert study.seeds[0] == 20
+        cell = expand(grid_of(grid))[0]
+        assert (cell.group.optimizer, cell.group.network) == ("adam", "convnet")
+
+
+def test_strengths_are_the_papers_and_one_of_ours():
+    assert set(Use("regularisers-mnist_shuffle").grid("paper")["strength"]) == {1.0, 0.01, 0.001, 0.0001} | {0.1}
+    assert "Strength 0.1 is not in the paper." in figure_of(16).choice
+
+
+def test_the_list_has_every_figure_with_its_members_and_time_and_reads_no_data(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("FASTPLAST_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "load", None)
     assert run(["figure", "--list"]) == 0
-    text, announced = capsys.readouterr()
-    assert len(timed) == len(set(timed))  # whatever the method
-    assert "measuring: mlp on mnist, 1,280 examples, method none" in announced
-    assert all(f"{number:3}  {figure.section:7}" in text for number, figure in FIGURES.items())
+    text, said = capsys.readouterr()
+    assert not said
+    assert all(f"{name!s:11}  {figure.section:7}" in text for name, figure in FIGURES.items())
     assert "runs: budget-mnist_shuffle, activations-mnist_shuffle" in text
     assert "paper: 396 members, 6.3e+08 updates, about " in text  # 4 activations, 3 step sizes, 33 seeds
-    assert "they are estimates" in text
+    assert "They are estimates" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_the_smallest_scale_say_that_they_are_no_result(tmp_path, monkeypatch, tiny):
+    monkeypatch.chdir(tmp_path)
+    saved = []
+    monkeypatch.setattr("fastplast.paper.make.save", lambda page, files: saved.append(page))
+    assert run(["figure", "8", "--scale", "smoke", "--quiet"]) == 0
+    assert "smoke scale: no result" in [text.get_text() for text in saved[0].texts]
+    draw_figure(figure_of(8), ["runs/budget-mnist_shuffle-smoke"], out=tmp_path)
+    assert "smoke scale: no result" not in [text.get_text() for text in saved[1].texts]

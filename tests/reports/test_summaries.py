@@ -28,6 +28,7 @@ def test_a_setting_has_the_mean_and_interval_of_its_members(make):
     span = np.ptp(results.curves["error", "end"])
     mean, half = (unpack(error["at"]["end"][part])[1] for part in ("mean", "half"))
     np.testing.assert_allclose(mean, expected.estimate, atol=span / 65533)
+    assert error["ends"] == [0, 1]
     np.testing.assert_allclose(half, expected.high - expected.estimate, atol=20 * span / 65533)
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from fastplast.stats import bootstrap_interval, interquartile_mean, mean_interval
+from fastplast.stats import bootstrap_interval, interquartile_mean, mean_interval, within_range
 
 EPSILON = np.finfo(np.float64).eps
 
@@ -103,3 +103,50 @@ def test_an_infinite_value_has_a_mean_and_no_interval():
     found = mean_interval([1.0, np.inf])
     assert found.estimate == np.inf
     assert np.isnan(found.low)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)])
+def test_intervals_within_a_range_hold_the_mean_and_nothing_impossible(least, most):
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 10, 30):
+        values = rng.beta(0.2, 0.4, size=(n, 200)) * (min(most, 5) - least) + least
+        found = within_range(mean_interval(values), least, most)
+        assert (found.low >= least).all()
+        assert (found.high <= most).all()
+        assert (found.low <= found.estimate).all()
+        assert (found.estimate <= found.high).all()
+        np.testing.assert_array_equal(found.estimate, mean_interval(values).estimate)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.0, 1.0), (0.0, np.inf)])
+def test_narrow_intervals_within_a_range_are_t_intervals(least, most):
+    values = 0.4 + 1e-4 * np.random.default_rng(0).normal(size=(10, 50))
+    plain, found = mean_interval(values), within_range(mean_interval(values), least, most)
+    np.testing.assert_allclose(found.low, plain.low, atol=1e-7)
+    np.testing.assert_allclose(found.high, plain.high, atol=1e-7)
+    assert np.abs(found.low - plain.low).max() > 0
+
+
+def test_an_interval_within_a_range_is_that_of_its_equation():
+    found = within_range(mean_interval([0.0, 0.0, 0.3]), 0, 1)
+    half = special.stdtrit(2, 0.975) * np.std([0.0, 0.0, 0.3], ddof=1) / np.sqrt(3)
+    angle, shift = np.arcsin(np.sqrt(0.1)), half / (2 * np.sqrt(0.1 * 0.9))
+    assert found.high == pytest.approx(np.sin(angle + shift) ** 2)
+    assert found.low == 0
+    above = within_range(mean_interval([0.0, 0.0, 3.0]), 0)
+    assert above.high == pytest.approx((1 + 10 * half / 2) ** 2)
+
+
+def test_equal_values_have_a_point_for_an_interval_and_single_ones_none():
+    for value in (0.0, 0.4, 1.0):
+        found = within_range(mean_interval([value] * 3), 0, 1)
+        assert [found.low, found.high] == pytest.approx([value, value])
+    assert np.isnan(within_range(mean_interval([0.4]), 0, 1).high)
+    free = within_range(mean_interval([0.0, 1.0]), -np.inf)
+    assert free.low < 0
+
+
+def test_a_range_must_have_a_lower_end():
+    for least, most in ((1.0, 0.0), (-np.inf, 1.0)):
+        with pytest.raises(ValueError, match="least must lie below most, and be finite where most is"):
+            within_range(mean_interval([0.1, 0.2]), least, most)

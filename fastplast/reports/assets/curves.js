@@ -50,8 +50,9 @@ function settingTraces(at, metric, chart, s) {
   const x = places.map((k) => curves.tasks[k] + chart.shift(s));
   const mean = places.map((k) => found.mean[k]);
   const half = places.map((k) => (Number.isFinite(found.half[k]) ? found.half[k] : 0));
-  const low = mean.map((m, i) => (chart.log ? Math.max(m - half[i], m / 100) : m - half[i]));
-  const high = mean.map((m, i) => m + half[i]);
+  const ends = mean.map((m, i) => withinRange(m, half[i], metric.ends));
+  const low = ends.map(([end], i) => (chart.log ? Math.max(end, mean[i] / 100) : end));
+  const high = ends.map(([, end]) => end);
   const traces = [];
   if (chart.members) traces.push(memberTrace(at, s, style, chart));
   const single = curves.tasks.length === 1;
@@ -64,9 +65,11 @@ function settingTraces(at, metric, chart, s) {
   const label = plain(shorten(settings[s].label, 90));
   traces.push({
     x, y: mean, type: "scatter", mode: x.length <= 12 ? "lines+markers" : "lines", name: label, meta: [label, `${found.n}`],
-    customdata: mean.map((m, i) => (half[i] ? ` [${format(m - half[i])}, ${format(m + half[i])}]` : "")),
+    customdata: mean.map((m, i) => (half[i] ? ` [${ends[i].map(format).join(", ")}]` : "")),
     line: { ...style, width: 2 }, marker: { color: style.color, size: single ? 8 : 4 },
-    error_y: single && half.some((h) => h > 0) ? { type: "data", array: half, color: style.color } : undefined,
+    error_y: single && half.some((h) => h > 0) ? {
+      type: "data", symmetric: false, array: high.map((end, i) => end - mean[i]), arrayminus: mean.map((m, i) => m - low[i]), color: style.color,
+    } : undefined,
     hovertemplate: "%{meta[0]} (n = %{meta[1]})<br>task %{x}: %{y:.4~g}%{customdata}<extra></extra>",
   });
   return { traces: [...traces, ...boundTraces(metric, chart, s, style), ...stopTraces(chart, s, style)], whole: found.whole };
@@ -193,7 +196,7 @@ function wantsLog(chart) {
 
 function hint() {
   const words = [];
-  if (rowsOf.some((rows) => rows.length > 1)) words.push("Line: mean over the members of a setting; band: its 95% t interval.");
+  if (rowsOf.some((rows) => rows.length > 1)) words.push("Line: mean over the members of a setting; band: its 95% interval, within what is possible.");
   if (metricNamed(`${ranks}_lo`)) words.push("Dotted: certified bounds of the stable rank, where they differ.");
   if (Object.keys(report.diverged).length) words.push("×: a member diverged in this task, and is left out from it on.");
   if (curves.lines.length < members.rows.length) {

@@ -55,6 +55,20 @@ function interval(values) {
   return { n, mean: n ? mean : NaN, half: n > 1 ? report.quantiles[n] * Math.sqrt(variance / n) : NaN };
 }
 
+// The ends of an interval m ± h where its metric can be, as fastplast.stats.within_range.
+function withinRange(m, h, [least, most]) {
+  const above = m - least;
+  if (least === null || !(h > 0) || !(above > 0) || (most !== null && m >= most)) return [m - h, m + h];
+  if (most === null) {
+    const shift = h / (2 * Math.sqrt(above));
+    return [-shift, shift].map((by) => least + Math.max(Math.sqrt(above) + by, 0) ** 2);
+  }
+  const p = above / (most - least);
+  const shift = h / (2 * (most - least) * Math.sqrt(p * (1 - p)));
+  const place = (by) => Math.min(Math.max(Math.asin(Math.sqrt(p)) + by, 0), Math.PI / 2);
+  return [-shift, shift].map((by) => least + (most - least) * Math.sin(place(by)) ** 2);
+}
+
 // Text for Plotly, which reads a kind of HTML.
 function plain(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");

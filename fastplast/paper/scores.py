@@ -6,18 +6,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import colour_of
+from fastplast.paper.grid import Drawn
 from fastplast.paper.lines import colour_index, values_of
-from fastplast.paper.panels import Panels
 from fastplast.paper.registry import Scores
 from fastplast.paper.results import FigureData
-from fastplast.stats import EXPLANATIONS, associations, consistency, task_consistency, task_correlations
+from fastplast.stats import (
+    EXPLANATIONS,
+    Interval,
+    associations,
+    consistency,
+    task_consistency,
+    task_correlations,
+    within_range,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
+def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Drawn:
     """Draws dots and intervals, over tasks and over members: one row for each explanation.
 
     Args:
@@ -31,12 +39,13 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
     Raises:
         ValueError: if no explanation was measured.
     """
+    import numpy as np
     from matplotlib.lines import Line2D
 
     means, field = data.means, spec.lines
     names = [name for name in EXPLANATIONS if means[name].notna().any()]
     if "hessian_srank" not in names:
-        raise ValueError(f"figure {data.figure.number} needs hessian_srank: the results have no value of it. "
+        raise ValueError(f"{data.figure.title} needs hessian_srank: the results have no value of it. "
                          "Train with --srank both.")  # fmt: skip
     left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(2, 2, 1))
     over_tasks = task_correlations(data.table, by=field).set_index(["explanation", field])
@@ -47,7 +56,8 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
             within, one = over_tasks.loc[(name, group)], found.loc[(name, group)]
             y = row + 0.6 * ((i + 0.5) / len(groups) - 0.5)
             colour = colour_of(colour_index(means, field, group))
-            _dot(left, within["rho"], within["low"], within["high"], y, colour)
+            t = within_range(Interval(*(np.array(within[k]) for k in ("rho", "low", "high", "n"))), -1, 1)
+            _dot(left, within["rho"], float(t.low), float(t.high), y, colour)
             _dot(middle, one["spearman"], one["spearman_low"], one["spearman_high"], y, colour)
         claim = EXPLANATIONS[name].direction
         for axes in (left, middle):
@@ -67,16 +77,20 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Panels:
     ]  # fmt: skip
     legend.append((Line2D([], [], color="0.45", ls="", marker="<", ms=5), "claimed sign"))
     varying = data.varying(means, (field,))
-    sentences = [
-        "Left: rank correlation over the tasks of a member, mean over members, bar: 95% t interval.",
-        "Middle: rank correlation of a member's mean over tasks with its J_K, bar: 95% interval (Fisher's, Bonett and "
-        "Wright's error). Missing where one of the two does not vary.",
-        "Right: mean over activations of +1 for the claimed sign and -1 for the other, black of the left correlations, "
-        "grey of the middle ones, bar: 95% bootstrap interval over members; beside it the activations that agree. "
-        "Signs alone, of these activations only.",
+    steps = ", ".join(f"{step:g}" for step in sorted(set(means["learning_rate"])))
+    caption = [
+        f"Step size {steps}.",
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
+        "Left: rank correlation over the tasks of a member, mean over members; middle: of members' means over tasks "
+        "with their J_K; bars: 95% intervals. Right: mean over activations of +1 for the claimed sign and -1 for the "
+        "other, black of the left correlations, grey of the middle ones.",
     ]
-    return Panels((9.6, 0.42 * len(names) + 0.5), legend, sentences)
+    more = [
+        "Intervals: left Student's t over members within [-1, 1], middle Fisher's with Bonett and Wright's error, "
+        "right bootstrap over members. Missing where one of the two does not vary. Beside the scores are the "
+        "activations that agree. Scores are of signs alone, and of these activations only.",
+    ]
+    return Drawn((9.6, 0.42 * len(names) + 0.5), legend, caption, more)
 
 
 def _label_axes(left: Axes, middle: Axes, right: Axes, names: Sequence[str]) -> None:
