@@ -98,7 +98,7 @@ def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> t
 
     Args:
         column: of the metrics.
-        members: with columns ``network`` and ``benchmark``; a row or more for each.
+        members: a row or more for each, with columns ``network`` and ``benchmark`` if they have one.
         values: of the metric, of any shape.
 
     Returns:
@@ -107,12 +107,11 @@ def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> t
     import numpy as np
 
     axis = axis_of(column)
-    pairs = members["benchmark"].isin(["continual_imagenet", "class_pairs"]).all()
+    known = {name: set(members[name]) if name in members else set() for name in ("network", "benchmark")}
+    classes = 2 if known["benchmark"] and known["benchmark"] <= {"continual_imagenet", "class_pairs"} else 10
     most = axis.most
     if math.isinf(most):
-        most = max(
-            (_largest(column, str(name), 2 if pairs else 10) for name in members["network"].unique()), default=most
-        )
+        most = max((_largest(column, str(name), classes) for name in known["network"]), default=most)
     return axis.least, most if not (np.asarray(values, float) > most).any() else math.inf
 
 

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_CAPTION = (
+    "Left: rank correlation over the tasks of a member, mean over members; middle: of members' means over tasks "
+    "with their J_K; bars: 95% intervals. Right: mean over activations of +1 for the claimed sign and -1 for the "
+    "other, black of the left correlations, grey of the middle ones."
+)
+_MORE = (
+    "Intervals: left Student's t over members within [-1, 1], middle Fisher's with Bonett and Wright's error, "
+    "right bootstrap over members. Missing where one of the two does not vary. Beside the scores are the "
+    "activations that agree. Scores are of signs alone, and of these activations only."
+)
+
 
 def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Drawn:
     """Draws dots and intervals, over tasks and over members: one row for each explanation.
@@ -81,16 +92,9 @@ def draw_scores(figure: Figure, data: FigureData, spec: Scores) -> Drawn:
     caption = [
         f"Step size {steps}.",
         *([f"Members differ in seed and {', '.join(name.replace('_', ' ') for name in varying)}."] if varying else []),
-        "Left: rank correlation over the tasks of a member, mean over members; middle: of members' means over tasks "
-        "with their J_K; bars: 95% intervals. Right: mean over activations of +1 for the claimed sign and -1 for the "
-        "other, black of the left correlations, grey of the middle ones.",
+        _CAPTION,
     ]
-    more = [
-        "Intervals: left Student's t over members within [-1, 1], middle Fisher's with Bonett and Wright's error, "
-        "right bootstrap over members. Missing where one of the two does not vary. Beside the scores are the "
-        "activations that agree. Scores are of signs alone, and of these activations only.",
-    ]
-    return Drawn((9.6, 0.42 * len(names) + 0.5), legend, caption, more)
+    return Drawn((9.6, 0.42 * len(names) + 0.5), legend, caption, [_MORE])
 
 
 def _label_axes(left: Axes, middle: Axes, right: Axes, names: Sequence[str]) -> None:

@@ -21,7 +21,8 @@ _GRID: dict[str, Any] = _SMALL | {"widths": [8, 6], "method": ["none", "l2", "wa
 _GRID |= {"activation": ["relu", "tanh"], "learning_rate": [1e-2, 1e-3], "srank": "both"}
 # Figures whose studies train within seconds at the smallest scale; all others take minutes together, so they are
 # drawn of less than they need, which they say.
-_TRAINED = (1, 2, 3, 7, 9, 10, 11, 12, 13, 14, 24, 25, 26)
+_TRAINED = (1, 2, 3, 7, 8, 9, 10, 11, 13, 14, 15, 26, 27)
+_NAMED = ("consistency", "start-end", "sharpness", "cifar-permute")
 _BENCHMARKS = ("mnist_shuffle", "mnist_permute", "cifar_shuffle", "cifar_permute")
 
 
@@ -203,13 +204,16 @@ def figures(entries: Entries) -> None:
         fp.sweep(cross, benchmark, memory=1)
         given.append(benchmark)
     pairs = common | {"benchmark": "class_pairs", "dataset": "cifar10", "widths": [9, 8], "channels": [4, 5, 3]}
-    pairs |= {"test_examples": 16, "batch_size": 16, "method": ["none", "l2", "wasserstein"]}
+    pairs |= {"test_examples": 16, "batch_size": 16, "epoch_curves": True, "method": ["none", "l2", "wasserstein"]}
     fp.sweep(pairs, "pairs", memory=1)
-    for number in range(1, last + 1):
-        words = ["figure", str(number), "--quiet", "--formats", "png"]
-        if number in _TRAINED:
-            add_drawn(entries, f"{number:02d}", *words, "--scale", "smoke")
+    for name in (*range(1, last + 1), *_NAMED):
+        words, known = (
+            ["figure", str(name), "--quiet", "--formats", "png"],
+            f"{name:02d}" if isinstance(name, int) else name,
+        )
+        if name in (*_TRAINED, *_NAMED):
+            add_drawn(entries, known, *words, "--scale", "smoke")
         else:
-            pages = ["pairs"] if number in (22, 23) else given
-            add_drawn(entries, f"{number:02d} of less", *words, "--from", *pages, "--out", "drawn")
+            pages = ["pairs"] if name in range(19, 26) else given
+            add_drawn(entries, f"{known} of less", *words, "--from", *pages, "--out", "drawn")
     entries["directories"] = " ".join(sorted(path.name for path in Path("runs").iterdir()))
