@@ -178,12 +178,18 @@ def _steps(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
 def _choices(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
     """What was chosen, and on which seeds."""
     texts: dict[str, list[str]] = {}
-    names: dict[str, None] = {}
+    kinds = dict.fromkeys(tuple(line.chosen) for lines in lines_in.values() for line in lines if line.chosen)
+    names = [name.replace("learning_rate", "step size") for name in next(iter(kinds), ())] if len(kinds) == 1 else []
+
+    def said_of(line: Line) -> str:
+        if names:
+            return "/".join(map(_brief, line.chosen.values()))
+        return " ".join(f"{name.replace('learning_rate', 'step size')} {_brief(v)}" for name, v in line.chosen.items())
+
     for key, lines in lines_in.items():
-        own = {line.label: "/".join(map(_brief, line.chosen.values())) for line in lines if line.chosen}
+        own = {line.label: said_of(line) for line in lines if line.chosen}
         if not own:
             continue
-        names |= {name.replace("learning_rate", "step size"): None for line in lines for name in line.chosen}
         same = len(set(own.values())) == 1 and len(own) == len(lines)
         said = next(iter(own.values())) if same else ", ".join(f"{label} {text}" for label, text in own.items())
         place = ", ".join(words(*one) for one in zip([n for n in (spec.down, spec.across) if n], key))
@@ -191,7 +197,7 @@ def _choices(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
     if not texts:
         return []
     chosen = "; ".join(f"{by}: {'; '.join(said)}" for by, said in texts.items())
-    return [f"Least J_K, {'/'.join(names)}, {chosen}."]
+    return [f"Least J_K, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
 
 
 def _by(lines: Sequence[Line]) -> str:
