@@ -84,10 +84,11 @@ def draw_grid(figure: Figure, data: FigureData, spec: Grid) -> Drawn:
     for place in {(r, c) for r in range(tall) for c in range(wide)} - used:
         grid[place].set_visible(False)
     lines_of_all = [line for lines in lines_in.values() for line in lines]
-    caption = [*_steps(spec, lines_in), *_choices(spec, lines_in)]
-    mean = "geometric mean over" if spec.log else "mean over"
+    caption = _steps(spec, lines_in)
     if any(len(line.members) < 5 for line in lines_of_all):
         caption.append(FEW)
+    caption += _choices(spec, lines_in)
+    mean = "geometric mean over" if spec.log else "mean over"
     caption.append(BANDS.replace("mean over", mean) if spec.x in ("task", "update") else _POINTS)
     if any(member in data.diverged for line in lines_of_all for member in line.members):
         caption.append(CROSSES)
