@@ -198,7 +198,7 @@ def _choices(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
     if not texts:
         return []
     chosen = "; ".join(f"{by}: {'; '.join(said)}" for by, said in texts.items())
-    return [f"Least J_K, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
+    return [f"Least mean error, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
 
 
 def _by(lines: Sequence[Line]) -> str:

@@ -97,8 +97,8 @@ def in_panel(means: Frame, panel: Mapping[str, Any]) -> Frame:
 def lines_of(data: FigureData, field: str, panel: Mapping[str, Any]) -> list[Line]:
     """The lines of a panel.
 
-    Where members of a line differ in more than their seed, the setting of least J_K is drawn: chosen on seeds that are
-    not drawn where there are at least four, else on those that are. All lines of a panel in which something was chosen
+    Where members of a line differ in more than their seed, the setting of least mean error is drawn: chosen on seeds that
+    are not drawn where there are at least four, else on those that are. All lines of a panel in which something was chosen
     have the same seeds.
 
     Args:
@@ -143,7 +143,7 @@ def _of_same_seeds(data: FigureData, lines: Sequence[Line]) -> list[Line]:
 def choose(
     data: FigureData, members: Frame, varying: Sequence[str], ablated: str | None = None
 ) -> tuple[dict[str, Any], tuple[int, ...] | None]:
-    """The setting of least J_K over the tasks and seeds that all candidates have.
+    """The setting of least mean error over the tasks and seeds that all candidates have.
 
     Settings of fewer than half as many seeds as the best covered one are no candidates; where a field is ablated, those
     with fewer of its values are none, and a setting is as good as at the best of these values.

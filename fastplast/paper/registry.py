@@ -135,8 +135,8 @@ def _sensitivity(number: int, benchmark: str) -> Figure:
     return Figure(number, "C.5", f"{_WORDS[benchmark]}: error by strength of the regulariser",
                   (Use(f"regularisers-{benchmark}"),), Grid(("error",), "strength", "method", "activation"),
                   _on(benchmark, activation=_CURVED, method=_METHODS[1:], strength=STRENGTHS),
-                  "Open in the text: the reduction, and the step size; each panel has those of its least J_K. Strength "
-                  "0.1 is not in the paper.")  # fmt: skip
+                  "Open in the text: the reduction, and the step size; each panel has those of its least mean error. "
+                  "Strength 0.1 is not in the paper.")  # fmt: skip
 
 
 def _correlated(number: int, metric: str, shows: str, variants: tuple[str, ...], uses: str) -> Figure:

@@ -1,4 +1,4 @@
-"""Correlations of every explanation with J_K, with their intervals, and the consistency score beside them."""
+"""Correlations of every explanation with the mean error, with their intervals, and the consistency scores."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _CAPTION = (
     "Left: rank correlation over the tasks of a member, mean over members; middle: of members' means over tasks "
-    "with their J_K; bars: 95% intervals. Right: mean over activations of +1 for the claimed sign and -1 for the "
-    "other, black of the left correlations, grey of the middle ones."
+    "with their mean error; bars: 95% intervals. Right: mean over activations of +1 for the claimed sign and -1 for "
+    "the other, black of the left correlations, grey of the middle ones."
 )
 _MORE = (
     "Intervals: left Student's t over members within [-1, 1], middle Fisher's with Bonett and Wright's error, "
@@ -106,7 +106,7 @@ def _label_axes(left: Axes, middle: Axes, right: Axes, names: Sequence[str]) -> 
     left.set_yticks(range(len(names)), [EXPLANATIONS[name].label for name in names])
     left.set_ylim(len(names) - 0.4, -0.6)
     left.set_xlabel("Spearman's correlation with the error\nat task end, over tasks")
-    middle.set_xlabel("Spearman's correlation with $J_K$,\nover members")
+    middle.set_xlabel("Spearman's correlation with mean error,\nover members")
     right.set_xlabel("consistency over activations")
 
 

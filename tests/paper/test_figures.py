@@ -122,11 +122,11 @@ def test_bands_of_few_members_are_dotted_edges_and_cover_nothing(folder, drawn, 
 def test_step_sizes_are_chosen_on_seeds_that_are_not_drawn(drawn, folder):
     page = drawn(1, runs=[run_of(folder, Use("activations-mnist_shuffle"), 8)])
     assert legend(page) == [f"{name} (n = 5)" for name in FOUR]
-    assert "Least J_K, step size, on seeds 5, 6, 7 (not drawn): relu 0.0" in words(page)
+    assert "Least mean error, step size, on seeds 5, 6, 7 (not drawn): relu 0.0" in words(page)
 
 
 def test_too_few_seeds_choose_for_themselves_and_the_caption_says_so(drawn_of_all):
-    assert "Least J_K, step size, on drawn seeds, being few (optimistic): relu 0.0" in words(drawn_of_all(1))
+    assert "Least mean error, step size, on drawn seeds, being few (optimistic): relu 0.0" in words(drawn_of_all(1))
 
 
 def test_all_lines_of_a_panel_have_the_seeds_that_chose_nothing(drawn, folder):
@@ -143,14 +143,14 @@ def test_settings_of_few_seeds_are_no_candidates(drawn, folder):
             run_of(folder, Use("activations-mnist_shuffle", ONE_RATE), 5, learning_rate=1e-3)]  # fmt: skip
     page = drawn(4, runs=runs)
     assert legend(page) == [f"{name} (n = 5)" for name in METHODS]
-    assert "Least J_K, strength, the only ones of enough seeds: relu: weight decay (L2) 1" in words(page)
+    assert "Least mean error, strength, the only ones of enough seeds: relu: weight decay (L2) 1" in words(page)
 
 
 def test_a_panel_of_strengths_has_one_reduction(drawn, folder):
     uses = [Use("regularisers-mnist_shuffle", {"reduction": ("mean", "sum")})]
     page = drawn(16, runs=[run_of(folder, uses[0], 5)])
     assert [sum(len(line.get_xdata()) == TASKS for line in axes.lines) for axes in page.axes] == [2] * 9
-    assert "Least J_K, reduction, on seeds 3, 4 (not drawn): relu, weight decay (L2): " in words(page)
+    assert "Least mean error, reduction, on seeds 3, 4 (not drawn): relu, weight decay (L2): " in words(page)
 
 
 def test_colours_of_a_value_are_the_same_in_every_figure(drawn_of_all):
