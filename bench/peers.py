@@ -6,6 +6,7 @@ calls. All take the paper's setting: adam, one learning rate, no regulariser; JA
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional
 
-from fastplast.networks import Conv
+from fastplast.networks import Conv, ModuleNetwork
 from fastplast.problems import Task
 from fastplast.training.setup import Setup
 
@@ -23,8 +24,12 @@ Run = Callable[[Tensor], Any]
 
 
 def module(setup: Setup, member: int) -> nn.Sequential:
-    """A member as an ordinary module, with ReLU."""
+    """A member as an ordinary module: a user's own, or the built-in network with ReLU."""
     network, state = setup.group.network, setup.state
+    if isinstance(network, ModuleNetwork):
+        own = nn.Sequential(nn.Unflatten(1, network.shape), copy.deepcopy(network.template))
+        own[1].load_state_dict(network.layout.views(state.init[member]))
+        return own
     stages: list[nn.Module] = [nn.Unflatten(1, network.shape)]
     for i, layer in enumerate(network.layers):
         if isinstance(layer, Conv):
@@ -67,8 +72,8 @@ def torch_loop(setup: Setup, task: Task) -> Run:
     return run
 
 
-def torch_vmap(setup: Setup, task: Task) -> Run:
-    """``torch.func``: stacked modules, vmapped gradients, one fused Adam over the stack."""
+def torch_vmap(setup: Setup, task: Task, compiled: bool = False) -> Run:
+    """``torch.func``: stacked modules, vmapped gradients, compiled or not, one fused Adam over the stack."""
     x, y = examples(task)
     modules = [module(setup, m) for m in range(task.num_members)]
     params, _ = stack_module_state(modules)  # type: ignore[arg-type]
@@ -79,6 +84,8 @@ def torch_vmap(setup: Setup, task: Task) -> Run:
         return functional.cross_entropy(functional_call(template, p, (a,)), b)
 
     gradients = vmap(grad_and_value(loss))
+    if compiled:
+        gradients = torch.compile(gradients, dynamic=False, fullgraph=True)
     rows = torch.arange(task.num_members, device=x.device)[:, None]
 
     def run(order: Tensor) -> Tensor:
