@@ -97,9 +97,9 @@ def in_panel(means: Frame, panel: Mapping[str, Any]) -> Frame:
 def lines_of(data: FigureData, field: str, panel: Mapping[str, Any]) -> list[Line]:
     """The lines of a panel.
 
-    Where members of a line differ in more than their seed, the setting of least mean error is drawn: chosen on seeds that
-    are not drawn where there are at least four, else on those that are. All lines of a panel in which something was chosen
-    have the same seeds.
+    Where members of a line differ in more than their seed, the setting of least mean error is drawn: chosen on seeds
+    that are not drawn where there are at least four, else on those that are. All lines of a panel in which something
+    was chosen have the same seeds.
 
     Args:
         data: of the figure.
