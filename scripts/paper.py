@@ -89,7 +89,7 @@ def main() -> None:
     statements, studies = read_statements(), load_studies(RESULTS)
     found = decide_all(statements, studies)
     if parser.parse_args().figures:
-        draw(statements, found)
+        draw()
     (ROOT / "docs" / "paper.md").write_text(page(statements, studies, found), encoding="utf-8")
 
 
@@ -242,20 +242,17 @@ def pictures(listed: Sequence[Statement]) -> list[str]:
     return [line for f in files if f.exists() for line in ("", f"![Figure {int(f.stem[-2:])}](figures/paper/{f.name})")]
 
 
-def draw(statements: Sequence[Statement], found: dict[str, list[Row]]) -> None:
-    """Draws every figure of the paper from the stored results that bear on it."""
-    from fastplast.paper import draw_figure, figure_of
+def draw() -> None:
+    """Draws every figure of the paper for which the stored results suffice."""
+    from fastplast import paper
 
-    sources: dict[int, dict[str, Path]] = {}
-    for s in statements:
-        for number in (int(n) for n in s.figure.split(",") if n.strip()):
-            for row in found[s.id]:
-                sources.setdefault(number, {})[row.study.name] = RESULTS / f"{row.study.name}.parquet"
-    for number, files in sorted(sources.items()):
-        try:
-            draw_figure(figure_of(number), list(files.values()), out=FIGURES, formats=["png"])
-        except ValueError as error:
-            print(f"figure {number} is not drawn: {error}")
+    sources = sorted(RESULTS.glob("*.parquet"))
+    for number, figure in paper.FIGURES.items():
+        if isinstance(number, int):
+            try:
+                paper.draw_figure(figure, sources, out=FIGURES, formats=["png"])
+            except ValueError as error:
+                print(f"figure {number} is not drawn: {error}")
 
 
 if __name__ == "__main__":
