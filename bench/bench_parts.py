@@ -8,33 +8,50 @@ from collections.abc import Callable
 import numba
 import numpy as np
 import torch
-from fastplast_kernels.mlp_step.dense import build_dense_update, dense_forward
-from fastplast_kernels.mlp_step.rules import adam, sgd
-from fastplast_kernels.optimisers import EPSILON, KEEP, NEW1, NUM_COEFFICIENTS, OLD1, OLD2, RATE
+from fastplast_kernels.optimisers import EPSILON, KEEP, NEW1, OLD1, OLD2, RATE
+from fastplast_kernels.train_step import DenseLayer
+from fastplast_kernels.train_step.cpu.inputs import find_nonzero
+from fastplast_kernels.train_step.cpu.pixels import block_of, forward_pixels
+from fastplast_kernels.train_step.cpu.plan import plan
+from fastplast_kernels.train_step.cpu.records import State, layer_of
+from fastplast_kernels.train_step.cpu.rules import adam, sgd
+from fastplast_kernels.train_step.cpu.simd import pointer
+from fastplast_kernels.train_step.cpu.update import Factors, build_updates, pointers
 
 INPUTS, OUTPUTS, BATCH = 784, 128, 16  # the first layer of the paper's network
+NONZERO = 0.19  # of the pixels of MNIST
 CALLS, ROUNDS = 100, 15
 
 
-def forward_loop() -> Callable:
-    @numba.njit(nogil=True)
-    def loop(calls, w, x, y):
-        for _ in range(calls):
-            dense_forward(w, 0, INPUTS * OUTPUTS, x, 0, INPUTS, y, 0, OUTPUTS, BATCH, INPUTS, OUTPUTS)
-
-    return loop
+@numba.njit(nogil=True)
+def forward_loop(calls, network, sparse, params, scratch):
+    layer, room = layer_of(network, 0), scratch.pixels.shape[1]
+    find_nonzero(layer.channels, BATCH, block_of(layer.row), scratch)
+    x, y, pixels = pointer(scratch.inputs), pointer(scratch.turned), pointer(scratch.pixels)
+    for _ in range(calls):
+        forward_pixels(layer, sparse, pointer(params), x, BATCH, pixels, room, scratch.ends, y)
 
 
 def update_loop(rule: Callable) -> Callable:
-    update = build_dense_update(rule, regularised=False)
+    updates = build_updates(rule, regularised=False)
+    of_product, of_nonzero = updates.of_product, updates.of_nonzero
 
     @numba.njit(nogil=True)
-    def loop(calls, w, m, v, c, x, d, batch):
-        total = 0.0
+    def loop(calls, network, sparse, state, scratch, batch):
+        layer, total, moved, zero = layer_of(network, 0), 0.0, pointers(state), np.int64(0)
+        x, d, norms, c = pointer(scratch.inputs), pointer(scratch.turned), pointer(scratch.norms), scratch.coefficients
+        factors = Factors(zero, zero + 1, zero + INPUTS, zero + INPUTS * BATCH)
         for _ in range(calls):
-            total += update(
-                w, m, v, 0, w, 0, c, np.float32(0.0), x, 0, INPUTS, d, 0, OUTPUTS, batch, INPUTS, OUTPUTS
-            )[0]  # fmt: skip
+            if sparse:
+                total += of_nonzero(
+                    moved, layer.weight, layer.row, INPUTS, OUTPUTS, moved.params, layer.weight, c, np.float32(0.0), x,
+                    d, scratch.examples, scratch.alive, batch, norms,
+                )[0]  # fmt: skip
+            else:
+                total += of_product(
+                    moved, layer.weight, layer.row, INPUTS, OUTPUTS, moved.params, layer.weight, c, np.float32(0.0), x,
+                    factors, d, batch, norms, True,
+                )[0]  # fmt: skip
         return total
 
     return loop
@@ -42,21 +59,32 @@ def update_loop(rule: Callable) -> Callable:
 
 def test_first_layer(benchmark) -> None:
     benchmark.group = f"a dense layer {INPUTS} -> {OUTPUTS}, batch {BATCH}, one thread: microseconds"
-    draw = np.random.default_rng(0).standard_normal
-    w, m, v = (scale * draw(OUTPUTS * (INPUTS + 1), np.float32) for scale in (0.01, 1e-3, 1e-3))
-    x, d, y = draw(BATCH * INPUTS, np.float32), 1e-3 * draw(BATCH * OUTPUTS, np.float32), np.empty(BATCH * OUTPUTS)
-    v, y = np.abs(v), y.astype(np.float32)
-    c = np.zeros(NUM_COEFFICIENTS, np.float32)  # of adam, at a step size that leaves w as it is
-    c[[OLD1, NEW1, OLD2, RATE, EPSILON, KEEP]] = 0.9, 3.0, 0.999, -1e-9, 1e-8, 1.0
-    momentum = np.zeros(NUM_COEFFICIENTS, np.float32)
-    momentum[[OLD1, RATE, KEEP]] = 0.9, -1e-9, 1.0
+    rng = np.random.default_rng(0)
+    own = plan((DenseLayer(INPUTS, OUTPUTS, 0, 0),), BATCH)
+    network, dense, sparse = own.network, own.scratch(INPUTS), own.scratch(INPUTS)
+    w, m, v = (scale * rng.standard_normal(network.size, np.float32) for scale in (0.01, 1e-3, 1e-3))
+    with_adam, with_momentum = State(w, m, np.abs(v), w), State(w, m, m, w)
+    for scratch in (dense, sparse):
+        scratch.inputs[:] = rng.standard_normal(BATCH * INPUTS, np.float32)
+        scratch.alive[:] = 1
+        # of adam, at a step size that leaves w as it is
+        scratch.coefficients[[OLD1, NEW1, OLD2, RATE, EPSILON, KEEP]] = 0.9, 3.0, 0.999, -1e-9, 1e-8, 1.0
+    sparse.inputs[:] *= rng.random(BATCH * INPUTS) < NONZERO
+    momentum = own.scratch(INPUTS)
+    momentum.inputs[:] = dense.inputs
+    momentum.coefficients[[OLD1, RATE, KEEP]] = 0.9, -1e-9, 1.0
     a = torch.randn(1024, 1024)
-    forward, with_adam, with_sgd = forward_loop(), update_loop(adam), update_loop(sgd)
+    forward_loop(1, network, True, w, sparse)
+    of_adam, of_momentum = update_loop(adam), update_loop(sgd)
+    for scratch in (dense, sparse, momentum):
+        scratch.turned[: BATCH * OUTPUTS] = 1e-3 * rng.standard_normal(BATCH * OUTPUTS, np.float32)
     runs: dict[str, Callable] = {
-        "forward": lambda: forward(CALLS, w, x, y),
-        "weight gradient and Adam": lambda: with_adam(CALLS, w, m, v, c, x, d, BATCH),
-        "Adam alone": lambda: with_adam(CALLS, w, m, v, c, x, d, 0),
-        "weight gradient and momentum": lambda: with_sgd(CALLS, w, m, m, momentum, x, d, BATCH),
+        "forward": lambda: forward_loop(CALLS, network, False, w, dense),
+        "forward, zeros left out": lambda: forward_loop(CALLS, network, True, w, sparse),
+        "weight gradient and Adam": lambda: of_adam(CALLS, network, False, with_adam, dense, BATCH),
+        "weight gradient and Adam, zeros left out": lambda: of_adam(CALLS, network, True, with_adam, sparse, BATCH),
+        "Adam alone": lambda: of_adam(CALLS, network, False, with_adam, dense, 0),
+        "weight gradient and momentum": lambda: of_momentum(CALLS, network, False, with_momentum, momentum, BATCH),
         "bound of one product [16, 784] x [784, 128] by this machine's SGEMM": lambda: a @ a,
     }
     scale = dict.fromkeys(runs, CALLS)

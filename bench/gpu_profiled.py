@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.train_step import launches
 from fastplast_kernels.wasserstein import buckets
 from gpu_replay import ON_GPU, REAL, Replay, mend_interpreter, setup_of
 

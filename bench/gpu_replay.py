@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fastplast_kernels.conv_step.gpu_launches import convolutions_of
-from fastplast_kernels.mlp_step import launches, training
+from fastplast_kernels.train_step import launches, training
+from fastplast_kernels.train_step.gpu_conv_launches import convolutions_of
 from fastplast_kernels.wasserstein import buckets
 from torch import Tensor
 

@@ -117,13 +117,13 @@ def is_kept(module: str, kernel: str) -> bool:
     """Whether there is machine code of a kernel from an earlier call, so that a call need not compile.
 
     Args:
-        module: of this package, such as ``mlp_step.step``.
+        module: of this package, such as ``train_step.cpu.step``.
         kernel: name of a function there that is `compiled`.
 
     Returns:
         Whether there is.
     """
-    folder, name = module.split(".")
+    *_, folder, name = module.split(".")
     return any(Path(cache_directory() or os.devnull).glob(f"{folder}_*/{name}.{kernel}-*.nbi"))  # as Numba names it
 
 

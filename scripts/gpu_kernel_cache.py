@@ -68,7 +68,7 @@ def launch_benches() -> None:
     Members are 30 or 1: other numbers that 16 does not divide are specialised as 30 is.
     """
     sys.path.insert(0, str(ROOT / "bench"))
-    from fastplast_kernels.mlp_step import training
+    from fastplast_kernels.train_step import training
     from gpu_replay import Replay, setup_of
 
     shapes = [("mlp", members, method) for members in (30, 1) for method in ("none", "regenerative", "wasserstein")]

@@ -46,10 +46,10 @@ def main() -> None:
     cache = Path(os.environ.get("FASTPLAST_TEST_CACHE") or user)
     cache /= f"triton-{triton.__version__}"
     os.environ["TRITON_CACHE_DIR"] = str(cache)
-    from fastplast_kernels.proofs import conv_step, mlp_step, wasserstein
+    from fastplast_kernels.proofs import convolutions, perceptrons, wasserstein
     from fastplast_kernels.proofs.budgets import ARCHITECTURES, source_of
 
-    configurations = wasserstein.CONFIGURATIONS | mlp_step.CONFIGURATIONS | conv_step.CONFIGURATIONS
+    configurations = wasserstein.CONFIGURATIONS | perceptrons.CONFIGURATIONS | convolutions.CONFIGURATIONS
     chosen = {name: one for name, one in configurations.items() if arguments.only in (None, name)}
     if arguments.keys:
         print(json.dumps({name: source_of(one).hash() for name, one in chosen.items()}))

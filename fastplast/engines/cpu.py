@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
-from fastplast_kernels.conv_step.layers import ConvLayer
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
@@ -58,19 +55,19 @@ class CpuEngine:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
         from fastplast_kernels.compilation import is_kept  # which imports Numba
 
-        kind = "conv_step" if self._has_convolutions else "mlp_step"
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"
-        if is_kept(f"{kind}.step", f"train_{rule}"):
+        if is_kept("train_step.cpu.step", f"train_{rule}"):
             return None
-        time = "a minute or two" if self._has_convolutions else "half a minute"
-        return f"Compiling the kernels of the cpu engine: once on this machine, {time}."
+        return "Compiling the kernels of the cpu engine: once on this machine, a minute or two."
 
     def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
         """Nothing is captured; see ``Engine.prepare``."""
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``."""
-        sums = self._kernel().train(
+        from fastplast_kernels.train_step.cpu.train import train  # which imports Numba
+
+        sums = train(
             state.params,
             state.m,
             state.v,
@@ -88,15 +85,3 @@ class CpuEngine:
             self.threads,
         )
         return Accumulators(*sums)
-
-    @property
-    def _has_convolutions(self) -> bool:
-        return any(isinstance(layer, ConvLayer) for layer in self.layers)
-
-    def _kernel(self) -> ModuleType:
-        """The kernels of this kind of network; importing them brings in Numba."""
-        if self._has_convolutions:
-            from fastplast_kernels.conv_step import cpu
-        else:
-            from fastplast_kernels.mlp_step import cpu
-        return cpu

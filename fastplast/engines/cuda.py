@@ -130,7 +130,7 @@ class CudaEngine:
 
     def _attempt(self, state: GroupState, task: Task, order: Tensor, members: slice) -> tuple[Tensor, ...] | None:
         """Trains some members; None, and nothing has changed, if memory does not suffice."""
-        from fastplast_kernels.mlp_step import training
+        from fastplast_kernels.train_step import training
 
         try:
             captured = self._prepared(state, task, order, members)
@@ -158,8 +158,8 @@ class CudaEngine:
 
     def _prepared(self, state: GroupState, task: Task, order: Tensor, members: slice) -> _Captured:
         """Memory for a call, holding the tables, order and targets of some members, and its graphs."""
-        from fastplast_kernels.conv_step.gpu_launches import convolutions_of
-        from fastplast_kernels.mlp_step import launches
+        from fastplast_kernels.train_step import launches
+        from fastplast_kernels.train_step.gpu_conv_launches import convolutions_of
 
         count = members.stop - members.start
         shape = (*order.shape[1:], *task.rows.shape[1:], *task.images.shape, task.images.dtype, task.pixels is None)
@@ -193,7 +193,7 @@ class CudaEngine:
 
     def _capture(self, captured: _Captured) -> None:
         """Captures graphs. No member has an update to make meanwhile: compiling and capturing change no state."""
-        from fastplast_kernels.mlp_step import launches
+        from fastplast_kernels.train_step import launches
 
         step = captured.step
         stream = torch.cuda.Stream(self.device)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fastplast_kernels.conv_step.layers import ConvLayer
-from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.train_step.layers import ConvLayer, DenseLayer, Layer
 
 from fastplast.networks import Conv, Network
 
 
-def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLayer, ...]:
+def kernel_layers(network: Network, reduction: str) -> tuple[Layer, ...]:
     """A network in the words of the kernels: where each layer's parameters lie, its sizes and activation.
 
     Args:
@@ -18,7 +17,7 @@ def kernel_layers(network: Network, reduction: str) -> tuple[ConvLayer | DenseLa
     Returns:
         One entry per layer.
     """
-    layers: list[ConvLayer | DenseLayer] = []
+    layers: list[Layer] = []
     for number, layer in enumerate(network.layers):
         weight, bias = network.layout[f"{layer.name}.weight"], network.layout[f"{layer.name}.bias"]
         place = {"weight": weight.offset, "bias": bias.offset}

@@ -75,7 +75,7 @@ def test_more_members_than_a_launch_can_have_are_refused(make_trial):
 def test_nothing_of_it_is_imported_where_it_is_not_used():
     code = (
         "import sys, fastplast.engines; "
-        "assert not {'triton', 'nvtx', 'fastplast_kernels.mlp_step.gpu'} & set(sys.modules), sys.modules.keys()"
+        "assert not {'triton', 'nvtx', 'fastplast_kernels.train_step.gpu'} & set(sys.modules), sys.modules.keys()"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from fastplast_kernels.conv_step import ConvLayer, reference
-from fastplast_kernels.mlp_step import DenseLayer
-from fastplast_kernels.mlp_step.reference import bias_of, weight_of
+from fastplast_kernels.train_step import ConvLayer, DenseLayer, reference
+from fastplast_kernels.train_step.reference import bias_of, weight_of
 from mlp_case import ALIGNMENT, Case, make_anchor, make_case
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fastplast_kernels.conv_step import cpu
+    from fastplast_kernels.train_step.cpu import train as cpu  # Numba may be missing where the GPU is
 
 PULLS = ("none", "l2", "regenerative", "wasserstein")  # of members 0, 1, 2, 3 where the pull is mixed
 
@@ -24,7 +23,7 @@ class ConvCase(Case):
 
     def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
         """Trains this case's own tensors with the kernel on the CPU."""
-        from fastplast_kernels.conv_step import cpu  # Numba may be missing where the GPU is
+        from fastplast_kernels.train_step.cpu import train as cpu  # Numba may be missing where the GPU is
 
         return cpu.train(*self.arguments(order), threads)
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from fastplast_kernels.mlp_step import DenseLayer, reference
 from fastplast_kernels.optimisers import Hyperparameters
+from fastplast_kernels.train_step import DenseLayer, reference
 from torch import Tensor
 
 from fastplast.problems import Task
 
 if TYPE_CHECKING:
-    from fastplast_kernels.mlp_step import cpu
+    from fastplast_kernels.train_step.cpu import train as cpu  # Numba may be missing where the GPU is
 
 ALIGNMENT = 16
 
@@ -69,7 +69,7 @@ class Case:
 
     def train(self, threads: int = 1, order: Tensor | None = None) -> cpu.Sums:
         """Trains this case's own tensors with the kernel on the CPU."""
-        from fastplast_kernels.mlp_step import cpu  # Numba may be missing where the GPU is
+        from fastplast_kernels.train_step.cpu import train as cpu  # Numba may be missing where the GPU is
 
         return cpu.train(
             self.params,

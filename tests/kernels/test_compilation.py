@@ -39,14 +39,21 @@ def test_an_edit_of_a_gpu_kernel_or_of_what_proves_it_throws_no_machine_code_awa
     names = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
     others = [name for name in names if "gpu" in name or name.startswith("proofs/")]
     assert len(others) > 8
-    for name in (*others, "mlp_step/cpu.py", "mlp_step/reference.py"):
+    for name in (*others, "train_step/cpu/train.py", "train_step/reference.py"):
         edit(package, name)
     assert directory(package) == first
 
 
 @pytest.mark.parametrize(
     "name",
-    ["mlp_step/simd.py", "mlp_step/layers.py", "dropout/reference.py", "optimisers.py", "workers.py", "compilation.py"],
+    [
+        "train_step/cpu/simd.py",
+        "train_step/layers.py",
+        "dropout/reference.py",
+        "optimisers.py",
+        "workers.py",
+        "compilation.py",
+    ],
 )
 def test_an_edit_of_anything_that_a_compiled_kernel_imports_does(package, name):
     first = directory(package)
@@ -88,14 +95,14 @@ def test_folders_that_nobody_used_for_a_month_are_removed_and_no_others(package)
 
 def test_what_is_kept_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(compilation, "cache_directory", lambda: str(tmp_path))
-    assert not compilation.is_kept("mlp_step.step", "train_adam")
-    (tmp_path / "mlp_step_0").mkdir()
-    (tmp_path / "mlp_step_0" / "step.train_adam-1.py311.nbi").touch()
-    assert compilation.is_kept("mlp_step.step", "train_adam")
-    assert not compilation.is_kept("mlp_step.step", "train_sgd")
-    assert not compilation.is_kept("conv_step.step", "train_adam")
+    assert not compilation.is_kept("train_step.cpu.step", "train_adam")
+    (tmp_path / "cpu_0").mkdir()
+    (tmp_path / "cpu_0" / "step.train_adam-1.py311.nbi").touch()
+    assert compilation.is_kept("train_step.cpu.step", "train_adam")
+    assert not compilation.is_kept("train_step.cpu.step", "train_sgd")
+    assert not compilation.is_kept("train_step.gpu.step", "train_adam")
     monkeypatch.setattr(compilation, "cache_directory", lambda: "")
-    assert not compilation.is_kept("mlp_step.step", "train_adam")
+    assert not compilation.is_kept("train_step.cpu.step", "train_adam")
 
 
 CLOSURES = """

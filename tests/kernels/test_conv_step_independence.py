@@ -8,9 +8,9 @@ import pytest
 import torch
 from assertions import assert_same_bits
 from conv_case import ConvCase, make_conv_case
-from fastplast_kernels.conv_step import step
-from fastplast_kernels.conv_step.conv import backward_taps, forward_taps
-from fastplast_kernels.mlp_step.reference import bias_of
+from fastplast_kernels.train_step.cpu import step
+from fastplast_kernels.train_step.cpu.conv import backward_taps, forward_taps
+from fastplast_kernels.train_step.reference import bias_of
 
 STATE = ("params", "m", "v", "steps", "diverged")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from assertions import assert_close, assert_same_bits
 from conv_case import ConvCase, make_conv_case
-from fastplast_kernels.conv_step import ConvLayer, reference
-from fastplast_kernels.mlp_step.reference import bias_of, dropout_masks, weight_of
+from fastplast_kernels.train_step import ConvLayer, reference
+from fastplast_kernels.train_step.reference import bias_of, dropout_masks, weight_of
 from test_conv_step import check, check_one_step
 from test_conv_step_independence import STATE, assert_same_member, infinite_gradient
 from torch import Tensor

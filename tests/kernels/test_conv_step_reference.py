@@ -4,8 +4,8 @@ import pytest
 import torch
 from assertions import assert_close
 from conv_case import ConvCase, make_conv_case
-from fastplast_kernels.conv_step import ConvLayer, reference
-from fastplast_kernels.mlp_step.reference import bias_of, weight_of
+from fastplast_kernels.train_step import ConvLayer, reference
+from fastplast_kernels.train_step.reference import bias_of, weight_of
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from fastplast_kernels import cores
-from fastplast_kernels.mlp_step import calls
+from fastplast_kernels.train_step.cpu import train
 
 from fastplast import engines
 
@@ -69,4 +69,4 @@ def test_without_affinity_the_machine_is_counted(limits, monkeypatch):
 
 
 def test_kernels_and_engines_count_with_the_same_function():
-    assert engines.available_cores is calls.available_cores is cores.available_cores
+    assert engines.available_cores is train.available_cores is cores.available_cores

@@ -68,8 +68,8 @@ def test_a_kernel_is_known_by_the_functions_it_calls_and_the_constants_it_names(
     shutil.copytree(ROOT / "kernels", tmp_path / "fastplast_kernels")
     for name, before, after in (
         ("wasserstein/gpu.py", "upper = upper ^ (", "upper = upper | ("),  # three calls below the kernel that ranks
-        ("mlp_step/layers.py", "NORM_EPSILON = 1e-5", "NORM_EPSILON = 2e-5"),
-        ("mlp_step/dense.py", "import numpy", "import  numpy"),
+        ("train_step/layers.py", "NORM_EPSILON = 1e-5", "NORM_EPSILON = 2e-5"),
+        ("train_step/cpu/plan.py", "import numpy", "import  numpy"),
     ):
         path = tmp_path / "fastplast_kernels" / name
         assert path.read_text().count(before) == 1, name

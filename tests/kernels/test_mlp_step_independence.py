@@ -3,7 +3,8 @@
 import pytest
 import torch
 from assertions import assert_same_bits
-from fastplast_kernels.mlp_step import reference, step
+from fastplast_kernels.train_step import reference
+from fastplast_kernels.train_step.cpu import step
 from mlp_case import Case, make_case
 
 STATE = ("params", "m", "v", "steps", "diverged")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from assertions import assert_close
-from fastplast_kernels.mlp_step import reference
+from fastplast_kernels.train_step import reference
 from mlp_case import Case, make_case
 from torch import Tensor, nn
 from torch.nn import functional

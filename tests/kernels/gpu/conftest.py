@@ -41,7 +41,7 @@ def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """In the interpreter, tiles of 16: as many of them in smaller layers."""
     if not INTERPRETED or "full_size" in request.node.name:
         return
-    from fastplast_kernels.mlp_step import launches
+    from fastplast_kernels.train_step import launches
 
     for name in ("FIRST_INPUTS", "TAIL_INPUTS", "TAIL_OUTPUTS", "UPDATE_OUTPUTS", "UPDATE_INPUTS"):
         monkeypatch.setattr(launches, name, 16)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import ceil
 
 import mlp_account as dense
-from fastplast_kernels.conv_step import gpu_launches
-from fastplast_kernels.mlp_step.launches import Step
+from fastplast_kernels.train_step import gpu_conv_launches as gpu_launches
+from fastplast_kernels.train_step.launches import Step
 from mlp_account import Cost, entering, flops, leaving, update_cost
 
 

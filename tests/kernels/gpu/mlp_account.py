@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from fastplast_kernels.mlp_step import launches
-from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_TARGET
-from fastplast_kernels.mlp_step.gpu_tables import switches
-from fastplast_kernels.mlp_step.launches import Step
+from fastplast_kernels.train_step import launches
+from fastplast_kernels.train_step.gpu_parts import PULL_TO_TARGET
+from fastplast_kernels.train_step.gpu_tables import switches
+from fastplast_kernels.train_step.launches import Step
 from fastplast_kernels.wasserstein.buckets import bytes_per_weight
 
 # An NVIDIA H100 SXM as assumed: bytes and float32 operations a second that kernels reach, multiprocessors, programs
@@ -151,7 +151,7 @@ def table(step_of: Callable[..., Step], account: Callable[[Step], Mapping[str, C
     """Markdown table of an account.
 
     Args:
-        step_of: a step of the network with options of ``proofs.mlp_step.zero_step``.
+        step_of: a step of the network with options of ``proofs.perceptrons.zero_step``.
         account: of its updates.
 
     Returns:

@@ -8,7 +8,7 @@ from conv_case import ConvCase, make_conv_case
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step.layers import DenseLayer
+from fastplast_kernels.train_step.layers import DenseLayer
 from test_engine_cuda_gpu import on
 from trained import check, check_bits, steady, step_of, to
 

@@ -11,10 +11,10 @@ pytest.importorskip("triton", reason="needs Triton")
 
 import conv_account as account
 import mlp_account as dense
-from fastplast_kernels.conv_step.gpu_launches import convolutions_of
-from fastplast_kernels.mlp_step import launches
-from fastplast_kernels.proofs.conv_step import conv_layers, step_of
-from fastplast_kernels.proofs.mlp_step import zero_step
+from fastplast_kernels.proofs.convolutions import conv_layers, step_of
+from fastplast_kernels.proofs.perceptrons import zero_step
+from fastplast_kernels.train_step import launches
+from fastplast_kernels.train_step.gpu_conv_launches import convolutions_of
 from traffic import check_traffic
 
 README = Path(launches.__file__).with_name("README.md")

@@ -11,7 +11,7 @@ from interpreter import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.train_step import launches
 from trained import COMBINATIONS, check, check_bits, steady, step_of, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")

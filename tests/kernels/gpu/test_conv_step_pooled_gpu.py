@@ -8,8 +8,8 @@ from conv_case import ConvCase, make_conv_case
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.conv_step.gpu_launches import MOST_POOL, convolutions_of
-from fastplast_kernels.mlp_step.reference import weight_of
+from fastplast_kernels.train_step.gpu_conv_launches import MOST_POOL, convolutions_of
+from fastplast_kernels.train_step.reference import weight_of
 from trained import check, check_bits, steady, to, train
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")

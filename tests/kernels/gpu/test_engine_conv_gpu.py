@@ -7,7 +7,7 @@ from interpreter import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.train_step import launches
 from test_engine_cuda_gpu import on, out_of_memory
 
 from fastplast.config import Member

@@ -11,7 +11,7 @@ from interpreter import INTERPRETED, unseen_launches
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import gpu, launches, training
+from fastplast_kernels.train_step import gpu, launches, training
 
 from fastplast.config import ELEMENTWISE, ConfigError, Member
 from fastplast.engines import CudaEngine, GroupState, VmapEngine

@@ -10,9 +10,9 @@ from interpreter import INTERPRETED, counted_traffic
 pytest.importorskip("triton", reason="needs Triton")
 
 import mlp_account as account
-from fastplast_kernels.mlp_step import launches, training
 from fastplast_kernels.optimisers import Hyperparameters
-from fastplast_kernels.proofs.mlp_step import SIZES, step_of
+from fastplast_kernels.proofs.perceptrons import SIZES, step_of
+from fastplast_kernels.train_step import launches, training
 from traffic import check_traffic
 
 README = Path(launches.__file__).with_name("README.md")

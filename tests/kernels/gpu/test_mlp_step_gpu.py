@@ -13,8 +13,8 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="needs Triton")
 
-from fastplast_kernels.mlp_step import launches, reference, training
-from fastplast_kernels.mlp_step.gpu_parts import PULL_TO_ZERO
+from fastplast_kernels.train_step import launches, reference, training
+from fastplast_kernels.train_step.gpu_parts import PULL_TO_ZERO
 from fastplast_kernels.wasserstein.reference import target
 from trained import COMBINATIONS, STATE, check, check_bits, length_of, steady, step_of, to, train
 

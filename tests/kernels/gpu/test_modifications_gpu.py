@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from fastplast_kernels.dropout.gpu import dropout_mask
 from fastplast_kernels.dropout.reference import dropout_mask as defined_mask
-from fastplast_kernels.mlp_step import launches
+from fastplast_kernels.train_step import launches
 
 pytestmark = pytest.mark.usefixtures("small_buckets", "small_tiles")
 

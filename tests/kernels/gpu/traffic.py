@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from fastplast_kernels.mlp_step import gpu
-from fastplast_kernels.mlp_step.launches import Step, launches
+from fastplast_kernels.train_step import gpu
+from fastplast_kernels.train_step.launches import Step, launches
 from interpreter import counted_traffic
 from mlp_account import Cost
 

@@ -7,8 +7,8 @@ from itertools import product
 
 import torch
 from assertions import assert_close, assert_same_bits, tolerance
-from fastplast_kernels.conv_step.gpu_launches import convolutions_of
-from fastplast_kernels.mlp_step import launches, training
+from fastplast_kernels.train_step import launches, training
+from fastplast_kernels.train_step.gpu_conv_launches import convolutions_of
 from interpreter import INTERPRETED, permuted_programs, poison
 from mlp_case import Case
 from torch import Tensor

@@ -1,0 +1,1 @@
+"""The training step on the cores of a CPU, in Numba."""

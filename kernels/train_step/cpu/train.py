@@ -1,0 +1,128 @@
+"""Training of many networks on the cores of a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from fastplast_kernels import workers
+from fastplast_kernels.cores import available_cores
+from fastplast_kernels.optimisers import Hyperparameters
+from fastplast_kernels.train_step.arguments import Data, Sums, check, check_data, check_keys, check_layers, check_order
+from fastplast_kernels.train_step.cpu import step
+from fastplast_kernels.train_step.cpu.plan import plan
+from fastplast_kernels.train_step.cpu.records import Arena, Examples, Run
+from fastplast_kernels.train_step.cpu.simd import has_wide_registers
+from fastplast_kernels.train_step.layers import ConvLayer, Layer
+from torch import Tensor
+
+TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
+
+# Fraction of pixels that are not zero up to which it pays to leave out those that are.
+SPARSE_UP_TO = 0.5 if has_wide_registers() else 0.75
+_LOOKED_AT = 64  # images
+
+
+def train(
+    params: Tensor,
+    m: Tensor,
+    v: Tensor,
+    steps: Tensor,
+    diverged: Tensor,
+    layers: Sequence[Layer],
+    data: Data,
+    order: Tensor,
+    hyper: Hyperparameters,
+    optimizer: str = "adam",
+    decoupled: bool = False,
+    anchor: Tensor | None = None,
+    ranked: Tensor | None = None,
+    keys: Tensor | None = None,
+    threads: int | None = None,
+) -> Sums:
+    """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
+
+    Forward pass, cross-entropy, backward pass, pull and optimiser are those of ``reference.train``. A member's bits do
+    not depend on the others, on the number of threads, on how the steps are split into calls or on the CPU. A member
+    whose batch loss is not finite, or whose update has an L1 norm that is not finite, is left as it was before that
+    update.
+
+    Args:
+        params: `[M, P]` float32, contiguous.
+        m: `[M, P]` float32, first moments, or the momentum buffers of ``sgd``.
+        v: `[M, P]` float32, second moments; not touched by ``sgd``.
+        steps: `[M]` int64, updates made so far.
+        diverged: `[M]` int64, the update (from 0) before which a member was frozen; -1 for one in good health.
+        layers: input to output; any convolutions, then one or more dense layers, the first of which sees the last image
+            flattened, channels first.
+        data: the task.
+        order: `[M, S, B]` int64, positions among the member's examples; -1 from some position on ends a ragged batch.
+        hyper: per member.
+        optimizer: ``adam``, ``adamw`` (the same) or ``sgd``.
+        decoupled: whether weight decay shrinks the weights directly or enters the gradient.
+        anchor: `[M, P]` float32, what weights are pulled to; may be None if every strength is 0.
+        ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
+        keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
+        threads: cores to use; None for all that this process may use.
+
+    Returns:
+        Sums over the updates of this call.
+
+    Raises:
+        ValueError: if shapes, names or indices do not fit together.
+        TypeError: if a tensor has the wrong dtype or is not contiguous.
+    """
+    members, size = params.shape
+    ranked = torch.zeros(members, dtype=torch.bool) if ranked is None else ranked
+    for name, tensor in (("params", params), ("m", m), ("v", v), ("anchor", params if anchor is None else anchor)):
+        check(name, tensor, (members, size), torch.float32)
+    for name, tensor in (("steps", steps), ("diverged", diverged)):
+        check(name, tensor, (members,), torch.int64)
+    check("ranked", ranked, (members,), torch.bool)
+    order = order.contiguous()
+    check_layers(layers, size, data.scale.numel())
+    keys = check_keys(keys, layers, members)
+    check_data(data, members, layers[-1].shape_above[0])
+    check_order(order, members, data.rows.shape[1])
+    if optimizer not in TRAINERS:
+        raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(TRAINERS)}.")
+    if anchor is None and bool((hyper.strength != 0).any()):
+        raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
+    before, sums = steps.clone(), torch.zeros(members, 4, dtype=torch.float64)
+    table, sgd = torch.stack([value.double() for value in hyper], dim=1), optimizer == "sgd"
+    run = Run(*(x.numpy() for x in (order, table, ranked, keys, steps, diverged, sums)), decoupled, sgd)
+    moments, targets = m if sgd else v, params if anchor is None else anchor
+    arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
+    threads = min(members, threads or available_cores())
+    own = plan(tuple(layers), order.shape[2])
+    largest = max(layer.inputs * layer.outputs for layer in layers) if bool(ranked.any()) else 0
+    pulled = bool(((hyper.strength != 0) & ~ranked).any())
+    scratch = [own.scratch(data.scale.numel(), largest, pulled) for _ in range(threads)]
+    tables, count = _examples(data, order, layers[0]), sum(layer.count for layer in layers)
+    workers.run(
+        lambda counter, i: TRAINERS[optimizer](own.network, arena, tables, run, count, counter, scratch[i]),
+        members,
+        threads,
+    )
+    return Sums(steps - before, *sums.T.contiguous())
+
+
+def _examples(data: Data, order: Tensor, first: Layer) -> Examples:
+    """A task's tables, as the kernels see them."""
+    images, floats = data.images.numpy(), np.empty((0, 0), np.float32)
+    if data.images.dtype == torch.float32:
+        images, floats = np.empty((0, 0), np.uint8), images
+    pixels = np.empty((0, 0), np.int64) if data.pixels is None else data.pixels.numpy()
+    tables = [x.numpy() for x in (data.rows, data.labels)]
+    return Examples(
+        images, floats, *tables, pixels, data.scale.numpy(), data.shift.numpy(), _is_sparse(data, order, first)
+    )
+
+
+def _is_sparse(data: Data, order: Tensor, first: Layer) -> bool:
+    """Whether it pays to leave out pixels that are zero, from a few images; results are the same."""
+    if isinstance(first, ConvLayer) or not order.numel() or first.inputs > np.iinfo(np.uint16).max - 16:
+        return False
+    looked_at = data.images[data.rows[0, order[0].flatten()[:_LOOKED_AT].clamp(min=0)]]
+    return not bool(data.shift.any()) and float((looked_at != 0).float().mean()) <= SPARSE_UP_TO
