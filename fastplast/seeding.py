@@ -14,7 +14,9 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-PURPOSES = ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
+PURPOSES = (
+    "subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout", "reset", "noise", "method",
+)  # fmt: skip
 
 
 def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) -> NDArray[np.uint64]:
@@ -24,8 +26,10 @@ def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) ->
         seed: of the member.
         purpose: one of ``PURPOSES``.
         count: how many words.
-        task: number of the task; for ``init``, number of the parameter tensor.
-        epoch: number of the epoch; for ``head``, number of the parameter tensor.
+        task: number of the task; for ``init``, number of the parameter tensor; for what methods draw (``reset``,
+            ``noise``, ``method``), number of the update.
+        epoch: number of the epoch; for ``head``, number of the parameter tensor; for ``reset``, number of the hidden
+            unit, counted through all layers.
 
     Returns:
         `[count]` independent uniform 64-bit words.
@@ -103,6 +107,28 @@ def normal(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) -
     u = uniform(seed, purpose, 2 * half, task, epoch)
     radius = np.sqrt(-2.0 * np.log1p(-u[:half]))
     angle = 2.0 * np.pi * u[half:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def normal_float32(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) -> NDArray[np.float32]:
+    """Standard normal numbers as ``normal``, six times as fast: two of each word, in float32, none beyond 5.8.
+
+    Args:
+        seed: of the member.
+        purpose: one of ``PURPOSES``.
+        count: how many.
+        task: number of the task, or of the update.
+        epoch: number of the epoch.
+
+    Returns:
+        `[count]` float32.
+    """
+    half = (count + 1) // 2
+    u = (words(seed, purpose, half, task, epoch).view(np.uint32) >> np.uint32(8)).astype(np.float32) * np.float32(
+        2**-24
+    )
+    radius = np.sqrt(np.float32(-2.0) * np.log1p(-u[:half]))
+    angle = np.float32(2.0 * np.pi) * u[half:]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
 

@@ -98,7 +98,7 @@ def _sentence(text: str) -> str:
 def experiment() -> str:
     """Every field of ``Experiment``."""
     from fastplast.cli.flags import GROUPS
-    from fastplast.config import Experiment
+    from fastplast.config import Experiment, option_fields
 
     text = []
     for group, title in GROUPS.items():
@@ -109,6 +109,10 @@ def experiment() -> str:
                 what = field.metadata["help"] + (": " + ", ".join(f"`{c}`" for c in choices) if choices else "")
                 kind = str(field.type).replace(" | ", " or ")
                 rows.append((f"`{field.name}`", f"`{kind}`", f"`{field.default}`", what))
+        if group == "methods":
+            for name, _, option in option_fields():
+                what = option.help + (": " + ", ".join(f"`{c}`" for c in option.choices) if option.choices else "")
+                rows.append((f"`{name}`", f"`{type(option.default).__name__}`", f"`{option.default}`", what))
         text += [f"## {title[:1].upper()}{title[1:]}", "", table(("field", "type", "default", ""), rows), ""]
     return "\n".join(text)
 

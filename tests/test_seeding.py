@@ -39,7 +39,8 @@ def test_known_answers_of_the_seed_contract() -> None:
         [[5, 0, 1], [4, 2, 6], [3, -1, -1]],
         [[5, 3, 6], [0, 1, 2], [4, -1, -1]],
     ]
-    assert PURPOSES == ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
+    first = ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
+    assert (*first, "reset", "noise", "method") == PURPOSES
 
 
 def test_streams_differ_by_every_part_of_the_name() -> None:

@@ -8,8 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastplast.cli.flags import fields_from, pairs_of, values_of
-from fastplast.config import BENCHMARKS, MACHINE_FIELDS, ConfigError, Experiment, flag, load_config
+from fastplast.cli.flags import fields_from, option_help, pairs_of, values_of
+from fastplast.config import (
+    BENCHMARKS,
+    MACHINE_FIELDS,
+    METHOD_OPTIONS,
+    ConfigError,
+    Experiment,
+    flag,
+    load_config,
+    option_fields,
+)
 from fastplast.text import closest
 
 FAILURE, INTERRUPTED = 1, 130
@@ -41,7 +50,9 @@ def _sweep(options: dict[str, Any]) -> int:
     from fastplast.sweeps import make_plan, parse_slice, read_grid
 
     flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
-    for name in ("widths", "channels", "learning_rate", "strength", "seeds"):
+    flags |= {name: options[name] for name, _, _ in option_fields() if name in options}
+    several = ("widths", "channels", "learning_rate", "strength", "seeds", *(name for name, _, _ in option_fields()))
+    for name in several:
         if name in flags:
             flags[name] = values_of(name, flags[name])
     grid = read_grid(options["grid"], flags)
@@ -227,7 +238,11 @@ def _list(options: dict[str, Any]) -> int:
     elif what == "methods":
         from fastplast.methods import METHODS
 
-        rows = {k: v.summary + (f" ({v.reference})" if v.reference else "") for k, v in METHODS.items()}
+        rows = {}
+        for name, method in METHODS.items():
+            rows[name] = method.summary + (f" ({method.reference})" if method.reference else "")
+            options = METHOD_OPTIONS.get(name, {})
+            rows |= {flag(f"{name}_{own}"): option_help(option) for own, option in options.items()}
     else:
         from fastplast.measuring.definitions import DEFINITIONS
 

@@ -7,12 +7,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastplast.config import ConfigError, Experiment, flag
+from fastplast.config import ConfigError, Experiment, Option, flag, option_fields
 
 T = TypeVar("T")
 GROUPS = {
     "problem": "problem",
     "members": "members (each combination is one more network of the same batch)",
+    "methods": "methods (each combination is one more network of the same batch)",
     "network": "network",
     "optimizer": "optimizer",
     "probes": "probes",
@@ -41,6 +42,10 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
             if several and f.metadata["group"] != "machine" and f.name not in ("data_dir", "seed_start"):
                 extra["nargs"] = "+"
         groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
+    for name, _, option in option_fields():
+        kind = str if option.choices else _numbers_between_commas
+        groups["methods"].add_argument(flag(name), nargs="+", type=kind, metavar=name.split("_")[-1].upper(),
+                                       default=argparse.SUPPRESS, help=option_help(option))  # fmt: skip
     views = groups["machine"]  # of the run, and no part of its configuration
     views.add_argument("--tensorboard", metavar="DIR", help="write event files there, for TensorBoard, while training")
     views.add_argument("--wandb", metavar="PROJECT", nargs="?", const="fastplast",
@@ -55,6 +60,12 @@ def _help(f: dataclasses.Field[Any]) -> str:
         return text
     default = ", ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
     return f"{text} (default: {default})"
+
+
+def option_help(option: Option) -> str:
+    """What a hyperparameter of a method is, its choices and its default."""
+    choices = f": {', '.join(option.choices)}" if option.choices else ""
+    return f"{option.help}{choices} (default: {option.default})"
 
 
 def _type_of(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
@@ -97,10 +108,16 @@ def fields_from(options: dict[str, Any]) -> dict[str, Any]:
             continue
         value = options[name]
         if isinstance(value, list):
-            flat = tuple(item for part in value for item in (part if isinstance(part, list) else [part]))
+            flat = _flat(value)
             value = value[0] if name == "seeds" and len(value) == 1 and not isinstance(value[0], list) else flat
         fields[name] = value
-    return fields
+    given = {name: _flat(options[name]) for name, _, _ in option_fields() if name in options}
+    return fields | ({"options": given} if given else {})
+
+
+def _flat(words: list[Any]) -> tuple[Any, ...]:
+    """Lists of numbers between commas, and numbers by themselves, as one."""
+    return tuple(item for part in words for item in (part if isinstance(part, list) else [part]))
 
 
 def values_of(name: str, words: list[Any]) -> Any:
@@ -116,6 +133,8 @@ def values_of(name: str, words: list[Any]) -> Any:
     if name in ("widths", "channels"):
         nested = any(isinstance(word, list) for word in words)
         return [word if isinstance(word, list) else [word] for word in words] if nested else words
+    if name not in Experiment.__dataclass_fields__:  # of a method
+        return list(_flat(words))
     flat = fields_from({name: words})[name]
     return flat if isinstance(flat, int) else list(flat)
 

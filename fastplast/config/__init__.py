@@ -5,6 +5,7 @@ Needs the standard library only, so that ``fastplast --help`` answers at once.
 
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of, load_config
+from fastplast.config.method_options import METHOD_OPTIONS, Option, option_fields
 from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
@@ -17,6 +18,7 @@ from fastplast.config.names import (
     METHOD_NAMES,
     NETWORK_NAMES,
     OPTIMIZERS,
+    PULLS,
     TAKES_STRENGTH,
     is_path,
 )
@@ -32,14 +34,18 @@ __all__ = [
     "MEMBER_FIELDS",
     "MEMBER_HYPERPARAMETERS",
     "METHOD_NAMES",
+    "METHOD_OPTIONS",
     "NETWORK_NAMES",
     "OPTIMIZERS",
+    "PULLS",
     "TAKES_STRENGTH",
     "ConfigError",
     "Experiment",
     "Member",
+    "Option",
     "defaults_of",
     "flag",
     "is_path",
     "load_config",
+    "option_fields",
 ]

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from fastplast.config.errors import ConfigError
 from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, check_fields, option
+from fastplast.config.method_options import all_options
 from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
@@ -38,7 +39,8 @@ from fastplast.text import closest
 class Member:
     """One network of an ensemble: a seed with one setting of the per-member hyperparameters.
 
-    Those of the optimizer that are None take the value of the experiment.
+    Those of the optimizer that are None take the value of the experiment. The options are all hyperparameters of the
+    method: those that are not given are its defaults.
     """
 
     seed: int
@@ -50,10 +52,15 @@ class Member:
     epsilon: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    options: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", all_options(self.method, self.options, several=False))
 
     def to_dict(self) -> dict[str, Any]:
-        """Field to value, without those that are None."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """Field to value, without those that are None, and without options where the method has none."""
+        values = {name: value for name, value in vars(self).items() if value is not None and name != "options"}
+        return values | ({"options": dict(self.options)} if self.options else {})
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ class Experiment:
     strength: tuple[float, ...] | None = option(
         None, "of the method; several make more members", "members", rule=AT_LEAST_ZERO
     )
+    options: tuple[tuple[str, Any], ...] | Mapping[str, Any] = option(
+        (), "hyperparameters of the method, each a value or several, which make more members", "", rule=None
+    )
     member_list: tuple[Member, ...] | None = option(
         None, "members one by one, in place of the fields above", "", rule=None
     )
@@ -132,6 +142,13 @@ class Experiment:
     weight_decay_mode: str = option("auto", "in the gradient, or apart from it (auto: apart for adamw)", "optimizer",
                                     ("auto", "coupled", "decoupled"))  # fmt: skip
 
+    optimizer_reset: str = option(
+        "none",
+        "at a change of task adam counts its updates anew (step), and moments become zero as well (moments)",
+        "optimizer",
+        ("none", "moments", "step"),
+    )
+
     srank: str = option("start", "when the Hessian's stable rank is measured", "probes", ("start", "both", "off"))
     srank_method: str = option("auto", "the cheapest that certifies, or all eigenvalues, or one certified route",
                                "probes", ("auto", "exact", "truncated", "lanczos"))  # fmt: skip
@@ -163,6 +180,7 @@ class Experiment:
         if self.member_list is not None:
             object.__setattr__(self, "member_list", _members(self.member_list))
         check_fields(self)
+        object.__setattr__(self, "options", all_options(self.method, self.options, several=True))
         check_combinations(self)
 
     def resolved(self) -> Experiment:
@@ -196,11 +214,15 @@ class Experiment:
         return self.seeds
 
     def members(self) -> tuple[Member, ...]:
-        """Every combination of learning rate, strength and seed, the seed varying fastest; or those of the list."""
+        """Every combination of learning rate, strength, options and seed, the seed fastest; or those of the list."""
         if self.member_list is not None:
             return self.member_list
-        grid = product(self.learning_rate, self.strength or (0.0,), self.seed_list())
-        return tuple(Member(seed, rate, self.method, strength) for rate, strength, seed in grid)
+        names, values = dict(self.options).keys(), dict(self.options).values()
+        grid = product(self.learning_rate, self.strength or (0.0,), product(*values), self.seed_list())
+        return tuple(
+            Member(seed, rate, self.method, strength, options=tuple(zip(names, own)))
+            for rate, strength, own, seed in grid
+        )
 
     def of_members(self, members: Iterable[Member]) -> Experiment:
         """The same experiment with members one by one.
@@ -219,12 +241,17 @@ class Experiment:
         return math.ceil(self.examples / self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary that ``from_dict`` reads back; how to compute is left out where it is the default."""
+        """A JSON-ready dictionary that ``from_dict`` reads back.
+
+        How to compute, and what older versions did not have, is left out where it is the default.
+        """
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in _HOW_TO_COMPUTE or getattr(self, f.name) != f.default
+            if f.name not in _LEFT_OUT or getattr(self, f.name) != f.default
         }
+        if self.options:
+            values["options"] = {name: list(own) for name, own in dict(self.options).items()}
         if self.member_list is None:
             del values["member_list"]
         else:
@@ -259,7 +286,7 @@ class Experiment:
 
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
-_HOW_TO_COMPUTE = (*MACHINE_FIELDS, *ENGINE_OF)
+_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset")
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:

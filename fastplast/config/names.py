@@ -11,6 +11,10 @@ DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 # Methods known to this process, and whether they take a strength; fastplast.methods.register adds those of the user.
 TAKES_STRENGTH = {"none": False, "l2": True, "regenerative": True, "wasserstein": True}
+PULLS = tuple(TAKES_STRENGTH)  # what every engine's fused update serves: weights pulled to a target, or not
+TAKES_STRENGTH |= dict.fromkeys(("cbp", "redo", "snr", "regrama", "shrink_perturb", "clip", "upgd"), False)
+TAKES_STRENGTH |= dict.fromkeys(("hare_tortoise", "noise", "full_reset"), False)
+TAKES_STRENGTH |= {"spectral": True, "parseval": True, "fire": False, "dash": False, "nap": False, "c_chain": True}
 METHOD_NAMES = tuple(TAKES_STRENGTH)
 NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -39,7 +43,7 @@ ENGINE_OF = {"tf32": "cuda", "compile": "vmap"}
 # Hyperparameters of the optimizer that members of one batch may have each of their own.
 MEMBER_HYPERPARAMETERS = ("beta1", "beta2", "epsilon", "momentum", "weight_decay")
 # Fields of an experiment in whose place a list of members stands.
-MEMBER_FIELDS = ("seeds", "seed_start", "learning_rate", "method", "strength")
+MEMBER_FIELDS = ("seeds", "seed_start", "learning_rate", "method", "strength", "options")
 
 
 def is_path(dataset: str) -> bool:

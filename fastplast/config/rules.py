@@ -109,6 +109,15 @@ def _check_settings(e: Any) -> None:
         values = getattr(e, name)
         if values is not None and len(set(values)) < len(values):
             raise ConfigError(f"{flag(name)} must not repeat a value: got {values}.", name)
+    if e.method == "upgd" and (e.optimizer != "sgd" or e.momentum):
+        raise ConfigError(
+            f"--method upgd is an update rule of its own: got --optimizer {e.optimizer}, --momentum {e.momentum:g}. "
+            "Use --optimizer sgd without momentum.",
+            "method",
+            "optimizer",
+        )
+    if e.method == "nap" and not e.layer_norm:
+        raise ConfigError("--method nap needs --layer-norm: got none. Add --layer-norm.", "method", "layer_norm")
     network = e.network or BENCHMARKS[e.benchmark]["network"]
     if e.channels is not None and network not in ("cnn", "convnet"):
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -28,6 +28,8 @@ class Group:
         decoupled: whether weight decay is decoupled.
         reduction: of regularisers, ``mean`` or ``sum``.
         hyper: of each member, as it is trained: without a pull its strength is 0.
+        optimizer_reset: what of the optimiser begins anew at a change of task: ``none``, ``moments`` or ``step``.
+        batch_size: examples of a minibatch; the last of an epoch may have fewer.
     """
 
     members: tuple[Member, ...]
@@ -36,6 +38,8 @@ class Group:
     decoupled: bool
     reduction: str
     hyper: Hyperparameters
+    optimizer_reset: str
+    batch_size: int
 
     @property
     def layout(self) -> Layout:
@@ -60,6 +64,8 @@ class GroupState:
         steps: `[M]` int64, updates done.
         diverged: `[M]` int64, the update (from 0) at which loss or update became non-finite and the member was
             frozen just before; -1 for members in good health.
+        kept: what methods keep beside these, by name, ``<method>.<name>``; ``since`` `[M]` and ``born`` `[M, 2, U]`,
+            updates done when Adam's count of them began, ``resets`` `[M, L]` of units in the task. Empty without them.
     """
 
     params: Tensor
@@ -68,10 +74,12 @@ class GroupState:
     init: Tensor
     steps: Tensor
     diverged: Tensor
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Name to tensor, for checkpoints."""
-        return dict(vars(self))
+        arena = {name: value for name, value in vars(self).items() if name != "kept"}
+        return arena | {f"kept.{name}": value for name, value in self.kept.items()}
 
 
 @dataclass
@@ -180,27 +188,15 @@ def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Memb
         **{name: table(*(own(member, name) for member in members)) for name in MEMBER_HYPERPARAMETERS},
         strength=table(*map(strength_of, members)),
     )
-    return Group(members, network, experiment.optimizer, experiment.decoupled, experiment.reduction, hyper)
-
-
-def new_state(group: Group) -> GroupState:
-    """The state before the first update.
-
-    Args:
-        group: whose.
-
-    Returns:
-        The state, on the CPU.
-    """
-    params = group.network.initial_parameters(group.seeds)
-    members = len(group.members)
-    return GroupState(
-        params=params,
-        m=torch.zeros_like(params),
-        v=torch.zeros_like(params),
-        init=params.clone(),
-        steps=torch.zeros(members, dtype=torch.int64),
-        diverged=torch.full((members,), -1, dtype=torch.int64),
+    return Group(
+        members,
+        network,
+        experiment.optimizer,
+        experiment.decoupled,
+        experiment.reduction,
+        hyper,
+        experiment.optimizer_reset,
+        experiment.batch_size,
     )
 
 

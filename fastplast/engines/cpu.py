@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
+from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers
 from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
@@ -25,6 +26,11 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it trains on the CPU, not on {device.type}"
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    hooks = Hooks(group, device)
+    if name := hooks.acts_within_updates:
+        return f"--method {name} acts within every update, which its kernels do not serve"
+    if hooks.restarts_count and group.network.dropout:
+        return "its kernels count updates for Adam and for dropout together, and Adam's count is to begin anew"
     return None
 
 
@@ -46,7 +52,7 @@ class CpuEngine:
     def __init__(self, group: Group, state: GroupState, threads: int) -> None:
         assert isinstance(group.network, Network)  # `missing` was asked
         self.group, self.threads = group, threads
-        self.pull = pull_of(group, state)
+        self.pull, self.hooks = pull_of(group, state), Hooks(group, "cpu")
         self.layers = kernel_layers(group.network, group.reduction)
         self._keys = dropout_keys(group) if group.network.dropout else None
 
@@ -64,15 +70,29 @@ class CpuEngine:
         """Nothing is captured; see ``Engine.prepare``."""
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
-        """Trains on minibatches in order; see ``Engine.run``."""
+        """Trains on minibatches in order; see ``Engine.run``.
+
+        All of them in one call of the kernels or, where methods act after updates, each in a call of its own.
+        """
+        if not self.hooks.acts_on_updates:
+            return self._run(state, task, order)
+        sums, batch = Accumulators.zeros(len(order)), Batch(task, state.params.new_zeros(0), [])
+        for number in range(order.shape[1]):
+            sums.add(self._run(state, task, order[:, number : number + 1]))
+            self.hooks.after_update(state, batch)
+        return sums
+
+    def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         from fastplast_kernels.train_step.cpu.train import train  # which imports Numba
 
+        since = state.kept.get("since", torch.zeros_like(state.steps))
+        steps, diverged = state.steps - since, torch.where(state.diverged < 0, state.diverged, state.diverged - since)
         sums = train(
             state.params,
             state.m,
             state.v,
-            state.steps,
-            state.diverged,
+            steps,
+            diverged,
             self.layers,
             task,
             order.contiguous(),
@@ -84,4 +104,6 @@ class CpuEngine:
             self._keys,
             self.threads,
         )
+        state.steps.copy_(steps + since)
+        state.diverged.copy_(torch.where(diverged < 0, diverged, diverged + since))
         return Accumulators(*sums)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
+from fastplast.engines.hooks import Hooks
 from fastplast.engines.kernel_layers import kernel_layers
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.machine.profiling import annotate
@@ -35,6 +36,13 @@ def missing_kernels(group: Group) -> str | None:
     """
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    hooks = Hooks(group, "cpu")
+    if hooks.acts_on_updates or hooks.restarts_count:
+        return (
+            f"it has no kernels for --method {hooks.uses[0].name}"
+            if hooks.uses
+            else (f"it has no kernels for --optimizer-reset {group.optimizer_reset}")
+        )
     return None
 
 

@@ -17,13 +17,15 @@ from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
 from fastplast.engines.draws import Draws
+from fastplast.engines.hooks import Batch, Hooks, Steps
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
 Parts = dict[str, Tensor]  # name of a parameter to `[M, *shape]`, or of one member to `[*shape]`
-Found = tuple[Parts, tuple[Tensor, Tensor]]  # gradients; loss `[M]` and logits `[M, B, C]`
+Outputs = tuple[Tensor, list[Tensor]]  # logits `[M, B, C]`; features of hidden layers, where a method needs them
+Found = tuple[Parts, tuple[Tensor, Outputs]]  # gradients; loss `[M]`, outputs
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class VmapEngine:
         compiled: bool = False,
     ) -> None:
         self.group, self.device, self.notice, self.compiled = group, device, notice, compiled
-        self.pull = pull_of(group, state)
+        self.pull, self.hooks = pull_of(group, state), Hooks(group, device)
         self.hyper = group.hyper.to(device)
         self.at_once: int | None = None
         self._rows = len(group.members)  # updated at a time
@@ -70,7 +72,8 @@ class VmapEngine:
         self._fused = device.type == "cpu"
         # Without weight decay both kinds are the same bits, and decoupled ones less work.
         self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
-        self._pulls, self._captures = self.pull.active, compiled and device.type == "cuda"
+        self._pulls = self.pull.active
+        self._captures = compiled and device.type == "cuda" and not self.hooks.acts_on_updates
         self._captured: dict[int, _Captured] = {}
         network = group.network
         self._draws = Draws(group.seeds, device) if isinstance(network, ModuleNetwork) else None
@@ -81,17 +84,20 @@ class VmapEngine:
             self._keys = dropout_keys(group).to(device)
 
     def _transformed(self) -> Callable[..., Found]:
-        """Gradients, losses and logits of all members from their parameters, inputs, labels and factors of dropout.
+        """Gradients, losses and outputs of all members from their parameters, inputs, labels and factors of dropout.
 
         Parameters and gradients are views of the arena by name: with respect to a row, the backward pass of each layer
         would fill and add a row.
         """
         network = self.group.network
 
-        def loss(parameters: Parts, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
-            own = (list(masks),) if masks else ()
-            logits = network.logits_of(parameters, x, *own)
-            return functional.cross_entropy(logits, y), logits
+        def loss(parameters: Parts, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Outputs]:
+            own, features = (list(masks),) if masks else (), []
+            if self.hooks.needs_features and not isinstance(network, ModuleNetwork):
+                logits, features = network.run(network.layers, parameters, x, None, *own)
+            else:
+                logits = network.logits_of(parameters, x, *own)
+            return functional.cross_entropy(logits, y), (logits, features)
 
         gradients = grad_and_value(loss, has_aux=True)
         if not self._one_by_one:
@@ -109,9 +115,9 @@ class VmapEngine:
 
             assert self._draws is not None
             grads, others = zip(*self._draws.call_for_each(of_member))
-            losses, logits = zip(*others)
+            losses, outputs = zip(*others)
             stack = {name: torch.stack([own[name] for own in grads]) for name in parameters}
-            return stack, (torch.stack(losses), torch.stack(logits))
+            return stack, (torch.stack(losses), (torch.stack([logits for logits, _ in outputs]), []))
 
         return stacked
 
@@ -185,9 +191,16 @@ class VmapEngine:
         if self._views[0] is not state.params:
             self._views = state.params, self.group.layout.views(state.params)
         inputs = (self._views[1], x, y, *self._masks(state.steps, positions.shape[1]))
-        grads, (loss, logits) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
+        grads, (loss, (logits, features)) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
         error = (logits.argmax(2) != y).double().mean(1)
-        self._apply(state, grads, loss.double(), error, sums)
+        if not self.hooks.acts_on_updates:
+            self._apply(state, grads, loss.double(), error, sums)
+            return
+        layout = self.group.layout
+        batch = self.hooks.with_penalties(state, Batch(task, layout.row(grads), features))
+        own = self.hooks.own_steps(state, batch)
+        self._apply(state, layout.views(batch.grads), loss.double(), error, sums, own)
+        self.hooks.after_update(state, batch)
 
     def _watched(self, *inputs: Parts | Tensor) -> Found:
         """Of all members at once or, where the module turns out to draw, one after the other from now on."""
@@ -238,23 +251,27 @@ class VmapEngine:
             for layer, shape in enumerate(network.mask_shapes())
         ]
 
-    def _apply(self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+    def _apply(
+        self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor, own: Steps | None = None
+    ) -> None:
         if self._fused:
-            self._apply_in_place(state, grads, loss, error, sums)
+            self._apply_in_place(state, grads, loss, error, sums, own)
             return
         start = 0
         while start < len(loss):
             rows = slice(start, min(start + self._rows, len(loss)))
             try:
-                own = {name: part[rows] for name, part in grads.items()}
-                self._apply_block(state, rows, own, loss[rows], error[rows], sums[:, rows])
+                parts = {name: part[rows] for name, part in grads.items()}
+                self._apply_block(state, rows, parts, loss[rows], error[rows], sums[:, rows], own)
                 start = rows.stop
                 continue
             except torch.OutOfMemoryError:
                 pass
             self._rows = self._half(self._rows, "updates")
 
-    def _apply_in_place(self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor) -> None:
+    def _apply_in_place(
+        self, state: GroupState, grads: Parts, loss: Tensor, error: Tensor, sums: Tensor, own: Steps | None
+    ) -> None:
         """On a CPU, where the kernel neither needs memory nor has to be waited for."""
         from fastplast_kernels.update.cpu import update_in_place  # Numba is imported when first needed
 
@@ -264,10 +281,13 @@ class VmapEngine:
         parts = {slot.offset: grads[slot.name] for slot in group.layout.slots}
         pull = (self.pull.target(state.params), self.pull.factor) if self._pulls else ()
         active = running & np.isfinite(losses)
+        by_kernel, counted = active if own is None else active & ~own.members.numpy(), self.hooks.counted(state) + 1
         norms = update_in_place(
-            state.params, state.m, state.v, parts, state.steps + 1, torch.from_numpy(active), self.hyper,
-            group.optimizer, group.decoupled, *pull,
+            state.params, state.m, state.v, parts, counted, torch.from_numpy(by_kernel), self.hyper, group.optimizer,
+            group.decoupled, *pull,
         )  # fmt: skip
+        if own is not None:
+            own.put(state, torch.from_numpy(active), *norms)
         l1, l2 = (norm.numpy() for norm in norms)
         healthy = active & np.isfinite(l1)
         np.copyto(diverged, steps, where=running & ~healthy)
@@ -277,7 +297,14 @@ class VmapEngine:
             np.add(total, value, out=total, where=healthy)
 
     def _apply_block(
-        self, state: GroupState, rows: slice, parts: Parts, loss: Tensor, error: Tensor, sums: Tensor
+        self,
+        state: GroupState,
+        rows: slice,
+        parts: Parts,
+        loss: Tensor,
+        error: Tensor,
+        sums: Tensor,
+        own: Steps | None,
     ) -> None:
         """With plain tensors; nothing is read back, so that a GPU is not waited for."""
         params, group = state.params[rows], self.group
@@ -285,10 +312,12 @@ class VmapEngine:
         pull: Pull = self.pull if len(params) == len(state.params) else self.pull.rows(rows)
         if self._pulls:
             grads = grads + pull.gradient(params)
-        number = state.steps[rows] + 1
+        number = self.hooks.counted(state)[rows] + 1
         new = update(
             params, grads, state.m[rows], state.v[rows], number, self.hyper.rows(rows), group.optimizer, self._decoupled
         )
+        if own is not None:
+            own.replace(new, rows)
         change = new[0] - params
         l1 = change.abs().sum(1).double() / group.layout.count
         l2 = torch.linalg.vector_norm(change, dim=1, dtype=torch.float64)  # float32 would overflow at 1e19

@@ -1,26 +1,156 @@
-"""What a method against plasticity loss is."""
+"""What a method against plasticity loss is: what it pulls weights to, or functions that are called at their moment.
+
+The moments of an update are, in order: ``gradient`` before the optimiser, ``rule`` in place of it, ``after_update`` and
+``choose_units`` after it; and ``at_task`` at a change of task. A hook sees the members that use its method, `m` of
+them, whatever others are in the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+from fastplast_kernels.optimisers import Hyperparameters
 from torch import Tensor
 
+from fastplast.methods.resets import USUAL, Reset
+from fastplast.networks import AnyNetwork
 from fastplast.networks.layout import Layout
+from fastplast.problems import Task
 
 
-class Method(NamedTuple):
-    """A method against plasticity loss.
+@dataclass(frozen=True)
+class Users:
+    """The members that use a method, `m` of them.
+
+    Attributes:
+        network: of all of them.
+        seeds: one for each.
+        strength: `[m]` float64.
+        options: hyperparameter, without the method's name, to `[m]` float64; of words, to `[m]` int64 positions among
+            the choices.
+        choices: the words of those that take one.
+        hyper: of the optimiser.
+        batch_size: examples of a minibatch; the last of an epoch may have fewer.
+    """
+
+    network: AnyNetwork
+    seeds: list[int]
+    strength: Tensor
+    options: dict[str, Tensor]
+    choices: dict[str, tuple[str, ...]]
+    hyper: Hyperparameters
+    batch_size: int
+
+    @property
+    def layout(self) -> Layout:
+        """Of a row of parameters."""
+        return self.network.layout
+
+    def column(self, name: str) -> Tensor:
+        """A hyperparameter as `[m, 1]` float32, to be multiplied with rows."""
+        return self.options[name].float()[:, None]
+
+    def chosen(self, name: str, word: str) -> Tensor:
+        """`[m]` bool, who has this word for a hyperparameter."""
+        return self.options[name] == self.choices[name].index(word)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a hook sees. Nothing of it is to be changed but ``state``.
+
+    Attributes:
+        users: the members.
+        number: `[m]` int64, of this update, from 1; at a change of task, of the last.
+        params: `[m, P]`; before the update in ``gradient`` and ``rule``, after it in the others.
+        m: `[m, P]` first moments.
+        v: `[m, P]` second moments.
+        init: `[m, P]` initial parameters.
+        state: what the method keeps, by name; tensors `[m, ...]`, changed in place.
+        task: that is trained on; at a change, that begins.
+        grads: `[m, P]` of the batch's loss, after ``gradient`` with what it added; empty at a change of task, and for
+            methods that read parameters only.
+        features: activations of each hidden layer on the batch, `[m, B, O]` or `[m, B, O, height, width]`, before the
+            update and before pooling and dropout; only where the method asks for them.
+    """
+
+    users: Users
+    number: Tensor
+    params: Tensor
+    m: Tensor
+    v: Tensor
+    init: Tensor
+    state: dict[str, Tensor]
+    task: Task
+    grads: Tensor
+    features: list[Tensor] = field(default_factory=list)
+
+    def of_each(self, work: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """What work gives for each member's own part of some tensors, stacked.
+
+        Matrix products and other long sums are to be taken so: of a whole batch, their bits depend on its size.
+        """
+        return torch.stack([work(*own) for own in zip(*tensors)])
+
+
+Hook = Callable[[Seen], Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method against plasticity loss. A hook that is None is not called.
 
     Attributes:
         anchor: from initial parameters `[m, P]` and their layout to the anchor `[m, P]`; None for no pull.
         ranked: whether the anchor is dealt out by rank (then each weight matrix of the anchor is sorted).
         summary: one line for ``fastplast list methods``.
         reference: where it comes from.
+        takes_strength: whether a method without an anchor takes a strength; 0 is no method.
+        is_neutral: from the hyperparameters of a member, by name, to whether they make it no method, to the bit.
+        is_idle_in_updates: from the same to whether no hook but ``at_task`` does anything.
+        begin: from the members and their initial parameters to what the method keeps, tensors `[m, ...]` by name.
+        gradient: gives `[m, P]`, added to the gradient of the loss before the optimiser sees it.
+        rule: gives new parameters `[m, P]`, in place of the optimiser; moments stay as they are.
+        after_update: gives new parameters `[m, P]`.
+        choose_units: gives `[m, O]` bool for each hidden layer: units to be reset.
+        at_task: gives new parameters `[m, P]` before a task other than the first, or None.
+        reads_params_only: whether ``after_update`` reads neither gradients nor features: then the cpu engine can call
+            it between its fused updates.
+        needs_features: whether hooks read the features.
+        needs_layers: whether it needs a built-in network, whose units are known.
+        reset: how units are reset.
+        resets_optimizer: whether ``at_task`` begins moments and Adam's count of updates anew.
     """
 
-    anchor: Callable[[Tensor, Layout], Tensor] | None
-    ranked: bool
-    summary: str
-    reference: str
+    anchor: Callable[[Tensor, Layout], Tensor] | None = None
+    ranked: bool = False
+    summary: str = ""
+    reference: str = ""
+    takes_strength: bool = False
+    is_neutral: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    is_idle_in_updates: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    begin: Callable[[Users, Tensor], dict[str, Tensor]] | None = None
+    gradient: Hook | None = None
+    rule: Hook | None = None
+    after_update: Hook | None = None
+    choose_units: Hook | None = None
+    at_task: Hook | None = None
+    reads_params_only: bool = False
+    needs_features: bool = False
+    needs_layers: bool = False
+    reset: Reset = USUAL
+    resets_optimizer: bool = False
+
+    @property
+    def acts_on_updates(self) -> bool:
+        """Whether a hook is called at every update."""
+        return self.acts_within_updates or self.after_update is not None
+
+    @property
+    def acts_within_updates(self) -> bool:
+        """Whether a hook is called at every update that needs more than the parameters after it."""
+        within = any(hook is not None for hook in (self.gradient, self.rule, self.choose_units))
+        return within or (self.after_update is not None and not self.reads_params_only)

@@ -88,6 +88,11 @@ def strength_of(member: Member) -> float:
     return 0.0 if METHODS[member.method].anchor is None else float(member.strength)
 
 
+def shown_strength(member: Member) -> float:
+    """The strength that results say: that of the pull, or of a method that takes one without a pull."""
+    return float(member.strength) if METHODS[member.method].takes_strength else strength_of(member)
+
+
 def build_pull(members: tuple[Member, ...], strength: Tensor, init: Tensor, layout: Layout, reduction: str) -> Pull:
     """The pull-to-target rule of a group, whatever methods its members mix.
 

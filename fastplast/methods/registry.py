@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from fastplast.config import METHOD_NAMES, TAKES_STRENGTH
+from collections.abc import Mapping
+
+from fastplast.config import METHOD_NAMES, METHOD_OPTIONS, TAKES_STRENGTH, Option
 from fastplast.methods.builtin import l2, none, regenerative
+from fastplast.methods.churn import c_chain
+from fastplast.methods.clipping import clip
+from fastplast.methods.continual_backprop import cbp
+from fastplast.methods.dash import dash
+from fastplast.methods.dormant import redo, regrama
+from fastplast.methods.fire import fire
+from fastplast.methods.full_reset import full_reset
+from fastplast.methods.hare_tortoise import hare_tortoise
 from fastplast.methods.method import Method
+from fastplast.methods.nap import nap
+from fastplast.methods.noise import noise
+from fastplast.methods.parseval import parseval
+from fastplast.methods.self_normalized import snr
+from fastplast.methods.shrink_perturb import shrink_perturb
+from fastplast.methods.spectral import spectral
+from fastplast.methods.upgd import upgd
 from fastplast.methods.wasserstein import wasserstein
 
 METHODS: dict[str, Method] = {
@@ -12,15 +29,32 @@ METHODS: dict[str, Method] = {
     "l2": l2,
     "regenerative": regenerative,
     "wasserstein": wasserstein,
+    "cbp": cbp,
+    "redo": redo,
+    "snr": snr,
+    "regrama": regrama,
+    "shrink_perturb": shrink_perturb,
+    "clip": clip,
+    "upgd": upgd,
+    "hare_tortoise": hare_tortoise,
+    "noise": noise,
+    "full_reset": full_reset,
+    "spectral": spectral,
+    "parseval": parseval,
+    "fire": fire,
+    "dash": dash,
+    "nap": nap,
+    "c_chain": c_chain,
 }
 
 
-def register(name: str, method: Method) -> None:
+def register(name: str, method: Method, options: Mapping[str, Option] | None = None) -> None:
     """Makes a method of one's own known to this process: to train with it, and to resume what was trained with it.
 
     Args:
         name: what ``Experiment(method=...)`` calls it.
-        method: how its anchor is made.
+        method: its anchor, or its hooks.
+        options: its hyperparameters, without the method's name: ``rate`` of ``mine`` is the field ``mine_rate``.
 
     Raises:
         ValueError: if the name is one of the package's.
@@ -32,4 +66,7 @@ def register(name: str, method: Method) -> None:
     if name in METHOD_NAMES:
         raise ValueError(f"name must be new: got {name!r}, which is one of fastplast's. Choose another name.")
     METHODS[name] = method
-    TAKES_STRENGTH[name] = method.anchor is not None
+    METHOD_OPTIONS.pop(name, None)
+    if options:
+        METHOD_OPTIONS[name] = dict(options)
+    TAKES_STRENGTH[name] = method.anchor is not None or method.takes_strength

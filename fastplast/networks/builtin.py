@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import torch
@@ -90,6 +91,23 @@ class Network:
             for row, seed in zip(fresh, seeds):
                 row[:] = spread.draw(seed, "head", slot.count, task, int(not slot.is_weight))
         return torch.from_numpy(fresh)
+
+    def unit_parameters(self, layer: Layer, seed: int, update: int, unit: int) -> tuple[Tensor, float]:
+        """The incoming weights of a hidden unit, and its bias, drawn anew, as at initialisation.
+
+        Args:
+            layer: that the unit is in.
+            seed: of the member.
+            update: number of the update after which the unit is reset.
+            unit: its number, counted through all hidden layers.
+
+        Returns:
+            `[fan_in]` float32, and the bias.
+        """
+        spread, has_bias = weight_spread(self.init, layer, self.activation, self.slope), self.init == "torch_default"
+        fan_in = prod(layer.weight_shape[1:])
+        drawn = spread.draw(seed, "reset", fan_in + has_bias, update, unit).astype(np.float32)
+        return torch.from_numpy(drawn[:fan_in]), float(drawn[-1]) if has_bias else 0.0
 
     @property
     def has_closed_tail(self) -> bool:

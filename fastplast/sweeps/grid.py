@@ -25,6 +25,7 @@ from fastplast.config import (
     Experiment,
     Member,
     flag,
+    option_fields,
 )
 from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
@@ -32,7 +33,7 @@ from fastplast.text import closest
 MOST_MEMBERS = 1_000_000
 ONE_VALUE = ("data_dir", "seed_start", *MACHINE_FIELDS)  # for the whole sweep
 _LISTS = ("widths", "channels")  # whose one value is a list
-_FIELDS = [name for name in Experiment.__dataclass_fields__ if name not in ("member_list", "out")]
+_FIELDS = [name for name in Experiment.__dataclass_fields__ if name not in ("member_list", "options", "out")]
 
 
 class Cell(NamedTuple):
@@ -63,13 +64,14 @@ def read_grid(path: str | Path | None = None, flags: Mapping[str, Any] | None = 
     Raises:
         ConfigError: if a field is unknown or not one that a cross may set.
     """
+    known = [*_FIELDS, *_options()]
     shared, crosses = read_grid_file(path) if path is not None else (Section({}, {}, ""), [])
     typed = Section(dict(flags or {}), {}, "")
     for section in (shared, *crosses, typed):
         for name in section.values:
-            if name not in _FIELDS:
+            if name not in known:
                 place = f"{section.places[name]}: " if name in section.places else ""
-                raise ConfigError(f"{place}grid has an unknown key: got {name!r}. {closest(name, _FIELDS)}")
+                raise ConfigError(f"{place}grid has an unknown key: got {name!r}. {closest(name, known)}")
     for cross in crosses:
         for name in cross.values:
             if name in MACHINE_FIELDS:
@@ -230,7 +232,8 @@ def _count(values: dict[str, tuple[Any, ...]]) -> int:
 
 def _expand_cross(cross: Section, values: dict[str, tuple[Any, ...]]) -> Iterator[Cell]:
     _check_strengths(cross, values)
-    shared = [n for n in values if n not in (*MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, *MACHINE_FIELDS)]
+    options = _options()
+    shared = [n for n in values if n not in (*MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, *MACHINE_FIELDS, *options)]
     own = [n for n in values if n in ("learning_rate", *MEMBER_HYPERPARAMETERS)]
     seeds = {n: values[n][0] for n in ("seeds", "seed_start") if n in values}
     machine = {n: values[n][0] for n in MACHINE_FIELDS if n in values}
@@ -238,8 +241,10 @@ def _expand_cross(cross: Section, values: dict[str, tuple[Any, ...]]) -> Iterato
         common = dict(zip(shared, combination))
         group: Experiment | None = None
         for method, strength in _methods(values):
-            for numbers in product(*(values[n] for n in own)):
+            names = [n for n in values if options.get(n) == method]
+            for numbers, chosen in product(product(*(values[n] for n in own)), product(*(values[n] for n in names))):
                 setting = dict(zip(own, numbers)) | {"method": method, "strength": strength}
+                setting["options"] = dict(zip(names, chosen))
                 alone = _checked(cross, common | setting | seeds | machine)
                 group = group or as_group(alone)
                 yield from (Cell(group, member) for member in _members(alone))
@@ -252,8 +257,20 @@ def _methods(values: dict[str, tuple[Any, ...]]) -> Iterator[tuple[str, float | 
             yield method, strength
 
 
+def _options() -> dict[str, str]:
+    """Fields that are hyperparameters of a method, and the method."""
+    return {name: method for name, method, _ in option_fields()}
+
+
 def _check_strengths(cross: Section, values: dict[str, tuple[Any, ...]]) -> None:
     methods = values.get("method", ("none",))
+    for name, method in _options().items():
+        if name in values and method not in methods:
+            place = f"{cross.places[name]}: " if name in cross.places else ""
+            raise ConfigError(
+                f"{place}{flag(name)} belongs to --method {method}: got it with {', '.join(map(str, methods))}. "
+                "Add the method, or drop it."
+            )
     if "strength" in values and not any(TAKES_STRENGTH.get(method, True) for method in methods):
         place = f"{cross.places['strength']}: " if "strength" in cross.places else ""
         raise ConfigError(

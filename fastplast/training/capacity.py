@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fastplast.config import Experiment
-from fastplast.engines import Group
+from fastplast.engines import Group, Hooks
 from fastplast.machine.memory import USABLE
 from fastplast.networks import Conv, Layer, Network
 from fastplast.problems import Problem
@@ -14,6 +14,7 @@ from fastplast.problems import Problem
 # checkpoint is written the five of them that it holds, again.
 _ARENA_COPIES = 11
 _VMAP_COPIES = 6  # gradients, their sum with the pull, ranked targets, and what the optimiser makes on its way
+_HOOK_COPIES = 12  # of methods with hooks: what they keep, the rows of their members, steps of their own
 _CUDA_COPIES = 4  # what is trained (parameters, two moments), and targets
 _CUDA_RANKS = 9  # buckets of ranked weights, their sorted targets, and what a call puts in their place on its way
 _CUDA_MAP = 65_540  # bytes of the map of a weight matrix to buckets, and of its histogram
@@ -35,6 +36,7 @@ def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, eng
     copies = {"vmap": _VMAP_COPIES, "cuda": _CUDA_COPIES}.get(engine, 0) + _ARENA_COPIES
     pixels = prod(problem.shape)
     tables = problem.rows.shape[1] * 8 * 4 + pixels * 8  # rows, labels, one epoch's order, a permutation
+    copies += _HOOK_COPIES * bool(Hooks(group, "cpu").uses)
     layers = group.network.layers if isinstance(group.network, Network) else ()
     units = sum(prod(layer.output_shape) if isinstance(layer, Conv) else layer.outputs for layer in layers)
     more = 0

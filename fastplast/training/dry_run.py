@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from math import prod
 
 import torch
 
@@ -82,7 +83,9 @@ def _product(e: Experiment) -> str:
     if e.member_list is not None:
         return ""
     rates, strengths = len(e.learning_rate), len(e.strength or (0,))
-    return f" = {rates} learning rates x {strengths} strengths x {len(e.seed_list())} seeds"
+    settings = prod(len(values) for values in dict(e.options).values())
+    options = f"{settings} settings of {e.method} x " if settings > 1 else ""
+    return f" = {rates} learning rates x {strengths} strengths x {options}{len(e.seed_list())} seeds"
 
 
 def _memory_bytes(setup: Setup) -> int:

@@ -157,7 +157,7 @@ class _Loop:
         """All tasks that are left."""
         setup, position = self.setup, self._restore()
         self.writer.write_progress(position)
-        self.writer.write_definitions(DEFINITIONS)
+        self.writer.write_definitions(DEFINITIONS | setup.hooks.definitions())
         for index in profiling.annotate_each("task", range(position["task"], setup.experiment.tasks or 0)):
             task = task_to_device(setup, make_task(setup.problem, index))
             is_stopped = yield from self._run_task(task, position["epoch"] if index == position["task"] else 0)
@@ -197,6 +197,7 @@ class _Loop:
         """Begins a task, and its measurement in a state that training leaves alone."""
         e, state, group = self.setup.experiment, self.setup.state, self.setup.group
         reset_head(e.head_reset, state.params, state.diverged < 0, group.network, group.seeds, task.index)
+        self.setup.hooks.begin_task(state, task)
         self.at_start.copy_(state.params)
         self.sums = Accumulators.zeros(len(group.members))
         own = {"params": self.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
@@ -237,7 +238,9 @@ class _Loop:
         with timing.count_as_waiting():
             end = _measure(setup, state, task, "end", self.expected[1])
         self._remember(end, "end")
-        columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout)
+        columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout) | setup.hooks.columns(
+            state
+        )
         self._write(task.index, "end", state, end, {name: values.tolist() for name, values in columns.items()})
         self._write_curve(task.index)
         if task.index + 1 == setup.experiment.tasks or self._is_checkpoint_due():
@@ -320,7 +323,7 @@ def _measure(setup: Setup, state: GroupState, task: Task, when: str, expected: T
         setup.group,
         with_probes=task.index % e.probe_every == 0,
         with_hessian=measured_here and task.index % e.srank_every == 0,
-        with_weights=when == "end" or task.index == 0 or e.head_reset != "none",
+        with_weights=when == "end" or task.index == 0 or e.head_reset != "none" or setup.hooks.acts_at_tasks,
         method=e.srank_method,
         expected=expected,
     )

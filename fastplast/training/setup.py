@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from fastplast.engines import (
     Engine,
     Group,
     GroupState,
+    Hooks,
     available_cores,
     build_group,
     choose_device,
@@ -25,7 +27,7 @@ from fastplast.machine.arithmetic import use_full_float32
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring.hessian import check_block
 from fastplast.measuring.measurement import Column
-from fastplast.methods import Pull
+from fastplast.methods import Pull, shown_strength
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem
 from fastplast.training.capacity import fitting
@@ -45,6 +47,11 @@ class Setup:
     state: GroupState
     engine: Engine
     curve: Tensor | None = None
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """What methods do beside the pull."""
+        return Hooks(self.group, self.engine.device)
 
     @property
     def updates(self) -> int:
@@ -97,7 +104,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
 
 
 def identity_columns(group: Group) -> dict[str, Column]:
-    """What tells the members of a group apart.
+    """What tells the members of a group apart: the hyperparameters of methods too, None of members of another.
 
     Args:
         group: of the experiment.
@@ -106,13 +113,15 @@ def identity_columns(group: Group) -> dict[str, Column]:
         Column to `[M]` values.
     """
     members, hyper = group.members, group.hyper
-    return {
+    names = dict.fromkeys(name for member in members for name in dict(member.options))
+    columns: dict[str, Column] = {
         "member": list(range(len(members))),
         "seed": [m.seed for m in members],
         "learning_rate": hyper.learning_rate.tolist(),
         "method": [m.method for m in members],
-        "strength": hyper.strength.tolist(),
+        "strength": [shown_strength(member) for member in members],
     }
+    return columns | {name: [dict(m.options).get(name) for m in members] for name in names}
 
 
 def member_columns(setup: Setup) -> dict[str, Column]:
@@ -129,6 +138,8 @@ def member_columns(setup: Setup) -> dict[str, Column]:
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)
+            if name == "optimizer_reset" and value == field.default:
+                continue  # which runs of older versions do not have
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
     columns = identity_columns(setup.group)
@@ -138,7 +149,9 @@ def member_columns(setup: Setup) -> dict[str, Column]:
 
 def to_device(holder: Holder, device: torch.device) -> Holder:
     """A task, a state or a rule, with its tensors on a device."""
-    tensors = {name: value.to(device) for name, value in vars(holder).items() if isinstance(value, Tensor)}
+    tensors: dict[str, Any] = {n: value.to(device) for n, value in vars(holder).items() if isinstance(value, Tensor)}
+    if isinstance(holder, GroupState):
+        tensors["kept"] = {name: value.to(device) for name, value in holder.kept.items()}
     return dataclasses.replace(holder, **tensors)
 
 

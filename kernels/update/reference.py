@@ -34,6 +34,7 @@ def update(
     hyper: Hyperparameters,
     optimizer: str,
     decoupled: bool,
+    coefficients: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of ``adam`` (Kingma, Ba 2015, algorithm 1) or ``sgd`` with momentum, as ``torch.optim`` does it.
 
@@ -48,6 +49,8 @@ def update(
         hyper: hyperparameters.
         optimizer: ``adam``, ``adamw`` (the same; the caller says whether decay is decoupled) or ``sgd``.
         decoupled: whether weight decay shrinks the weights directly (Loshchilov, Hutter 2019) or enters the gradient.
+        coefficients: of ``adam``, learning rate / (1 - beta1^t) and sqrt(1 - beta2^t) of each weight, `[M, P]` float32,
+            where weights count updates of their own; else they follow from ``steps``.
 
     Returns:
         New params, m and v.
@@ -65,7 +68,8 @@ def update(
         return params - column(hyper.learning_rate) * m, m, v
     m = torch.lerp(m, grads, column(1.0 - hyper.beta1))
     v = column(hyper.beta2) * v + column(1.0 - hyper.beta2) * (grads * grads)
-    correction1 = 1.0 - hyper.beta1**steps
-    correction2 = (1.0 - hyper.beta2**steps).sqrt()
-    denominator = v.sqrt() / column(correction2) + column(hyper.epsilon)
-    return params - column(hyper.learning_rate / correction1) * (m / denominator), m, v
+    if coefficients is None:
+        rate = hyper.learning_rate / (1.0 - hyper.beta1**steps)
+        coefficients = column(rate), column((1.0 - hyper.beta2**steps).sqrt())
+    denominator = v.sqrt() / coefficients[1] + column(hyper.epsilon)
+    return params - coefficients[0] * (m / denominator), m, v

@@ -10,7 +10,7 @@ import torch
 from assertions import assert_close, assert_same_bits, tolerance
 from cases import KINDS, LONG, NETWORKS, POOLED, SMOOTH
 
-from fastplast.config import ACTIVATIONS, METHOD_NAMES, NETWORK_NAMES, OPTIMIZERS, ConfigError, Experiment, Member
+from fastplast.config import ACTIVATIONS, NETWORK_NAMES, OPTIMIZERS, PULLS, ConfigError, Experiment, Member
 from fastplast.engines import Accumulators, CpuEngine, GroupState, VmapEngine, choose_engine
 from fastplast.networks import ModuleNetwork
 
@@ -29,7 +29,7 @@ def mixed(optimizer: str, strength: float = 0.1) -> tuple[Member, ...]:
     """A member of every method in one batch, each with a rate of its own."""
     return tuple(
         Member(30 + i, RATES[optimizer] * (1 + 0.3 * i), method, 0.0 if method == "none" else strength)
-        for i, method in enumerate(METHOD_NAMES)
+        for i, method in enumerate(PULLS)
     )
 
 

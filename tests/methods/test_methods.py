@@ -8,7 +8,7 @@ from assertions import assert_close, assert_same_bits
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fastplast.config import METHOD_NAMES, Experiment, Member
+from fastplast.config import METHOD_NAMES, PULLS, Experiment, Member
 from fastplast.methods import METHODS, Pull, build_pull, strength_of
 from fastplast.networks import Layout, build_network
 
@@ -60,7 +60,7 @@ def test_methods_are_those_of_the_configuration_and_say_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", PULLS)
 def test_gradient_and_penalty_equal_autograd_of_the_written_out_penalty(method: str, reduction: str) -> None:
     init, params = arenas()
     pull = pull_of(members(method), init, LAYOUT, reduction)
@@ -74,7 +74,7 @@ def test_gradient_and_penalty_equal_autograd_of_the_written_out_penalty(method: 
     assert pull.active == (method != "none")
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", PULLS)
 def test_biases_padding_and_members_of_strength_zero_are_not_pulled(method: str) -> None:
     init, params = arenas()
     gradient = pull_of(members(method), init, LAYOUT, "sum").gradient(params)
@@ -162,7 +162,7 @@ def test_equal_weights_take_their_targets_in_order_of_index() -> None:
     assert pull.penalty(params).item() == math.fsum([1.0, 4.0, 1.0, 9.0])
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", PULLS)
 def test_the_rule_leaves_parameters_and_initial_parameters_as_they_were(method: str) -> None:
     init, params = arenas()
     before = init.clone(), params.clone()

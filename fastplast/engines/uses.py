@@ -1,0 +1,96 @@
+"""Which members of a group use which method with hooks, and with what hyperparameters."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from fastplast_kernels.optimisers import Hyperparameters
+from torch import Tensor
+
+from fastplast.config import METHOD_OPTIONS, ConfigError, Member
+from fastplast.engines.base import Group
+from fastplast.methods import METHODS, Method, Users
+from fastplast.networks import ModuleNetwork
+
+
+class Use(NamedTuple):
+    """A method and who uses it.
+
+    Attributes:
+        name: of the method.
+        method: itself.
+        rows: positions of the members in the group; None where all use it.
+        users: the members.
+        acts_on_updates: whether hooks of updates are to be called: one of the members is not idle in them.
+    """
+
+    name: str
+    method: Method
+    rows: Tensor | None
+    users: Users
+    acts_on_updates: bool
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """The rows of the members, `[m, ...]` of `[M, ...]`."""
+        return tensor if self.rows is None else tensor[self.rows]
+
+
+def uses_of(group: Group, device: torch.device) -> list[Use]:
+    """Every method of a group that has hooks, and its users; members to whom it does nothing are none.
+
+    Args:
+        group: whose members.
+        device: where its state is.
+
+    Returns:
+        The uses, in the order of the members.
+    """
+    return [_use(name, group, device) for name in dict.fromkeys(m.method for m in group.members if not is_neutral(m))]
+
+
+def is_neutral(member: Member) -> bool:
+    """Whether a member's method does nothing but, at most, pull."""
+    method = METHODS[member.method]
+    if method.takes_strength and member.strength == 0:
+        return True
+    has_hooks = method.acts_on_updates or method.at_task is not None
+    return not has_hooks or method.is_neutral(_options_of(member))
+
+
+def _options_of(member: Member) -> dict[str, Any]:
+    """The hyperparameters of a member's method, without the method's name."""
+    start = len(member.method) + 1
+    return {name[start:]: value for name, value in dict(member.options).items()}
+
+
+def _use(name: str, group: Group, device: torch.device) -> Use:
+    method = METHODS[name]
+    if method.needs_layers and isinstance(group.network, ModuleNetwork):
+        raise ConfigError(
+            f"--method {name} needs a built-in network, whose units are known: got {group.network.name}. "
+            "Use another method.",
+            "method",
+        )
+    rows = [i for i, member in enumerate(group.members) if member.method == name and not is_neutral(member)]
+    members, choices = [group.members[i] for i in rows], {}
+    own, options = [_options_of(member) for member in members], {}
+    for option, declared in METHOD_OPTIONS.get(name, {}).items():
+        values = [each[option] for each in own]
+        if declared.choices:
+            choices[option] = declared.choices
+            options[option] = torch.tensor([declared.choices.index(word) for word in values], device=device)
+        else:
+            options[option] = torch.tensor(values, dtype=torch.float64, device=device)
+    index, strengths = torch.tensor(rows), [member.strength for member in members]
+    users = Users(
+        network=group.network,
+        seeds=[member.seed for member in members],
+        strength=torch.tensor(strengths, dtype=torch.float64, device=device),
+        options=options,
+        choices=choices,
+        hyper=Hyperparameters(*(value[index] for value in group.hyper)).to(device),
+        batch_size=group.batch_size,
+    )
+    acts = method.acts_on_updates and not all(map(method.is_idle_in_updates, own))
+    return Use(name, method, None if len(rows) == len(group.members) else index.to(device), users, acts)

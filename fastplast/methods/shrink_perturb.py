@@ -1,0 +1,30 @@
+"""Shrink and perturb: every parameter loses a share of itself, and something is added."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastplast.methods.draws import fresh, normal
+from fastplast.methods.method import Method, Seen
+
+
+def _changed(seen: Seen, when: str) -> Tensor:
+    """`(1 - shrink) w + perturb x` of the members that do it now."""
+    users, now = seen.users, seen.users.chosen("when", when)
+    added = normal(users, seen.number.tolist(), now & users.chosen("add", "gaussian"))
+    added = added + fresh(seen, now & users.chosen("add", "fresh"))
+    added = torch.where(users.chosen("add", "initial")[:, None], seen.init, added)
+    new = (1.0 - users.options["shrink"]).float()[:, None] * seen.params + users.column("perturb") * added
+    return torch.where(now[:, None], new, seen.params)
+
+
+shrink_perturb = Method(
+    summary="parameters shrink, and noise, a fresh initialisation or the initial parameters are added",
+    reference="Ash, Adams 2020, NeurIPS, arXiv 1910.08475",
+    is_neutral=lambda options: options["shrink"] == 0 and options["perturb"] == 0,
+    is_idle_in_updates=lambda options: options["when"] == "task",
+    after_update=lambda seen: _changed(seen, "update"),
+    reads_params_only=True,
+    at_task=lambda seen: _changed(seen, "task"),
+)
