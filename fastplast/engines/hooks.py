@@ -170,7 +170,9 @@ class Hooks:
         """What comes after the step, in place."""
         for use in self.uses:
             if use.method.after_update is not None and use.acts_on_updates:
-                self._put(use, state, self._rows_of(use, "after_update", state, state.steps, batch))
+                new = self._rows_of(use, "after_update", state, state.steps, batch)
+                if new is not None:
+                    self._put(use, state, new)
         for use in self.uses:
             if use.method.choose_units is not None:
                 self._reset(use, state, batch)
@@ -221,8 +223,10 @@ class Hooks:
 
     def _put(self, use: Use, state: GroupState, new: Tensor) -> None:
         """New parameters of members in health; one of which they are not finite is frozen without them."""
-        is_finite, running = new.isfinite().all(1), use.take(state.diverged) < 0
-        params = torch.where((is_finite & running)[:, None], new, use.take(state.params))
+        is_finite = torch.linalg.vector_norm(new, torch.inf, dim=1).isfinite()  # without a tensor of the arena's size
+        running = use.take(state.diverged) < 0
+        keep = (is_finite & running)[:, None]
+        params = new if bool(keep.all()) else torch.where(keep, new, use.take(state.params))
         diverged = torch.where(running & ~is_finite, use.take(state.steps), use.take(state.diverged))
         if use.rows is None:
             state.params.copy_(params)

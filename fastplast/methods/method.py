@@ -114,7 +114,7 @@ class Method:
         begin: from the members and their initial parameters to what the method keeps, tensors `[m, ...]` by name.
         gradient: gives `[m, P]`, added to the gradient of the loss before the optimiser sees it.
         rule: gives new parameters `[m, P]`, in place of the optimiser; moments stay as they are.
-        after_update: gives new parameters `[m, P]`.
+        after_update: gives new parameters `[m, P]`, or None where none has changed.
         choose_units: gives `[m, O]` bool for each hidden layer: units to be reset.
         at_task: gives new parameters `[m, P]` before a task other than the first, or None.
         reads_params_only: whether ``after_update`` reads neither gradients nor features: then the cpu engine can call

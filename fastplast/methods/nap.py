@@ -9,8 +9,11 @@ from fastplast.methods.matrices import weight_slots
 from fastplast.methods.method import Method, Seen
 
 
-def _after_update(seen: Seen) -> Tensor:
-    is_due, new = seen.number % seen.users.options["every"].clamp(min=1) == 0, seen.params.clone()
+def _after_update(seen: Seen) -> Tensor | None:
+    is_due = seen.number % seen.users.options["every"].clamp(min=1) == 0
+    if not bool(is_due.any()):
+        return None
+    new = seen.params.clone()
     for slot in weight_slots(seen.users.layout, with_head=False):
         norms = [rows[:, slot.slice].double().square().sum(1).sqrt() for rows in (seen.init, new)]
         factor = torch.where(is_due & (norms[1] > 0), norms[0] / norms[1], 1.0)
