@@ -56,7 +56,7 @@ def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Data
         The finished run.
 
     Raises:
-        ConfigError: if the run was made with a module and none is given.
+        ConfigError: if the run was made with a module and none is given, or with other data or another module.
         ValueError: if the run was made by an incompatible version, or its configuration was changed.
     """
     _, events = proceed(path, network, dataset=dataset)

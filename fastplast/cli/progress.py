@@ -48,8 +48,8 @@ def _print(text: str) -> None:
 def _describe_start(setup: Setup) -> str:
     e, group = setup.experiment, setup.group
     notice = ""
-    if setup.embedded:
-        notice = f"Data: {setup.source}. All of it: fastplast data fetch {e.dataset}\n"
+    if setup.dataset.is_embedded:
+        notice = f"Data: {setup.dataset.source}. All of it: fastplast data fetch {e.dataset}\n"
     return notice + (
         f"{e.benchmark}: {len(group.members)} x {group.network.name} ({group.layout.count:,} parameters, "
         f"{group.network.activation}), {e.tasks} tasks x {e.epochs * e.steps_per_epoch():,} updates, "

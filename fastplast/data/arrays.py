@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from math import prod
@@ -40,6 +41,12 @@ class Dataset:
     source: str
     path: Path | None
     checksum: str
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that training can see of it: type, shape and content of images and labels."""
+        kind = f"{self.images.dtype} {self.shape} {self.num_classes} {self.checksum}"
+        return hashlib.sha256(kind.encode() + np.ascontiguousarray(self.labels, np.int64).tobytes()).hexdigest()
 
     @property
     def is_embedded(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import cached_property
 from math import prod
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fastplast import seeding
+from fastplast.networks.fixed import fixed_inputs, fixed_parameters
 from fastplast.networks.layout import Layout
 
 ModuleFactory = Callable[[], nn.Module]
@@ -116,6 +119,24 @@ class ModuleNetwork:
             for slot in self.layout.slots:
                 row[slot.slice] = parameters[slot.name].detach().flatten()
         return arena
+
+    def structure(self) -> str:
+        """SHA-256 of the names and types of the module's parts, and the names and shapes of its parameters."""
+        parts = [(name, type(part).__qualname__) for name, part in self.template.named_modules()]
+        slots = [(slot.name, list(slot.shape)) for slot in self.layout.slots]
+        return hashlib.sha256(json.dumps([parts, slots]).encode()).hexdigest()
+
+    @torch.no_grad()
+    def fixed_outputs(self) -> list[float]:
+        """Logits of fixed parameters on fixed inputs, while measuring and, with a fixed generator, in training."""
+        row, x = fixed_parameters(self.layout), fixed_inputs(4, prod(self.shape))
+        logits = []
+        with torch.random.fork_rng(devices=[]):
+            for mode in (False, True):
+                torch.manual_seed(0)
+                self.train(mode)
+                logits.append(self.logits(row, x))
+        return torch.stack(logits).flatten().nan_to_num(0.0, 0.0, 0.0).tolist()
 
     def train(self, mode: bool) -> None:
         """Switches dropout and the like on or off."""

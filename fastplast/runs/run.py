@@ -61,6 +61,11 @@ class Run(Results):
         return read_json(self.path / "env.json")
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Digests of the data and the network; empty for a run that was started before there were any."""
+        return self.env.get("identity", {})
+
+    @property
     def is_finished(self) -> bool:
         """Whether the last task was trained and measured."""
         return self.env["finished"]

@@ -50,7 +50,11 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike, config: Mapping[str, Any], command: str | Sequence[str] | None = None
+        cls,
+        path: str | os.PathLike,
+        config: Mapping[str, Any],
+        command: str | Sequence[str] | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> RunWriter:
         """Starts a run in a new or empty directory; ``FileExistsError`` if it holds anything.
 
@@ -58,6 +62,7 @@ class RunWriter:
             path: the directory.
             config: the resolved configuration: JSON values.
             command: what was typed; ``sys.argv`` if None.
+            identity: digests of data and network: JSON values.
 
         Returns:
             The writer.
@@ -66,6 +71,8 @@ class RunWriter:
         lock = make_locked_directory(path)
         try:
             start = {"schema_version": SCHEMA_VERSION, "finished": False, **environment(command)}
+            if identity is not None:
+                start["identity"] = dict(identity)
             write_file(path / "env.json", json_bytes(start | {"notes": {}, "resumes": []}))
             write_file(path / "config.json", content)  # last: it is what makes the directory a run
         except BaseException:

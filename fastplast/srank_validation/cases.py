@@ -24,6 +24,7 @@ from fastplast.problems import Task, make_task
 from fastplast.runs.checkpoint import load_checkpoint
 from fastplast.runs.files import config_digest, write_file
 from fastplast.runs.run import Run
+from fastplast.training.identity import check_identity
 from fastplast.training.setup import Setup, prepare
 
 METHODS = ("lanczos", "truncated", "auto")
@@ -91,6 +92,7 @@ def validate_run(path: str | Path) -> Iterator[Case]:
 
     Raises:
         FileNotFoundError: if the path is no run directory or has no checkpoint.
+        ConfigError: if it was trained with other data.
     """
     run = Run(path)
     found = load_checkpoint(run.path / "checkpoint", config_digest(run.config))
@@ -98,6 +100,7 @@ def validate_run(path: str | Path) -> Iterator[Case]:
         raise FileNotFoundError(f"path must be a run with a checkpoint: got {path}. Train it first, or give no run.")
     tensors, position = found
     setup = prepare(Experiment.from_dict(run.config | {"engine": "auto", "srank": "off"}, str(path)))
+    check_identity(setup, run.identity, path)
     setup.state.params.copy_(tensors["state.params"])
     task, epoch = position["task"], position["epoch"]
     if epoch:

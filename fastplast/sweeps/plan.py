@@ -18,6 +18,7 @@ from fastplast.runs.run import Run
 from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
 from fastplast.sweeps.sweep import read_keys
 from fastplast.training.capacity import bytes_per_member
+from fastplast.training.identity import check_data
 from fastplast.training.setup import Setup, prepare
 
 
@@ -153,6 +154,7 @@ def make_plan(
         planned, budget = _plan_group(group, [cell.member for _, cell in listed], len(missing), datasets, memory, batch)
         groups.append(planned)
         shards += [_new_shard(group, members, directory) for members in _split(missing, planned.capacity)]
+    _check_data(directory, datasets)
     return SweepPlan(
         directory,
         members=len(cells),
@@ -164,6 +166,15 @@ def make_plan(
         datasets=datasets,
         grid=grid,
     )
+
+
+def _check_data(directory: Path, datasets: dict[str, Dataset]) -> None:
+    """Refuses to extend a sweep with other data than its shards have."""
+    identities = {name: dataset.identity for name, dataset in datasets.items()}
+    for path in shard_paths(directory):
+        run = Run(path)
+        if (name := run.config["dataset"]) in identities:
+            check_data(identities[name], run.identity, path)
 
 
 def _find_begun(directory: Path, wanted: set[str], in_slice: set[str]) -> tuple[list[Experiment], set[str], set[str]]:

@@ -159,8 +159,9 @@ class Sweep(Results):
             Shards in which something was measured; every member of the sweep is in exactly one.
 
         Raises:
-            StoreError: if no shard has been measured yet.
+            StoreError: if no shard has been measured yet, or shards were trained on different data.
         """
+        self._check_data()
         shards = sorted(self._measured_shards(), key=_count_parts, reverse=True)  # stable: of equals, the first by name
         taken: set[tuple] = set()
         chosen = []
@@ -172,6 +173,18 @@ class Sweep(Results):
             if numbers:
                 chosen.append((shard, numbers))
         return chosen
+
+    def _check_data(self) -> None:
+        """Refuses shards, of several machines for example, that were trained on different data of one name."""
+        first: dict[str, Run] = {}
+        for shard in self.shards:
+            if found := shard.identity.get("data"):
+                other = first.setdefault(shard.config["dataset"], shard)
+                if (was := other.identity["data"]) != found:
+                    raise StoreError(
+                        f"shards of a sweep must have the same data: got SHA-256 {found[:12]} in {shard.path}, "
+                        f"{was[:12]} in {other.path}. Read them apart."
+                    )
 
     def __repr__(self) -> str:
         shards = self.shards

@@ -45,7 +45,7 @@ def dry_run(experiment: Experiment, memory: float | None = None) -> str:
     members = len(group.members)
     rate = members * setup.updates / train
     rows = [
-        ("data", setup.source),
+        ("data", setup.dataset.source),
         ("members", f"{members}{_product(e)}"),
         ("parameters", f"{group.layout.count:,} each, {members * group.layout.count:,} in all"),
         ("updates", f"{setup.updates:,} each, {members * setup.updates:,} in all"),

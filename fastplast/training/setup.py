@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastplast.config import MEMBER_HYPERPARAMETERS, ConfigError, Experiment
-from fastplast.data import Dataset, load
+from fastplast.data import DATASETS, Dataset, load
 from fastplast.engines import (
     Engine,
     Group,
@@ -40,8 +40,7 @@ class Setup:
     """An experiment ready to run; ``curve`` is `[epochs, metrics, M]` of the task so far, where it is asked for."""
 
     experiment: Experiment
-    source: str
-    embedded: bool
+    dataset: Dataset
     problem: Problem
     group: Group
     state: GroupState
@@ -100,7 +99,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
         engine = choose_engine(e, group, state, device)
     except torch.OutOfMemoryError:
         raise ConfigError(_too_large(e, group, problem, device)) from None
-    return Setup(e, dataset.source, dataset.is_embedded, problem, group, state, engine, curve)
+    return Setup(e, dataset, problem, group, state, engine, curve)
 
 
 def identity_columns(group: Group) -> dict[str, Column]:
@@ -134,17 +133,28 @@ def member_columns(setup: Setup) -> dict[str, Column]:
         Column to `[M]` values.
     """
     e, members = setup.experiment, len(setup.group.members)
-    shared = {"dataset": e.dataset, "data_source": "embedded" if setup.embedded else "full", "reduction": e.reduction}
+    shared: dict[str, Any] = {"dataset": None, "data_source": None, "reduction": e.reduction}
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)
             if name == "optimizer_reset" and value == field.default:
                 continue  # which runs of older versions do not have
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
+    shared |= {"dataset": setup.dataset.name, "data_source": _data_source(setup)}
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
     columns = identity_columns(setup.group)
     columns |= {name: [value] * members for name, value in shared.items() if value is not None}
     return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
+
+
+def _data_source(setup: Setup) -> str:
+    """Whether data are the named dataset, its embedded subset, or the user's own in its place."""
+    dataset = setup.dataset
+    if dataset.is_embedded:
+        return "embedded"
+    official = DATASETS.get(dataset.name)
+    is_other = official is not None and dataset.checksum != official.splits["train"].checksum
+    return "own" if is_other or dataset.name != setup.experiment.dataset else "full"
 
 
 def to_device(holder: Holder, device: torch.device) -> Holder:

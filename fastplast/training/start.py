@@ -12,6 +12,7 @@ from fastplast.config import ConfigError, Experiment, defaults_of
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.runs.writer import RunWriter
+from fastplast.training.identity import check_identity, identity_of
 from fastplast.training.loop import Event, training
 from fastplast.training.setup import Setup, prepare
 
@@ -42,8 +43,8 @@ def start(
         stamp = time.strftime("%Y%m%d-%H%M%S")
         experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
     setup = prepare(experiment, network, dataset)
-    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv)
-    writer.write_note("data", {"dataset": setup.experiment.dataset, "source": setup.source})
+    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity_of(setup))
+    writer.write_note("data", {"dataset": setup.dataset.name, "source": setup.dataset.source})
     return setup, training(setup, writer, stop)
 
 
@@ -67,7 +68,7 @@ def proceed(
         The setup and its events.
 
     Raises:
-        ConfigError: if the run was made with a module and none is given.
+        ConfigError: if the run was made with a module and none is given, or with other data or another module.
     """
     writer = RunWriter.open(path)
     try:
@@ -83,6 +84,7 @@ def proceed(
             )
         setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
         writer.check_resumable(stored_config(setup), defaults=defaults)
+        check_identity(setup, writer.run.identity, path)
     except BaseException:
         writer.close()
         raise

@@ -55,7 +55,7 @@ def test_engines_agree_on_it(own_method, make_trial):
 
 def test_pull_and_table_of_members_say_the_strength_that_is_trained_with(own_method, make_trial):
     trial = make_trial((Member(1, 1e-3, "l2", 5.0), Member(2, 1e-3, "own", 5.0), Member(3, 1e-3, "none", 0.0)))
-    setup = Setup(trial.experiment, "here", True, trial.problem, trial.group, trial.state, trial.engine)
+    setup = Setup(trial.experiment, trial.dataset, trial.problem, trial.group, trial.state, trial.engine)
     assert trial.group.hyper.strength.tolist() == [5.0, 0.0, 0.0]
     assert trial.engine.pull.strength is trial.group.hyper.strength
     assert member_columns(setup)["strength"] == [5.0, 0.0, 0.0]
