@@ -9,6 +9,7 @@ from typing import Any
 
 from fastplast.config import Experiment
 from fastplast.data import Dataset
+from fastplast.machine.arithmetic import restored_settings
 from fastplast.networks import ModuleFactory
 from fastplast.results import open_results
 from fastplast.runs.results import Results
@@ -38,9 +39,10 @@ def train(experiment: Experiment, network: ModuleFactory | None = None, dataset:
         >>> run = fp.train(fp.Experiment(benchmark="mnist_shuffle", seeds=8))  # doctest: +SKIP
         >>> run.metrics()[["seed", "task", "when", "error", "hessian_srank"]]  # doctest: +SKIP
     """
-    setup, events = start(experiment, network, dataset=dataset)
-    for _ in events:
-        pass
+    with restored_settings():
+        setup, events = start(experiment, network, dataset=dataset)
+        for _ in events:
+            pass
     return Run(run_directory(setup.experiment))
 
 
@@ -59,9 +61,10 @@ def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Data
         ConfigError: if the run was made with a module and none is given, or with other data or another module.
         ValueError: if the run was made by an incompatible version, or its configuration was changed.
     """
-    _, events = proceed(path, network, dataset=dataset)
-    for _ in events:
-        pass
+    with restored_settings():
+        _, events = proceed(path, network, dataset=dataset)
+        for _ in events:
+            pass
     return Run(path)
 
 
@@ -93,10 +96,11 @@ def sweep(
         >>> grid = {"activation": ["relu", "tanh"], "method": ["none", "l2"], "strength": [0.1, 0.01], "seeds": 10}
         >>> fp.sweep(grid, "runs/mine").metrics()  # doctest: +SKIP
     """
-    plan = make_plan(grid_of(grid), out, part=part, memory=memory, batch=batch)
-    for _, _, events in execute(plan):
-        for _ in events:
-            pass
+    with restored_settings():
+        plan = make_plan(grid_of(grid), out, part=part, memory=memory, batch=batch)
+        for _, _, events in execute(plan):
+            for _ in events:
+                pass
     return Sweep(out)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastplast import seeding
+from fastplast.machine.generator import isolated_generators
 from fastplast.problems import Task
 
 
@@ -32,7 +33,7 @@ class Draws:
     @contextmanager
     def isolated(self) -> Iterator[None]:
         """PyTorch's generators are afterwards as they were before."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with isolated_generators(self.device):
             yield
 
     def set_update(self, task: Task, numbers: list[int]) -> None:

@@ -16,6 +16,7 @@ from fastplast_kernels.wasserstein import target as ranked_target
 from torch import Tensor
 
 from fastplast.config import Member
+from fastplast.methods.anchors import make_anchor
 from fastplast.methods.registry import METHODS
 from fastplast.networks.layout import Layout
 
@@ -105,6 +106,9 @@ def build_pull(members: tuple[Member, ...], strength: Tensor, init: Tensor, layo
 
     Returns:
         The rule.
+
+    Raises:
+        ValueError: if the anchor of a method of the user's own cannot be one.
     """
     ranked = torch.zeros(len(members), dtype=torch.bool)
     anchor = init.new_zeros(1, 1).expand_as(init)  # takes no memory where nobody is pulled
@@ -114,10 +118,10 @@ def build_pull(members: tuple[Member, ...], strength: Tensor, init: Tensor, layo
             continue
         rows = [i for i, member in enumerate(members) if member.method == name]
         if len(names) == 1:
-            anchor = method.anchor(init, layout)
+            anchor = make_anchor(name, method, init, layout)
         else:
             anchor = anchor.contiguous()
-            anchor[rows] = method.anchor(init[rows], layout)
+            anchor[rows] = make_anchor(name, method, init[rows], layout)
         ranked[rows] = method.ranked
     ranked &= strength != 0
     device = init.device

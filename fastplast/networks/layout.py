@@ -133,7 +133,7 @@ class Layout:
         Returns:
             `[P]` float32; zero on biases and padding.
         """
-        factor = torch.zeros(self.size)
+        factor = torch.zeros(self.size, dtype=torch.float32)
         for slot in self.slots:
             if slot.is_weight:
                 factor[slot.slice] = 1.0 / slot.count if reduction == "mean" else 1.0

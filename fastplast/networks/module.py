@@ -10,9 +10,12 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
 
 from fastplast import seeding
+from fastplast.config import ConfigError
+from fastplast.machine.generator import isolated_generators
 from fastplast.networks.fixed import fixed_inputs, fixed_parameters
 from fastplast.networks.layout import Layout
 
@@ -32,8 +35,8 @@ class ModuleNetwork:
 
     Raises:
         TypeError: if the factory does not make an ``nn.Module``.
-        ValueError: if the module has running buffers, has no trainable parameters, or maps `[B, ...]` to anything but
-            `[B, C]`.
+        ValueError: if the module has running buffers, has no trainable parameters or such as are not registered or
+            not real, draws random numbers in evaluation, or maps `[B, ...]` to anything but `[B, C]`.
     """
 
     activation = "own"
@@ -62,9 +65,13 @@ class ModuleNetwork:
         frozen = [n for n, p in module.named_parameters() if not p.requires_grad]
         if frozen:
             raise ValueError(f"network must not have frozen parameters: got {', '.join(frozen)}. Train all of them.")
+        if unreal := {n: p.dtype for n, p in parameters.items() if not p.is_floating_point()}:
+            name, dtype = next(iter(unreal.items()))
+            raise ValueError(f"network must have real parameters: got {name} of {dtype}. Split it into two real ones.")
         weights = {n for n, p in parameters.items() if p.ndim >= 2}
         self.layout = Layout.pack({n: tuple(p.shape) for n, p in parameters.items()}, weights)
         self._check_output(num_classes)
+        self._check_state()
         self.measuring_dtype = self._measuring_dtype()
 
     @cached_property
@@ -74,16 +81,16 @@ class ModuleNetwork:
         return found[-1] if found else None
 
     def _new(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
+        with isolated_generators():
             torch.manual_seed(int(seeding.words(seed, "module", 1)[0] >> 1))
             return self.factory()
 
     def _check_output(self, num_classes: int) -> None:
-        x = torch.zeros(2, *self.shape)
+        x = torch.zeros(2, *self.shape, dtype=torch.float32)
         try:
             with torch.no_grad():
                 out = self.template.eval()(x)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a module of the user's may raise
             raise ValueError(
                 f"network must take inputs [B, {', '.join(map(str, self.shape))}]: {self.name} failed ({error})."
             ) from None
@@ -93,6 +100,51 @@ class ModuleNetwork:
                 f"network must map [B, {', '.join(map(str, self.shape))}] to [B, {num_classes}]: got "
                 f"{list(shape) or type(out).__name__} for B = 2 from {self.name}."
             )
+
+    def _check_state(self) -> None:
+        # Refuses what changes outputs and is no registered parameter: unregistered layers, and random numbers.
+        x = fixed_inputs(4, prod(self.shape))
+        row = fixed_parameters(self.layout)
+        with isolated_generators(), torch.enable_grad():
+            before = torch.get_rng_state()
+            once, twice = self.logits(row, x), self.logits(row, x)
+            drew = not torch.equal(before, torch.get_rng_state())
+        if once.requires_grad:
+            raise ValueError(
+                f"network must register all that is trained: got a layer or tensor in {self.name} that is no part of "
+                "parameters(). Use nn.ModuleList for layers in a list, nn.Parameter for tensors."
+            )
+        if drew or not torch.allclose(once, twice, rtol=0, atol=0, equal_nan=True):
+            raise ValueError(
+                f"network must compute the same twice in evaluation: got a random {self.name}. Draw in training only, "
+                "for example F.dropout(x, training=self.training)."
+            )
+
+    def check_training(self, sizes: set[int]) -> None:
+        """Computes a gradient as training will, with a module of its own.
+
+        Args:
+            sizes: of batches.
+
+        Raises:
+            ConfigError: if the module fails.
+        """
+        module, row = self._new(0).train(), fixed_parameters(self.layout)[None]
+
+        def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+            logits = functional_call(module, parameters, (x.reshape(-1, *self.shape),))
+            return functional.cross_entropy(logits, torch.zeros(len(x), dtype=torch.int64))
+
+        for size in sorted(sizes, reverse=True):
+            x = fixed_inputs(1, size * prod(self.shape)).view(1, size, -1)
+            try:
+                with isolated_generators():
+                    vmap(grad(loss), randomness="different")(self.layout.views(row), x)
+            except Exception as error:  # whatever a module of the user's may raise
+                raise ConfigError(
+                    f"network must train by torch.func.vmap(grad(loss)): {self.name} failed on a batch of {size} "
+                    f"({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''})."
+                ) from error
 
     def _measuring_dtype(self) -> torch.dtype:
         """float64, or float32 where the module makes float32 tensors of its own."""
@@ -112,13 +164,38 @@ class ModuleNetwork:
 
         Returns:
             `[M, P]` float32.
+
+        Raises:
+            ValueError: if modules share parameters, or differ in more than the values of their parameters.
         """
-        arena = torch.zeros(len(seeds), self.layout.size)
+        self.train(False)
+        arena = torch.zeros(len(seeds), self.layout.size, dtype=torch.float32)
         for row, seed in zip(arena, seeds):
-            parameters = dict(self._new(seed).named_parameters())
+            module = self._new(seed)
+            parameters = dict(module.named_parameters())
+            self._check_member(module, parameters, seed)
             for slot in self.layout.slots:
                 row[slot.slice] = parameters[slot.name].detach().flatten()
         return arena
+
+    def _check_member(self, module: nn.Module, parameters: dict[str, nn.Parameter], seed: int) -> None:
+        # Refuses a module that differs from that of seed 0 in more than the values of its parameters.
+        own = {id(p) for p in self.template.parameters()}
+        if any(id(p) in own for p in parameters.values()):
+            raise ValueError(f"network must make new parameters at every call: got those of another {self.name} again.")
+        shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+        if shapes != {slot.name: slot.shape for slot in self.layout.slots}:
+            raise ValueError(f"network must have the same parameters for every seed: got others for seed {seed}.")
+        row, x = self.layout.views(fixed_parameters(self.layout)), fixed_inputs(4, prod(self.shape))
+        with torch.no_grad(), isolated_generators():
+            expected = self.logits_of(row, x)
+            found = functional_call(module.eval(), row, (x.reshape(-1, *self.shape),))
+        if not torch.allclose(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise ValueError(
+                f"network must differ between seeds in its parameters only: got a {self.name} of seed {seed} that "
+                "computes something else. Make its tensors nn.Parameter, or the same for every seed; use nn.ModuleList "
+                "for layers in a list."
+            )
 
     def structure(self) -> str:
         """SHA-256 of the names and types of the module's parts, and the names and shapes of its parameters."""
@@ -131,7 +208,7 @@ class ModuleNetwork:
         """Logits of fixed parameters on fixed inputs, while measuring and, with a fixed generator, in training."""
         row, x = fixed_parameters(self.layout), fixed_inputs(4, prod(self.shape))
         logits = []
-        with torch.random.fork_rng(devices=[]):
+        with isolated_generators():
             for mode in (False, True):
                 torch.manual_seed(0)
                 self.train(mode)

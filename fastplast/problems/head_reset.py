@@ -31,7 +31,7 @@ def reset_head(kind: str, params: Tensor, healthy: Tensor, network: AnyNetwork, 
         raise ValueError(f"head_reset must be none for a module of your own: got {kind}.")
     name = network.layers[-1].name
     for slot in (network.layout[f"{name}.weight"], network.layout[f"{name}.bias"]):
-        fresh = torch.zeros(len(seeds), slot.count)
+        fresh = torch.zeros(len(seeds), slot.count, dtype=torch.float32)
         if kind == "reinit":
             fresh = network.head_parameters(slot, seeds, task)
         params[:, slot.slice] = torch.where(healthy[:, None], fresh.to(params.device), params[:, slot.slice])

@@ -175,7 +175,7 @@ class Sweep(Results):
         return chosen
 
     def _check_data(self) -> None:
-        """Refuses shards, of several machines for example, that were trained on different data of one name."""
+        # Refuses shards, of several machines for example, that were trained on different data of one name.
         first: dict[str, Run] = {}
         for shard in self.shards:
             if found := shard.identity.get("data"):

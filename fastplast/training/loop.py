@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastplast.engines import Accumulators, GroupState
+from fastplast.engines import Accumulators, GroupState, pull_of
 from fastplast.machine import profiling
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring import probes
@@ -309,8 +309,12 @@ class _Loop:
             self._save(0, 0)
             return {"task": 0, "epoch": 0}
         stored, position = found
+        group, state = self.setup.group, self.setup.state
+        is_init_the_same = torch.equal(state.init.cpu(), stored["state.init"])
         for name, tensor in self._tensors().items():
             tensor.copy_(stored[name])
+        if not is_init_the_same:  # a factory draws outside its seed, or on another machine
+            self.setup.engine.pull = pull_of(group, state)
         return position
 
 

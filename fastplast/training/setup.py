@@ -91,6 +91,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
                 "--overlap needs a built-in network: got a module, which may be different in training and while it is "
                 "measured. Leave --overlap out."
             )
+        net.check_training({e.batch_size, e.examples % e.batch_size or e.batch_size})
     check_block(net, e)
     group = build_group(e, net, members)
     curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
