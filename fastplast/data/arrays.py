@@ -7,14 +7,23 @@ import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastplast.data.formats import Shape, checksum
 from fastplast.data.spec import DataError
 
-_NAMES = (("images", "labels"), ("x_train", "y_train"), ("x", "y"), ("data", "labels"))
+if TYPE_CHECKING:
+    from PIL import Image
+
+_NAMES = (
+    ("images", "labels"),
+    ("x_train", "y_train"),
+    ("x", "y"),
+    ("data", "labels"),
+    ("train_images", "train_labels"),
+)
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 
 
@@ -60,7 +69,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
     Args:
         images: uint8 or float32 `[R, H, W]`, `[R, C, H, W]` or `[R, H, W, C]` with 1 or 3 channels; floating point
             numbers are inputs as they are. Arrays of NumPy, PyTorch, CuPy or JAX, on any device.
-        labels: whole numbers `[R]`; the classes are those that occur, in ascending order.
+        labels: whole numbers `[R]` or `[R, 1]`; the classes are those that occur, in ascending order.
         name: what results call it.
         source: where it is from, in words.
 
@@ -83,6 +92,8 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
             f"images must be uint8 or float32 of shape [R, H, W], [R, C, H, W] or [R, H, W, C]: got {images.dtype} of "
             f"{list(images.shape)} from {source}."
         )
+    if labels.shape == (len(images), 1):
+        labels = labels[:, 0]
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or not len(labels):
         raise DataError(
             f"labels must be whole numbers, one for each of {len(images)} images: got {labels.dtype} of "
@@ -92,11 +103,18 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
         images = images[:, None]
     elif images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
+    if images.shape[1] not in (1, 3):
+        raise DataError(
+            f"images must have 1 or 3 channels, first or last: got {list(images.shape)} from {source}. "
+            "Leave out an alpha channel."
+        )
     if images.dtype == np.float32 and not np.isfinite(images).all():
         raise DataError(f"images must be finite: got NaN or infinity from {source}.")
     classes, numbers = np.unique(labels, return_inverse=True)
     channels, height, width = images.shape[1:]
     flat = np.ascontiguousarray(images.reshape(len(images), prod(images.shape[1:])))
+    if not flat.flags.writeable:  # PyTorch has no tensors that are read only
+        flat = flat.copy()
     digest = checksum(flat.view(np.uint8), numbers)
     numbers = numbers.astype(np.int64)
     return Dataset(name, flat, numbers, (channels, height, width), len(classes), source, Path(source), digest)
@@ -147,20 +165,34 @@ def _from_npz(path: Path, name: str) -> Dataset:
     raise DataError(f"{path} must hold {names}: got {found}.")
 
 
+def _is_visible(path: Path) -> bool:
+    """Whether it is no file of an operating system's, such as ``._1.png`` and ``__MACOSX``."""
+    return not path.name.startswith(".") and path.name != "__MACOSX"
+
+
+def _pixels_of(image: Image.Image) -> np.ndarray:
+    # Bytes `[H, W]` of a grey image, of which 16 bits are cut to the upper 8, or `[H, W, 3]`.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels are not bytes but of mode {image.mode}")
+    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+
+
 def _from_folder(root: Path, name: str) -> Dataset:
     from PIL import Image
 
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and _is_visible(folder))
     for number, folder in enumerate(classes):
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and _is_visible(file))
         if not files:
             raise DataError(f"{folder} must hold images ({', '.join(_ENDINGS)}): got none.")
         for file in files:
             try:
                 with Image.open(file) as image:
-                    pixels.append(np.asarray(image if image.mode == "L" else image.convert("RGB")))
+                    pixels.append(_pixels_of(image))
             except (OSError, SyntaxError, ValueError) as error:
                 raise DataError(f"{file} must be a readable image: {error}.") from error
             if pixels[-1].shape != pixels[0].shape:

@@ -84,11 +84,20 @@ def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
             raise DataError(f"{files[number]} must be a readable .npy without pickles: {error}.") from error
         if pixels.ndim != 4 or pixels.shape[1:] != (3, SIDE, SIDE):
             raise DataError(f"{files[number]} must be [images, 3, 32, 32]: got {list(pixels.shape)}.")
-        images.append((pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)).reshape(len(pixels), -1))
+        images.append(_as_numbers(pixels, files[number]).reshape(len(pixels), -1))
     if len({part.dtype for part in images}) > 1:
         raise DataError(f"{folder} must hold files of one type: got bytes in some and other numbers in others.")
     labels = np.repeat(np.arange(len(images)), [len(part) for part in images])
     return _dataset(np.concatenate(images), labels, len(images), f"classes in {folder}", folder)
+
+
+def _as_numbers(pixels: np.ndarray, path: Path) -> np.ndarray:
+    # Bytes, of whatever type their numbers are stored in, or float32.
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32, copy=False)
+    if pixels.dtype.kind not in "iu" or (pixels.size and not 0 <= pixels.min() <= pixels.max() <= 255):
+        raise DataError(f"{path} must hold bytes or floating point numbers: got {pixels.dtype}.")
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _from_batches(place: Path, batches: list[Batch]) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
@@ -65,6 +66,8 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
         drawn = {seed: seeding.permutation(seed, "subset", have)[:want] for seed in set(own)}
         rows = np.stack([drawn[seed] for seed in own])
         labels = dataset.labels.astype(np.int64)[rows]
+    if experiment.pixel_range == "standardized" and dataset.images.dtype != np.uint8:
+        dataset = _center(dataset)
     scale, shift = pixel_map(experiment.pixel_range, dataset)
     return Problem(
         experiment=experiment,
@@ -80,8 +83,19 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     )
 
 
+def _center(dataset: Dataset) -> Dataset:
+    """With the mean of each channel taken off in float64: numbers far from 0 would lose digits in float32."""
+    pixels = dataset.images.reshape(-1, dataset.shape[0], prod(dataset.shape[1:]))
+    centered = np.empty_like(pixels)
+    for c in range(dataset.shape[0]):
+        centered[:, c] = pixels[:, c] - pixels[:, c].mean(dtype=np.float64)
+    return replace(dataset, images=centered.reshape(dataset.images.shape))
+
+
 def pixel_map(pixel_range: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """The affine map from pixels to inputs; pixels that are floating point numbers are inputs as they are.
+
+    Pixels that are to be standardized are bytes or centred.
 
     Args:
         pixel_range: ``unit`` to [0, 1], ``symmetric`` to [-1, 1], ``standardized`` to mean 0 and variance 1 over the

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fastplast.config import MEMBER_HYPERPARAMETERS, ConfigError, Experiment
+from fastplast.config import MEMBER_HYPERPARAMETERS, ConfigError, Experiment, is_path
 from fastplast.data import DATASETS, Dataset, load
 from fastplast.engines import (
     Engine,
@@ -141,11 +141,17 @@ def member_columns(setup: Setup) -> dict[str, Column]:
             if name == "optimizer_reset" and value == field.default:
                 continue  # which runs of older versions do not have
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
-    shared |= {"dataset": setup.dataset.name, "data_source": _data_source(setup)}
+    shared |= {"dataset": data_name(setup), "data_source": _data_source(setup)}
     shared["network"], shared["engine"] = setup.group.network.name, setup.engine.name
     columns = identity_columns(setup.group)
     columns |= {name: [value] * members for name, value in shared.items() if value is not None}
     return columns | {name: getattr(setup.group.hyper, name).tolist() for name in MEMBER_HYPERPARAMETERS}
+
+
+def data_name(setup: Setup) -> str:
+    """What results call the data: as the experiment does, unless it names others than were passed."""
+    name = setup.experiment.dataset or ""
+    return name if is_path(name) else setup.dataset.name
 
 
 def _data_source(setup: Setup) -> str:
@@ -155,7 +161,7 @@ def _data_source(setup: Setup) -> str:
         return "embedded"
     official = DATASETS.get(dataset.name)
     is_other = official is not None and dataset.checksum != official.splits["train"].checksum
-    return "own" if is_other or dataset.name != setup.experiment.dataset else "full"
+    return "own" if is_other or data_name(setup) != setup.experiment.dataset else "full"
 
 
 def to_device(holder: Holder, device: torch.device) -> Holder:

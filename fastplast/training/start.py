@@ -14,7 +14,7 @@ from fastplast.networks import ModuleFactory
 from fastplast.runs.writer import RunWriter
 from fastplast.training.identity import check_identity, identity_of
 from fastplast.training.loop import Event, training
-from fastplast.training.setup import Setup, prepare
+from fastplast.training.setup import Setup, data_name, prepare
 
 
 def run_directory(experiment: Experiment) -> Path:
@@ -44,7 +44,7 @@ def start(
         experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
     setup = prepare(experiment, network, dataset)
     writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity_of(setup))
-    writer.write_note("data", {"dataset": setup.dataset.name, "source": setup.dataset.source})
+    writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source})
     return setup, training(setup, writer, stop)
 
 

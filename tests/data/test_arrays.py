@@ -7,6 +7,7 @@ from PIL import Image
 
 import fastplast as fp
 from fastplast.data import DataError, from_arrays, load
+from fastplast.problems.build import build_problem
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 8, 7), dtype=np.uint8)
@@ -112,3 +113,55 @@ def test_memory_elsewhere_is_handed_over_by_dlpack():
             return self.values.__dlpack_device__()
 
     assert from_arrays(OnTheGpu(GREY), OnTheGpu(LABELS)).checksum == from_arrays(GREY, LABELS).checksum
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_of_other_channels_are_refused(channels):
+    with pytest.raises(DataError, match=r"images must have 1 or 3 channels, first or last: got \[4, 28, 28"):
+        from_arrays(np.zeros((4, 28, 28, channels), np.uint8), LABELS[:4])
+
+
+def test_labels_may_be_a_column_and_memory_read_only(tmp_path, recwarn):
+    np.save(tmp_path / "x.npy", GREY)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    dataset = from_arrays(mapped, LABELS[:, None])
+    assert dataset.labels.tolist() == LABELS.tolist()
+    torch.from_numpy(dataset.images)
+    assert not recwarn.list
+
+
+def test_the_names_of_medmnist_are_known(tmp_path):
+    np.savez(tmp_path / "m.npz", train_images=GREY, train_labels=LABELS[:, None], test_images=GREY[:3])
+    assert np.array_equal(load(str(tmp_path / "m.npz")).images, GREY.reshape(40, -1))
+
+
+def test_a_folder_holds_grey_of_16_bits_and_files_of_the_system(tmp_path):
+    ramp = np.linspace(0, 63000, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a", "b", "__MACOSX", ".git"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(ramp).save(tmp_path / name / "1.png")
+        (tmp_path / name / "._1.png").write_bytes(b"no image")
+    (tmp_path / "__MACOSX" / "2.png").write_bytes(b"no image")
+    dataset = load(str(tmp_path))
+    assert (dataset.shape, dataset.num_classes) == ((1, 8, 8), 2)
+    assert np.array_equal(dataset.images[0].reshape(8, 8), ramp >> 8)
+
+
+def test_images_of_floating_point_numbers_in_files_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a" / "1.tif")
+    (tmp_path / "a" / "1.tif").rename(tmp_path / "a" / "1.png")
+    with pytest.raises(DataError, match="must be a readable image: pixels are not bytes but of mode F"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1e5, 0.5), (-3e4, 0.25), (0.0, 2.0)])
+def test_standardized_inputs_far_from_zero_have_variance_one(mean, std):
+    images = (mean + std * RNG.standard_normal((400, 6, 6))).astype(np.float32)
+    dataset = from_arrays(images, np.arange(400) % 4)
+    e = fp.Experiment(**SMALL, dataset="./mine", pixel_range="standardized").resolved()
+    problem = build_problem(e, dataset, (0,))
+    inputs = problem.images * problem.scale + problem.shift
+    assert abs(float(inputs.double().std(correction=0)) - 1) < 1e-3
+    assert abs(float(inputs.double().mean())) < 1e-2

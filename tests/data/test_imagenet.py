@@ -126,3 +126,17 @@ def test_a_missing_class_and_a_wrong_shape_are_named(tmp_path):
     np.save(tmp_path / "2.npy", np.zeros((5, 32, 32, 3), np.uint8))
     with pytest.raises(DataError, match=r"2\.npy must be \[images, 3, 32, 32\]: got \[5, 32, 32, 3\]"):
         load("imagenet32", tmp_path)
+
+
+def test_bytes_in_wider_integers_are_bytes_and_other_integers_refused(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32))
+    np.save(tmp_path / "0.npy", pixels)
+    np.save(tmp_path / "1.npy", pixels.astype(np.uint8))
+    dataset = load("imagenet32", tmp_path)
+    assert dataset.images.dtype == np.uint8
+    assert np.array_equal(dataset.images[:2], dataset.images[2:])
+    np.save(tmp_path / "0.npy", pixels + 1)
+    pixels[0, 0, 0, 0] = 256
+    np.save(tmp_path / "1.npy", pixels)
+    with pytest.raises(DataError, match=r"npy must hold bytes or floating point numbers: got int64"):
+        load("imagenet32", tmp_path)
