@@ -101,7 +101,7 @@ def sweep(
         for _, _, events in execute(plan):
             for _ in events:
                 pass
-    return Sweep(out)
+    return Sweep(plan.directory)
 
 
 def load(path: str | Path, *more: str | Path) -> Results:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastplast.cli.flags import fields_from, option_help, pairs_of, values_of
@@ -22,6 +25,7 @@ from fastplast.config import (
 from fastplast.text import closest
 
 FAILURE, INTERRUPTED = 1, 130
+STDOUT = "-"
 OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
 
 
@@ -220,6 +224,8 @@ def _figure(options: dict[str, Any]) -> int:
 def _report(options: dict[str, Any]) -> int:
     from fastplast.reports import report
 
+    if options["out"] == STDOUT:
+        return _print_file(partial(report, options["runs"]))
     print(report(options["runs"], options["out"]))
     return 0
 
@@ -269,21 +275,29 @@ def _data(options: dict[str, Any]) -> int:
     return 0
 
 
-def _export(options: dict[str, Any]) -> int:
-    from pathlib import Path
+def _print_file(write: Callable[[Path], Path]) -> int:
+    """Prints what is otherwise written to a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = write(Path(folder) / "out").read_bytes()
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+    return 0
 
+
+def _export(options: dict[str, Any]) -> int:
     from fastplast.results import open_results
     from fastplast.runs.archive import SUFFIX, write_archive
 
-    out = Path(options["out"] or Path(options["run"]) / "metrics.csv")
     results = open_results(options["run"])
+    if options["out"] == STDOUT:
+        return _print_file(results.export_csv)
+    out = Path(options["out"] or results.path / "metrics.csv")
     print(write_archive(results, out) if out.suffix == SUFFIX else results.export_csv(out))
     return 0
 
 
 def _srank(options: dict[str, Any]) -> int:
     from itertools import chain
-    from pathlib import Path
 
     from fastplast.srank_validation.cases import table, validate_run, validate_spectra, validate_training, write_csv
     from fastplast.srank_validation.figure import plot_validation

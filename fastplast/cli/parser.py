@@ -90,7 +90,7 @@ def _add_looking(command: _Adder) -> None:
         "report", "write one HTML file about runs: charts, tables, settings, definitions; it needs no network"
     )
     report.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps; finished or not")
-    report.add_argument("--out", metavar="FILE", help="default: report.html in the first of them")
+    report.add_argument("--out", metavar="FILE", help="- prints it (default: report.html in the first of them)")
 
 
 def _add_rest(command: _Adder) -> None:
@@ -116,4 +116,6 @@ def _add_rest(command: _Adder) -> None:
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")
-    export.add_argument("--out", metavar="FILE", help=".parquet: all that figures need (default: RUN/metrics.csv)")
+    export.add_argument(
+        "--out", metavar="FILE", help=".parquet: all that figures need; - prints CSV (default: RUN/metrics.csv)"
+    )

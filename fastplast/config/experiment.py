@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config.errors import ConfigError
-from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, check_fields, option
+from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, as_plain, check_fields, option
 from fastplast.config.method_options import all_options
 from fastplast.config.names import (
     ACTIVATIONS,
@@ -164,6 +164,8 @@ class Experiment:
     out: str | None = option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, as_plain(getattr(self, f.name)))
         for name in ("learning_rate", "strength", "widths", "channels", "seeds"):
             value = getattr(self, name)
             if isinstance(value, list):
@@ -177,6 +179,8 @@ class Experiment:
         for name in ("data_dir", "out", "dataset"):
             if isinstance(value := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(value))
+        if isinstance(self.out, str):
+            object.__setattr__(self, "out", os.path.expanduser(self.out))
         if self.member_list is not None:
             object.__setattr__(self, "member_list", _members(self.member_list))
         check_fields(self)

@@ -51,6 +51,22 @@ def option(
     return dataclasses.field(default=default, metadata={"help": text, "group": group, "choices": choices, "rule": rule})
 
 
+def as_plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy, PyTorch and the like as Python's numbers and lists; ranges as lists.
+
+    Args:
+        value: anything; lists and tuples are looked into.
+
+    Returns:
+        The same of plain values.
+    """
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, range):
+        return list(value)
+    return type(value)(map(as_plain, value)) if type(value) in (list, tuple) else value
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)

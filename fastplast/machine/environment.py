@@ -42,7 +42,7 @@ def environment(command: str | Sequence[str] | None = None) -> dict[str, Any]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     root = Path(__file__).resolve().parents[2]
-    git = ("git", "-C", str(root))
+    git = ("git", "--no-optional-locks", "-C", str(root))
     # A repository that fastplast is merely installed in, with a virtual environment for example, is not ours.
     ours = _output(*git, "rev-parse", "--show-toplevel") == str(root)
     commit = _output(*git, "rev-parse", "--verify", "--quiet", "HEAD") if ours else ""

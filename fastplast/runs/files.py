@@ -55,9 +55,16 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     """Writes a file whole or, with a ``StoreError``, not at all; makes its directory if there is none.
 
     Args:
-        path: the file; what it held before is replaced.
+        path: the file; what it held before is replaced. A link stays one, and what it leads to is written; a pipe or a
+            device is written into.
         data: its content, or consecutive pieces of it.
     """
+    path = Path(os.path.expanduser(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with writing(path), open(path, "wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         try:
@@ -137,8 +144,12 @@ def take_lock(directory: Path) -> int:
         holder = os.read(descriptor, 200).decode(errors="replace") or "unknown"
         os.close(descriptor)
         raise StoreError(
-            f"{directory} must have one writer: got a second one while {holder} writes it. Wait until that process "
-            "ends or stop it, or choose another `--out`."
+            f"{directory} must have one writer: got a second one while {holder} writes it. "
+            + (
+                "That is this process: consume the events of the run's training, or close them."
+                if holder == _name_process()
+                else "Wait until that process ends or stop it, or choose another `--out`."
+            )
         ) from None
     except OSError as error:
         warnings.warn(
@@ -148,8 +159,12 @@ def take_lock(directory: Path) -> int:
         )
     with contextlib.suppress(OSError):  # the text is only for the message above
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+        os.write(descriptor, _name_process().encode())
     return descriptor
+
+
+def _name_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def _flock(descriptor: int) -> None:

@@ -10,7 +10,7 @@ SHARDS = "shards"
 
 def is_sweep(path: str | os.PathLike) -> bool:
     """Whether a path is a sweep directory."""
-    return (Path(path) / SHARDS).is_dir()
+    return (Path(path).expanduser() / SHARDS).is_dir()
 
 
 def shard_paths(root: Path) -> list[Path]:

@@ -40,7 +40,7 @@ class Run(Results):
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if not (self.path / "config.json").is_file() or not (self.path / "env.json").is_file():
             inside = ", ".join(str(config.parent) for config in sorted(self.path.glob("*/config.json"))[:5])
             raise FileNotFoundError(

@@ -27,6 +27,7 @@ from fastplast.config import (
     flag,
     option_fields,
 )
+from fastplast.config.fields import as_plain
 from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
 
@@ -66,7 +67,7 @@ def read_grid(path: str | Path | None = None, flags: Mapping[str, Any] | None = 
     """
     known = [*_FIELDS, *_options()]
     shared, crosses = read_grid_file(path) if path is not None else (Section({}, {}, ""), [])
-    typed = Section(dict(flags or {}), {}, "")
+    typed = Section({name: as_plain(value) for name, value in (flags or {}).items()}, {}, "")
     for section in (shared, *crosses, typed):
         for name in section.values:
             if name not in known:

@@ -132,7 +132,7 @@ def make_plan(
     Raises:
         ConfigError: if the grid is bad, or a member or the batch asked for does not fit.
     """
-    directory, machine = Path(directory), machine_of(grid)
+    directory, machine = Path(directory).expanduser(), machine_of(grid)
     for name, value in (("--memory", memory), ("--batch", batch)):
         if value is not None and not value > 0:
             raise ConfigError(f"{name} must be positive: got {value}.")

@@ -45,7 +45,7 @@ class Sweep(Results):
     """
 
     def __init__(self, *paths: str | os.PathLike) -> None:
-        self.paths = tuple(Path(path) for path in paths)
+        self.paths = tuple(Path(path).expanduser() for path in paths)
         for path in self.paths:
             if not is_sweep(path):
                 raise FileNotFoundError(f"path must be a sweep directory, with {SHARDS}/ in it: got {path}.")

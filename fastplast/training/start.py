@@ -39,13 +39,30 @@ def start(
     Returns:
         The setup, whose experiment says where the run is, and its events.
     """
-    if experiment.out is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        experiment = dataclasses.replace(experiment, out=f"runs/{experiment.benchmark}-{experiment.method}-{stamp}")
     setup = prepare(experiment, network, dataset)
-    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity_of(setup))
+    identity = identity_of(setup)
+    if experiment.out is None:
+        out = _make_new_directory(f"runs/{experiment.benchmark}-{experiment.method}")
+        setup.experiment = dataclasses.replace(setup.experiment, out=out)
+    writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity)
     writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source})
     return setup, training(setup, writer, stop)
+
+
+def _make_new_directory(stem: str) -> str:
+    """Makes a directory named after the time, and numbered where several begin in one second."""
+    base = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = base, 1
+    while True:
+        try:
+            Path(path).mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = f"{base}-{number}"
+            continue
+        except OSError:
+            pass  # whoever writes into it says what is wrong
+        return path
 
 
 def proceed(
@@ -82,7 +99,7 @@ def proceed(
                 f"resume needs the network of the run: got none, the run was made with {name}. "
                 f"Use fastplast.resume({str(path)!r}, network=...) from Python."
             )
-        setup = prepare(dataclasses.replace(experiment, out=str(path)), network, dataset)
+        setup = prepare(dataclasses.replace(experiment, out=str(writer.run.path)), network, dataset)
         writer.check_resumable(stored_config(setup), defaults=defaults)
         check_identity(setup, writer.run.identity, path)
     except BaseException:
