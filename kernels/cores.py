@@ -10,13 +10,13 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use: its affinity, limited by its control group and by its Slurm task.
+    """CPU cores that this process may use: its affinity, limited by its control group, its Slurm task and OpenMP.
 
     Returns:
         At least 1.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([affinity, *_quotas(), *_slurm()])
+    return min([affinity, *_quotas(), *_variables()])
 
 
 def _quotas() -> Iterator[int]:
@@ -31,7 +31,8 @@ def _quotas() -> Iterator[int]:
             yield max(1, round(quota / period))
 
 
-def _slurm() -> Iterator[int]:
-    count = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if count.isdecimal() and int(count) > 0:
-        yield int(count)
+def _variables() -> Iterator[int]:
+    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+        count = os.environ.get(name, "")
+        if count.isdecimal() and int(count) > 0:
+            yield int(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
         if isinstance(event, Stopped):
             _print(
                 f"Stopped in task {event.task + 1} after {event.epoch} epochs. "
-                f"Go on with: fastplast resume {setup.experiment.out}"
+                f"Go on with: fastplast resume {shlex.quote(str(setup.experiment.out))}"
             )
     if tally.tasks_measured:
         _print(_describe_end(tally))
@@ -154,7 +155,10 @@ def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
 
 
 def _describe_end(tally: _Tally) -> str:
+    e = tally.setup.experiment
+    columns = " --columns error" if e.srank == "off" else ""  # by default the stable rank is drawn too
     return (
         f"{duration(time.monotonic() - tally.begun)}: {tally.rate:,.0f} updates/s in training, "
-        f"{duration(tally.measure_seconds)} of measuring. Figure: fastplast plot {tally.setup.experiment.out}"
+        f"{duration(tally.measure_seconds)} of measuring. Figure: "
+        f"fastplast plot {shlex.quote(str(e.out))}{columns}"
     )

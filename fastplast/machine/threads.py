@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,7 +10,30 @@ from typing import TypeVar
 
 import torch
 
+from fastplast.config import ConfigError
+
 Result = TypeVar("Result")
+_process: list[int] = []  # the first in which several threads have trained
+
+
+def use_threads(count: int) -> None:
+    """Sets how many threads torch's arithmetic takes.
+
+    Args:
+        count: of them.
+
+    Raises:
+        ConfigError: if this process was forked from one that has trained on several: they did not come along, and
+            waiting for them would never end.
+    """
+    if count > 1:
+        if (_process or [os.getpid()])[0] != os.getpid():
+            raise ConfigError(
+                f"--threads must be 1 in a process that was forked after training: got {count}. Set it to 1, or start "
+                "processes with multiprocessing.get_context('spawn')."
+            )
+        _process[:] = [os.getpid()]
+    torch.set_num_threads(count)
 
 
 def one_thread_each(

@@ -44,11 +44,22 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         failure = StoreError(
             f"{path} could not be written: {error.strerror or error}. It is as it was before, and every other file of "
-            "the run, the last checkpoint included, is intact. Make room or correct the permissions; the run then "
-            "continues with `fastplast resume`."
+            "the run, the last checkpoint included, is intact. Make room or correct the permissions"
+            + (
+                ", or choose another place with `--out`."
+                if _is_of_finished_run(path)
+                else "; the run then continues with `fastplast resume`."
+            )
         )
         failure.errno = error.errno
         raise failure from error
+
+
+def _is_of_finished_run(path: Path) -> bool:
+    for folder in path.parents[:2]:  # the run's own, or figures/ in it
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return bool(json.loads((folder / "env.json").read_text(encoding="utf-8"))["finished"])
+    return False
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:

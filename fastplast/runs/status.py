@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fastplast.config import Experiment
+from fastplast.config import TAKES_STRENGTH, Experiment
 from fastplast.runs.files import read_json
 from fastplast.runs.paths import is_sweep, shard_paths
 from fastplast.runs.run import Run
@@ -136,7 +136,7 @@ def lock_holder(path: Path) -> str | None:
 def _of_run(path: Path) -> Status:
     holder = lock_holder(path)  # before the rest: what dies meanwhile is reported as what it was
     run = Run(path)
-    e = Experiment.from_dict(run.config, str(path / "config.json"))
+    e = Experiment.from_dict(_with_known_methods(run.config), str(path / "config.json"))
     finished = run.is_finished
     progress = _progress(path, holder is not None)
     state = "finished" if finished else "training" if holder else "stopped" if progress.get("stopped") else "died"
@@ -174,6 +174,16 @@ def _of_run(path: Path) -> Status:
         bytes=_bytes(path),
         sranks=sranks,
     )
+
+
+def _with_known_methods(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which a method that only its author's process knows is another: progress is of any method."""
+
+    def replaced(values: dict[str, Any]) -> dict[str, Any]:
+        return values if values.get("method", "none") in TAKES_STRENGTH else values | {"method": "l2"}
+
+    config = replaced(config)
+    return config | {"member_list": list(map(replaced, config["member_list"]))} if "member_list" in config else config
 
 
 def _progress(path: Path, is_training: bool) -> dict[str, Any]:

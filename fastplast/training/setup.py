@@ -25,6 +25,7 @@ from fastplast.engines import (
 )
 from fastplast.machine.arithmetic import use_full_float32
 from fastplast.machine.out_of_memory import release_and_warn
+from fastplast.machine.threads import use_threads
 from fastplast.measuring.hessian import check_block
 from fastplast.measuring.measurement import Column
 from fastplast.methods import Pull, shown_strength
@@ -75,7 +76,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
     """
     e = experiment.resolved()
     use_full_float32()
-    torch.set_num_threads(e.threads or available_cores())
+    use_threads(e.threads or available_cores())
     device = choose_device(e)
     if device.index is not None:
         torch.cuda.set_device(device)  # where kernels are launched

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from fastplast.config import ConfigError, Experiment, defaults_of
+from fastplast.config import TAKES_STRENGTH, ConfigError, Experiment, defaults_of
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.runs.writer import RunWriter
@@ -65,6 +66,16 @@ def _make_new_directory(stem: str) -> str:
         return path
 
 
+def _check_methods(stored: dict[str, Any]) -> None:
+    # Says what to do about a method that this process does not know.
+    for values in (stored, *stored.get("member_list", ())):
+        if (method := values.get("method", "none")) not in TAKES_STRENGTH:
+            raise ConfigError(
+                f"resume needs the method {method} of the run: got none of that name. Call "
+                f"fastplast.methods.register({method!r}, ...) first, from Python."
+            )
+
+
 def proceed(
     path: str | Path,
     network: ModuleFactory | None = None,
@@ -90,6 +101,7 @@ def proceed(
     writer = RunWriter.open(path)
     try:
         stored = dict(writer.config)
+        _check_methods(stored)
         experiment = Experiment.from_dict(stored, f"{path}/config.json")
         defaults = defaults_of(experiment.benchmark)
         writer.check_resumable(stored | changes, defaults=defaults)

@@ -13,16 +13,21 @@ from fastplast import engines
 def limits(monkeypatch, tmp_path):
     """Sets affinity, files of the control groups, and Slurm's variable; without it 8 cores and no other limit."""
 
-    def set_limits(affinity: int = 8, files: dict[str, str] | None = None, slurm: str | None = None) -> None:
+    def set_limits(
+        affinity: int = 8, files: dict[str, str] | None = None, slurm: str | None = None, openmp: str | None = None
+    ) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(affinity)), raising=False)
         for name, text in (files or {}).items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
         if slurm is not None:
             monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+        if openmp is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", openmp)
 
     monkeypatch.setattr(cores, "CONTROL_GROUPS", tmp_path)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     set_limits()
     return set_limits
 
@@ -51,6 +56,10 @@ def version_1(quota: str, period: str = "100000\n") -> dict[str, str]:
         ({"slurm": "0"}, 8),
         ({"slurm": ""}, 8),
         ({"slurm": "many"}, 8),
+        ({"openmp": "1"}, 1),
+        ({"openmp": "16"}, 8),
+        ({"openmp": "4,2"}, 8),  # of nested levels
+        ({"openmp": "3", "slurm": "2"}, 2),
         ({"affinity": 6, "files": {"cpu.max": "400000 100000\n"}, "slurm": "5"}, 4),
         ({"affinity": 6, "files": {"cpu.max": "400000 100000\n"}, "slurm": "2"}, 2),
     ],
