@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without a letter of a file's name
     options = vars(build_parser().parse_args(arguments))
     command, debug = options.pop("command"), options.pop("debug", False)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -31,7 +32,7 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
         return
     _print(_describe_start(setup))
     tally = _Tally(setup)
-    for event in (_show_bar if sys.stdout.isatty() else _print_tasks)(tally, events):
+    for event in (_show_bar if sys.stdout is not None and sys.stdout.isatty() else _print_tasks)(tally, events):
         yield event
         if isinstance(event, Stopped):
             _print(
@@ -43,7 +44,10 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except OSError:  # whoever read it is gone, which is no reason to stop training
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
 def _describe_start(setup: Setup) -> str:

@@ -70,6 +70,11 @@ def wrapped(caption: str, width: float) -> list[str]:
     return textwrap.wrap(caption, int(width * 20), break_on_hyphens=False)
 
 
+def _without_formulas(text: str) -> str:
+    """A text whose dollar signs are drawn: names of runs and data may hold some."""
+    return text.replace("$", r"\$")
+
+
 def add_texts(
     figure: Figure, size: tuple[float, float], title: str, legend: Sequence[tuple[Any, str]], caption: str
 ) -> None:
@@ -83,10 +88,11 @@ def add_texts(
         caption: text, which is wrapped; lines do not break at no-break spaces.
     """
     width, panels = size
-    text = wrapped(caption, width)
+    text = [_without_formulas(line) for line in wrapped(caption, width)]
     labels = [textwrap.fill(text, int((width - 0.65) / _LETTER), break_on_hyphens=False) for _, text in legend]
     longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
     columns = max(1, min(len(labels), int(width / (0.5 + _LETTER * longest))))
+    title, labels = _without_formulas(title), [_without_formulas(label) for label in labels]
     lines = max((label.count("\n") + 1 for label in labels), default=0) * math.ceil(len(labels) / columns)
     legend_height = 0.158 * lines + 0.1
     caption_height = 0.115 * len(text) + 0.08

@@ -198,7 +198,10 @@ def json_bytes(value: Any) -> bytes:
     Returns:
         Indented UTF-8 text.
     """
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8",
+        "backslashreplace",  # JSON's own escape of bytes in a file's name that are no UTF-8
+    )
 
 
 def read_json(path: Path) -> Any:

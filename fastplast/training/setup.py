@@ -152,7 +152,8 @@ def member_columns(setup: Setup) -> dict[str, Column]:
 def data_name(setup: Setup) -> str:
     """What results call the data: as the experiment does, unless it names others than were passed."""
     name = setup.experiment.dataset or ""
-    return name if is_path(name) else setup.dataset.name
+    name = name if is_path(name) else setup.dataset.name
+    return name.encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are none
 
 
 def _data_source(setup: Setup) -> str:
