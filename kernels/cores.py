@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")  # a line for each hierarchy: its number, controllers and the group
 
 
 def available_cores() -> int:
@@ -21,14 +22,27 @@ def available_cores() -> int:
 
 def _quotas() -> Iterator[int]:
     """Cores of the control group: of version 2 in one file, of version 1 in two; a group without a quota says none."""
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+    places = [(CONTROL_GROUPS, ("cpu.max",)), (CONTROL_GROUPS / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"))]
+    for folder, names in [(folder / group, names) for folder, names in places for group in _own_groups()]:
         try:
-            words = " ".join((CONTROL_GROUPS / name).read_text(encoding="ascii") for name in names)
+            words = " ".join((folder / name).read_text(encoding="ascii") for name in names)
             quota, period = map(int, words.split())
         except (OSError, ValueError):  # no such file; or the quota is "max"
             continue
         if quota > 0 and period > 0:  # version 1 says -1 where there is none
             yield max(1, round(quota / period))
+
+
+def _own_groups() -> set[Path]:
+    """The groups of this process and those they are in, relative to the root of their hierarchy."""
+    groups = {Path()}
+    try:
+        for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            group = Path(line.split(":", 2)[2].lstrip("/"))
+            groups |= {group, *group.parents}
+    except (OSError, ValueError, IndexError):
+        pass
+    return groups
 
 
 def _variables() -> Iterator[int]:

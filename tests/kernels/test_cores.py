@@ -18,7 +18,7 @@ def limits(monkeypatch, tmp_path):
     ) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(affinity)), raising=False)
         for name, text in (files or {}).items():
-            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
         if slurm is not None:
             monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
@@ -26,6 +26,7 @@ def limits(monkeypatch, tmp_path):
             monkeypatch.setenv("OMP_NUM_THREADS", openmp)
 
     monkeypatch.setattr(cores, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(cores, "OWN_GROUPS", tmp_path / "own")
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     set_limits()
@@ -51,6 +52,20 @@ def version_1(quota: str, period: str = "100000\n") -> dict[str, str]:
         ({"files": version_1("-1\n")}, 8),
         ({"files": version_1("0\n", "0\n")}, 8),
         ({"files": {"cpu/cpu.cfs_quota_us": "300000\n"}}, 8),
+        ({"files": {"own": "0::/a/b\n", "a/b/cpu.max": "300000 100000\n"}}, 3),
+        ({"files": {"own": "0::/a/b\n", "a/b/cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n"}}, 2),
+        ({"files": {"own": "0::/a/b\n", "other/cpu.max": "100000 100000\n"}}, 8),
+        (
+            {
+                "files": {
+                    "own": "4:cpu,cpuacct:/job:1\n",
+                    "cpu/job:1/cpu.cfs_quota_us": "400000\n",
+                    "cpu/job:1/cpu.cfs_period_us": "100000\n",
+                }
+            },
+            4,
+        ),
+        ({"files": {"own": "nonsense\n", "cpu.max": "300000 100000\n"}}, 3),
         ({"slurm": "5"}, 5),
         ({"slurm": "16"}, 8),
         ({"slurm": "0"}, 8),

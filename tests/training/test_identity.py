@@ -9,8 +9,9 @@ from small_runs import drain, small
 from torch import nn
 
 import fastplast as fp
-from fastplast.config import ConfigError
+from fastplast.config import TAKES_STRENGTH, ConfigError
 from fastplast.data import from_arrays
+from fastplast.methods import METHODS, Method, register
 from fastplast.srank_validation.cases import validate_run
 from fastplast.training.loop import EpochDone
 from fastplast.training.start import start
@@ -130,3 +131,25 @@ def test_columns_name_the_data_that_were_used(tmp_path):
     named = from_arrays(*arrays(0), name="mnist")
     metrics = fp.train(small(tmp_path / "named", **TINY), factory(), named).metrics()
     assert {*metrics.data_source} == {"own"}
+
+
+@pytest.mark.parametrize(
+    ("after", "ranked"),
+    [(lambda i, layout: i / 3, False), (lambda i, layout: torch.zeros_like(i), True)],
+    ids=["anchor", "ranked"],
+)
+def test_another_method_of_the_same_name_is_refused(after, ranked, tmp_path):
+    def before(init, layout):
+        return init / 2 if not ranked else torch.zeros_like(init)
+
+    try:
+        register("own", Method(before, False, "", ""))
+        run = stopped(tmp_path / "run", widths=(5, 4, 4), engine="vmap", method="own", strength=1.0)
+        register("own", Method(after, ranked, "", ""))
+        with pytest.raises(ConfigError, match=r"method own must be the one that .* was started with: got .* anchor"):
+            fp.resume(run)
+        register("own", Method(before, False, "", ""))
+        assert fp.resume(run).is_finished
+    finally:
+        METHODS.pop("own")
+        TAKES_STRENGTH.pop("own")
