@@ -319,7 +319,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is not JSON, or is not an object.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
     except OSError as error:
         raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror}).") from None
     except ValueError as error:
@@ -327,6 +327,15 @@ def load_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"--config must hold a JSON object: got {type(values).__name__} in {path}.")
     return values
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a key that occurs twice, JSON readers take the last, which nobody sees.
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} occurs twice")
+    return dict(pairs)
 
 
 def _members(values: Any) -> tuple[Member, ...]:

@@ -101,7 +101,8 @@ def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
     is_numbered_gpu = f.name == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
     if not (is_module or is_numbered_gpu) and value not in known:
-        raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {closest(str(value), known)}", f.name)
+        hint = "Write 'off' with quotes." if value is False and "off" in known else closest(str(value), known)
+        raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {hint}", f.name)
 
 
 def _broken_rule(f: dataclasses.Field[Any], value: Any) -> str | None:

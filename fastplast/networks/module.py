@@ -236,16 +236,23 @@ class ModuleNetwork:
             dense_dtype: arithmetic of the whole module, if it can be had; that of the inputs if None.
 
         Returns:
-            Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear``.
+            Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear`` or
+            does not call the last one.
         """
         if dense_dtype is not None:
             row, x = row.to(self.measuring_dtype), x.to(self.measuring_dtype)
         if self.last_linear is None:
             return self.logits(row, x), []
         features: list[Tensor] = []
-        handle = self.last_linear.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+
+        def catch(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            features.append(args[0] if args else named["input"])
+
+        handle = self.last_linear.register_forward_pre_hook(catch, with_kwargs=True)
         try:
             logits = self.logits(row, x)
         finally:
             handle.remove()
+        if not features:  # the layer is there and not used
+            return logits, []
         return logits, [features[-1].flatten(0, -2) if features[-1].ndim > 1 else features[-1]]

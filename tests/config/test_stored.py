@@ -9,7 +9,7 @@ from small_runs import drain, small, table
 
 import fastplast as fp
 from fastplast.api import proceed, start
-from fastplast.config import MACHINE_FIELDS, Experiment
+from fastplast.config import MACHINE_FIELDS, ConfigError, Experiment, load_config
 from fastplast.sweeps.grid import as_group, group_digest
 
 DEFAULTS = {f.name: f.default for f in fields(Experiment)}
@@ -80,3 +80,15 @@ def test_digests_of_groups_are_those_of_stored_sweeps():
     }
     assert group_digest(as_group(Experiment())) == "bec0ebd63cf5"
     assert group_digest(as_group(Experiment(**cifar))) == "561c14c40e24"  # type: ignore[arg-type]
+
+
+def test_a_key_that_occurs_twice_is_refused(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text('{"epochs": 3, "seeds": 2, "epochs": 4}')
+    with pytest.raises(ConfigError, match=r"--config must be JSON: got .*epochs occurs twice"):
+        load_config(path)
+
+
+def test_false_of_a_file_in_place_of_off_is_told_to_be_quoted():
+    with pytest.raises(ConfigError, match=r"--srank must be a known name: got False\. Write 'off' with quotes."):
+        Experiment(srank=False)  # type: ignore[arg-type]

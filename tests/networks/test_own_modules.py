@@ -86,3 +86,26 @@ def test_a_module_with_other_shapes_for_another_seed_is_refused() -> None:
 
     with pytest.raises(ValueError, match="must have the same parameters for every seed: got others for seed 1"):
         ModuleNetwork(factory, IMAGE, 4).initial_parameters([0, 1])
+
+
+class Auxiliary(nn.Module):
+    """A layer that is registered last and called by name, or not at all."""
+
+    def __init__(self, called: bool) -> None:
+        super().__init__()
+        self.called, self.head, self.last = called, nn.Linear(216, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.head(x.flatten(1))
+        return self.last(input=h) if self.called else h
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_the_last_linear_layer_may_be_called_by_name_or_not_at_all(called: bool) -> None:
+    network = ModuleNetwork(lambda: Auxiliary(called), IMAGE, 4)
+    row, x = network.initial_parameters([0])[0], torch.randn(5, 216)
+    logits, features = network.forward(row, x)
+    assert torch.equal(logits, network.logits(row, x))
+    parameters = network.layout.views(row)
+    head = nn.functional.linear(x, parameters["head.weight"], parameters["head.bias"])
+    assert [torch.equal(f, head) for f in features] == ([True] if called else [])
