@@ -290,7 +290,7 @@ class Hooks:
         return self._call(use, hook, number, lambda: getattr(use.method, hook)(seen))
 
     def _where(self, use: Use, hook: str, number: Tensor | int) -> str:
-        update = int(number.max()) if isinstance(number, Tensor) else number
+        update = number if isinstance(number, int) else int(number.max())
         return f"{hook} of the method {use.name!r} at update {update}"
 
     def _call(self, use: Use, hook: str, number: Tensor | int, work: Callable[[], Any]) -> Any:
