@@ -41,11 +41,15 @@ def softmax_cross_entropy(logits, at, classes, labels, first, count, factor, mem
         label = at + labels[first + b] * GROUP + b
         errors += best != label
         loss += np.float64(logits[best]) - np.float64(logits[label])
-    total = splat(0.0)
+    total, rest = splat(0.0), splat(0.0)  # what rounding takes off the sum: beside 1, small terms would all be lost
     for c in range(at, end, GROUP):
         e = exp(load(logits, c) - top)
         store(logits, c, e)
-        total = total + e
+        following = total + e
+        part = following - total
+        rest = rest + ((total - (following - part)) + (e - part))
+        total = following
+    total = total + rest
     store(memory, 0, total)
     normaliser = splat(factor) / total
     for c in range(at, end, GROUP):
