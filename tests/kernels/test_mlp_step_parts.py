@@ -177,6 +177,17 @@ def is_product_of_pixels(inputs: int, outputs: int, batch: int) -> bool:
     return bool(close and same and (results[0][-1] == 7).all())
 
 
+def test_small_terms_of_the_softmax_are_not_lost_beside_the_greatest() -> None:
+    """Of a network that has learned its examples they are all that is left of the gradient."""
+    small = -17.0  # its exponential is less than half a rounding of 1
+    group = np.full((10, LANES), small, np.float32)
+    group[0] = 0.0
+    loss, _ = loss_of(group.ravel(), 10, np.zeros(LANES, np.int64), LANES, np.float32(1), np.zeros(LANES, np.float32))
+    others = 9 * math.exp(small)
+    np.testing.assert_allclose(-group[0], others / (1 + others), atol=6e-8)  # a rounding of 1
+    np.testing.assert_allclose(loss, LANES * math.log1p(others), atol=LANES * 6e-8)
+
+
 def test_loss_of_huge_logits_is_exact_and_its_gradient_finite() -> None:
     logits = np.zeros((5, 3), np.float32)
     logits[0] = 3e4, -3e4, 0
