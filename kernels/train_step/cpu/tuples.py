@@ -19,6 +19,14 @@ from numba.core import types
 from numba.extending import intrinsic
 
 
+def _row_addresses(context, builder, array, args, count, element=_VECTOR):
+    """Where each of ``count`` rows lies, the k-th at index + k * stride, the arguments after the array."""
+    at = args[1]
+    for _ in range(count):
+        yield _address(context, builder, array, args[0], at, element)
+        at = builder.add(at, args[2])
+
+
 @intrinsic(prefer_literal=True)
 def zeros(typingctx, count):
     """A tuple of ``count`` zero vectors."""
@@ -38,11 +46,8 @@ def load_rows(typingctx, array, index, stride, count):
     result = types.UniTuple(float32x16, count.literal_value)
 
     def codegen(context, builder, sig, args):
-        rows, at = [], args[1]
-        for _ in range(result.count):
-            rows.append(builder.load(_address(context, builder, array, args[0], at), align=_ALIGNMENT))
-            at = builder.add(at, args[2])
-        return context.make_tuple(builder, result, rows)
+        addresses = _row_addresses(context, builder, array, args, result.count)
+        return context.make_tuple(builder, result, [builder.load(one, align=_ALIGNMENT) for one in addresses])
 
     return result(array, types.intp, types.intp, count), codegen
 
@@ -55,11 +60,8 @@ def splat_row(typingctx, array, index, stride, count):
     result = types.UniTuple(float32x16, count.literal_value)
 
     def codegen(context, builder, sig, args):
-        rows, at = [], args[1]
-        for _ in range(result.count):
-            rows.append(_splat(builder, builder.load(_address(context, builder, array, args[0], at, _F32))))
-            at = builder.add(at, args[2])
-        return context.make_tuple(builder, result, rows)
+        addresses = _row_addresses(context, builder, array, args, result.count, _F32)
+        return context.make_tuple(builder, result, [_splat(builder, builder.load(one)) for one in addresses])
 
     return result(array, types.intp, types.intp, count), codegen
 
@@ -71,11 +73,8 @@ def store_rows(typingctx, array, index, stride, tile):
         return None
 
     def codegen(context, builder, sig, args):
-        at = args[1]
-        for k in range(tile.count):
-            address = _address(context, builder, array, args[0], at)
+        for k, address in enumerate(_row_addresses(context, builder, array, args, tile.count)):
             builder.store(builder.extract_value(args[3], k), address, align=_ALIGNMENT)
-            at = builder.add(at, args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, tile), codegen
@@ -88,12 +87,9 @@ def add_rows(typingctx, array, index, stride, tile):
         return None
 
     def codegen(context, builder, sig, args):
-        at = args[1]
-        for k in range(tile.count):
-            address = _address(context, builder, array, args[0], at)
+        for k, address in enumerate(_row_addresses(context, builder, array, args, tile.count)):
             total = builder.fadd(builder.load(address, align=_ALIGNMENT), builder.extract_value(args[3], k))
             builder.store(total, address, align=_ALIGNMENT)
-            at = builder.add(at, args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, tile), codegen
