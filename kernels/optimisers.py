@@ -68,3 +68,23 @@ def coefficients(hyper: Hyperparameters, steps: Tensor, optimizer: str, decouple
         DECAY: hyper.weight_decay * (not decoupled),
     }
     return torch.stack([columns[number] for number in range(NUM_COEFFICIENTS)], dim=1).float()
+
+
+def coefficients_of_updates(
+    hyper: Hyperparameters, steps: Tensor, count: int, optimizer: str, decoupled: bool
+) -> Tensor:
+    """`coefficients` of updates in a row.
+
+    Args:
+        hyper: of M members.
+        steps: `[M]`, updates that each member has made.
+        count: how many more.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        decoupled: whether weight decay shrinks the weights directly or enters the gradient.
+
+    Returns:
+        `[count, M, 10]` float32.
+    """
+    number = steps + torch.arange(1, count + 1, device=steps.device)[:, None]
+    every = Hyperparameters(*(value.repeat(count) for value in hyper))
+    return coefficients(every, number.flatten(), optimizer, decoupled).unflatten(0, (count, -1))

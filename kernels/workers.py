@@ -1,22 +1,29 @@
 """Members shared out among threads: each thread takes the next member that nobody has taken.
 
-Threads are Python's, as kernels run without the GIL: no threading layer of Numba's, so any number of callers, forks and
-an uneven number of members are all the same.
+Threads are PyTorch's, which wait for work by spinning: others beside them would share their cores with them, and start
+milliseconds later. Where they cannot be had, threads are Python's. Kernels run without the GIL, so no threading layer
+of Numba's is needed, and any number of callers, forks and an uneven number of members are all the same.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
 import threading
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 WORTH_A_THREAD = 50_000  # weights of an update or of a rank that take about as long as a thread takes to start
 _NOBODY_LEFT = 1 << 60
+_IMPORTED_BY = os.getpid()
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 _FLUSH_DENORMALS = 0x8040  # of the x86 register MXCSR: denormal results and operands are zero
 
@@ -73,6 +80,41 @@ def _control(builder, instruction: str, place) -> None:
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.x86.sse.{instruction}"), [byte])
 
 
+@cache
+def _torch_team() -> Callable[[Callable[[int], None], int], None] | None:
+    """Calls a function with 0 to a number below the second argument, each in an OpenMP thread of PyTorch's.
+
+    None where PyTorch's OpenMP has no such call, as on macOS and Windows.
+    """
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib/libtorch_cpu.so"))
+        parallel, number = library.GOMP_parallel, library.omp_get_thread_num
+    except (OSError, AttributeError):
+        return None
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    parallel.argtypes, parallel.restype = [kind, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+
+    def team(function: Callable[[int], None], threads: int) -> None:
+        def called(_: object) -> None:
+            if (thread := number()) < threads:
+                function(thread)
+
+        # A team of another size than PyTorch's would end threads, or start them, at each call.
+        parallel(kind(called), None, max(threads, torch.get_num_threads()), 0)
+
+    return team
+
+
+def _python_team(function: Callable[[int], None], threads: int) -> None:
+    """As PyTorch's team, in threads of Python's."""
+    others = [threading.Thread(target=function, args=(i,), daemon=True) for i in range(1, threads)]
+    for thread in others:
+        thread.start()
+    function(0)
+    for thread in others:
+        thread.join()
+
+
 def run(work: Callable[[np.ndarray, int], None], members: int, threads: int) -> None:
     """Calls ``work(counter, thread)`` in each thread at once; each takes members until all are taken.
 
@@ -91,11 +133,11 @@ def run(work: Callable[[np.ndarray, int], None], members: int, threads: int) -> 
             counter[0] = _NOBODY_LEFT
             failures.append(error)
 
-    others = [threading.Thread(target=guarded, args=(i,), daemon=True) for i in range(1, min(threads, members))]
-    for thread in others:
-        thread.start()
-    guarded(0)
-    for thread in others:
-        thread.join()
+    threads = min(threads, members)
+    if threads == 1:
+        guarded(0)
+    else:
+        team = _torch_team() if os.getpid() == _IMPORTED_BY else None  # a fork has none of its parent's threads
+        (team or _python_team)(guarded, threads)
     if failures:
         raise failures[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
+from fastplast_kernels.optimisers import coefficients_of_updates
 from fastplast_kernels.update import update
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -18,6 +19,7 @@ from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys
 from fastplast.engines.capture import capture
 from fastplast.engines.draws import Draws
 from fastplast.engines.hooks import Batch, Hooks, Steps
+from fastplast.machine.memory import free_bytes
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
@@ -73,6 +75,8 @@ class VmapEngine:
         # Without weight decay both kinds are the same bits, and decoupled ones less work.
         self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
         self._pulls = self.pull.active
+        self._table: Tensor | None = None  # the kernel's coefficients of the next update
+        self._at_once, self._lost = False, False  # whether updates are written at once, and one of them was not finite
         self._captures = compiled and device.type == "cuda" and not self.hooks.acts_on_updates
         self._captured: dict[int, _Captured] = {}
         network = group.network
@@ -132,10 +136,30 @@ class VmapEngine:
         """Trains on minibatches in order; see ``Engine.run``."""
         network = self.group.network
         if self._draws is None or not isinstance(network, ModuleNetwork):
-            return self._run(state, task, order)
+            return self._run_at_once(state, task, order)
         network.train(True)
         with self._draws.isolated():
+            return self._run_at_once(state, task, order)
+
+    def _run_at_once(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+        """On a CPU, without a copy of each member before its update: of all before the call, where memory suffices.
+
+        Where a change is not finite the call begins again, with a copy before each update; the bits are the same.
+        """
+        arena = [state.params, state.m, state.v]
+        if not self._fused or self.hooks.acts_on_updates or sum(x.nbytes for x in arena) > free_bytes(self.device) / 2:
             return self._run(state, task, order)
+        before = [(tensor, tensor.clone()) for tensor in (*arena, state.steps, state.diverged)]
+        self._at_once, self._lost = True, False
+        try:
+            found = self._run(state, task, order)
+        finally:
+            self._at_once = False
+        if not self._lost:
+            return found
+        for tensor, kept in before:
+            tensor.copy_(kept)
+        return self._run(state, task, order)
 
     def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         members, count, _ = order.shape
@@ -144,8 +168,12 @@ class VmapEngine:
         made = before.tolist() if self._draws else []
         sizes = (order[0] >= 0).sum(1).tolist()  # of each batch: the last of an epoch may be smaller
         order = order.to(self.device)
+        tables = self._coefficients(state, count)
         for step in range(count):
+            if self._at_once and self._lost:
+                break
             positions = order[:, step, : sizes[step]]
+            self._table = tables[step] if tables is not None else None
             if self._draws:
                 self._draws.set_update(task, [number + step + 1 for number in made])
             if self._captures and not self._is_watched:
@@ -153,6 +181,13 @@ class VmapEngine:
             else:
                 self._update(state, task, positions, sums)
         return Accumulators(state.steps - before, *sums)
+
+    def _coefficients(self, state: GroupState, count: int) -> Tensor | None:
+        """Of the next updates of the kernel, `[count, M, 10]`: those of one take longer than its other arithmetic."""
+        if not self._fused:
+            return None
+        made, optimizer = self.hooks.counted(state), self.group.optimizer
+        return coefficients_of_updates(self.hyper, made, count, optimizer, self.group.decoupled)
 
     def _replay(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update by the graph of updates on batches of this size, captured at the first of a task.
@@ -276,23 +311,30 @@ class VmapEngine:
         from fastplast_kernels.update.cpu import update_in_place  # Numba is imported when first needed
 
         # NumPy, as operations on one number for each member are several times faster than PyTorch's.
-        group, steps, diverged = self.group, state.steps.numpy(), state.diverged.numpy()
+        steps, diverged = state.steps.numpy(), state.diverged.numpy()
         running, losses, errors = diverged < 0, loss.numpy(), error.numpy()
-        parts = {slot.offset: grads[slot.name] for slot in group.layout.slots}
+        parts = {slot.offset: grads[slot.name] for slot in self.group.layout.slots}
         pull = (self.pull.target(state.params), self.pull.factor) if self._pulls else ()
         active = running & np.isfinite(losses)
-        by_kernel, counted = active if own is None else active & ~own.members.numpy(), self.hooks.counted(state) + 1
-        norms = update_in_place(
-            state.params, state.m, state.v, parts, counted, torch.from_numpy(by_kernel), self.hyper, group.optimizer,
-            group.decoupled, *pull,
-        )  # fmt: skip
+        by_kernel = torch.from_numpy(active if own is None else active & ~own.members.numpy())
+        l1, l2 = update_in_place(
+            state.params,
+            state.m,
+            state.v,
+            parts,
+            self._table,
+            by_kernel,
+            self.group.optimizer,
+            *pull,
+            at_once=self._at_once,
+        )
         if own is not None:
-            own.put(state, torch.from_numpy(active), *norms)
-        l1, l2 = (norm.numpy() for norm in norms)
-        healthy = active & np.isfinite(l1)
+            own.put(state, torch.from_numpy(active), l1, l2)
+        healthy = active & np.isfinite(l1.numpy())
+        self._lost = not np.array_equal(healthy, active)
         np.copyto(diverged, steps, where=running & ~healthy)
         steps += healthy
-        more = losses, errors, l1 / group.layout.count, l2
+        more = losses, errors, l1.numpy() / self.group.layout.count, l2.numpy()
         for total, value in zip(sums.numpy(), more):
             np.add(total, value, out=total, where=healthy)
 

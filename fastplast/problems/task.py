@@ -65,8 +65,8 @@ class Task:
         Returns:
             `[M, B, I]` float32.
         """
-        x = self.images[self.rows.gather(1, positions)].float()
-        x = x * self.scale + self.shift
+        x = self.images[self.rows.gather(1, positions)].float()  # a copy, of float32 images too
+        x = x.mul_(self.scale).add_(self.shift)
         if self.pixels is None:
             return x
         return x.gather(2, self.pixels.unsqueeze(1).expand(-1, positions.shape[1], -1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from fastplast_kernels.optimisers import Hyperparameters, coefficients
+from fastplast_kernels.optimisers import Hyperparameters, coefficients_of_updates
 from fastplast_kernels.train_step import gpu
 from fastplast_kernels.train_step.launches import FUSED, PARTIALS, Step, update
 from fastplast_kernels.wasserstein import buckets as ranks
@@ -26,10 +26,7 @@ def begin(step: Step, hyper: Hyperparameters, steps: Tensor, limit: Tensor) -> N
     step.members[here, gpu.LIMIT] = limit
     step.sums.zero_()
     step.streams[here, 2] = steps
-    number = steps + torch.arange(1, step.steps + 1, device=steps.device)[:, None]
-    every = Hyperparameters(*(value.repeat(step.steps) for value in hyper))
-    table = coefficients(every, number.flatten(), step.optimizer, step.decoupled)
-    step.coefficients[:, here] = table.unflatten(0, (step.steps, -1))
+    step.coefficients[:, here] = coefficients_of_updates(hyper, steps, step.steps, step.optimizer, step.decoupled)
     if step.buckets is not None:
         ranks.clear(step.buckets)
         ranks.warm_up(step.buckets, step.params)

@@ -10,7 +10,7 @@ from assertions import NothingWaitsForTheHost, assert_close, assert_same_bits
 from torch import Tensor, nn
 
 from fastplast.config import ELEMENTWISE, NETWORK_NAMES, OPTIMIZERS, PULLS, ConfigError, Experiment, Member
-from fastplast.engines import Accumulators, GroupState, available_cores, choose_device
+from fastplast.engines import Accumulators, GroupState, available_cores, choose_device, vmap
 
 # network, activation, optimizer, momentum, weight decay, method, reduction
 CASES = [
@@ -216,6 +216,19 @@ def test_a_non_finite_update_freezes_a_member_even_if_its_loss_is_finite(make_tr
     trial.train(1)
     assert trial.state.diverged.tolist() == [-1, 0, -1]
     assert_same_bits("frozen", trial.state.params[1], trial.state.init[1])
+
+
+@pytest.mark.parametrize(("optimizer", "method"), [("sgd", "none"), ("adam", "wasserstein")])
+def test_updates_written_at_once_have_the_bits_of_those_that_wait(optimizer, method, make_trial, monkeypatch) -> None:
+    """The second member's loss is lost at some update, the third's first update overflows, so that all begins again."""
+    given = fit(method, (1e-3, 300.0, 1e39), (0.0,) * 3 if method == "none" else (1.0,) * 3)
+    trials, sums = [make_trial(given, optimizer=optimizer, activation="identity") for _ in range(2)], []
+    for trial, free in zip(trials, (1 << 40, 0)):
+        monkeypatch.setattr(vmap, "free_bytes", lambda device, free=free: free)
+        sums.append(trial.train(3))
+    assert trials[0].state.diverged[2] == 0
+    assert_same_members("state", trials[0].state, trials[1].state, [0, 1, 2])
+    assert_same_sums("sums", *sums, [0, 1, 2])
 
 
 def test_the_length_of_a_finite_update_is_finite(make_trial) -> None:

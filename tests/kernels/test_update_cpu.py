@@ -3,6 +3,7 @@
 import pytest
 import torch
 from assertions import assert_close, assert_same_bits
+from fastplast_kernels.optimisers import coefficients
 from fastplast_kernels.update import cpu, pull_gradient, update
 from fastplast_kernels.update.cpu import CHUNK, update_in_place
 from test_update import CASES, hyperparameters, steps_of
@@ -26,6 +27,7 @@ def stepped(
     pull: bool,
     active: Tensor | None = None,
     parts: dict[int, Tensor] | None = None,
+    at_once: bool = False,
 ):
     """What the kernel makes of a case: parameters, moments, norms."""
     params, m, v = (given[name].clone() for name in ("params", "m", "v"))
@@ -33,10 +35,11 @@ def stepped(
     factor = torch.linspace(0.0, 2.0, size)
     if active is None:
         active = torch.ones(members, dtype=torch.bool)
+    hyper = hyperparameters(members, decay != "none", momentum)
+    table = coefficients(hyper, steps_of(7, members), optimizer, decay == "decoupled")
     norms = update_in_place(
-        params, m, v, parts or {0: given["grads"]}, steps_of(7, members), active,
-        hyperparameters(members, decay != "none", momentum), optimizer, decay == "decoupled",
-        *((given["target"], factor) if pull else ()),
+        params, m, v, parts or {0: given["grads"]}, table, active, optimizer,
+        *((given["target"], factor) if pull else ()), at_once=at_once,
     )  # fmt: skip
     return params, m, v, *norms
 
@@ -58,6 +61,14 @@ def test_a_step_equals_the_definition(optimizer, decay, momentum, pull, size):
     change = (found[0].double() - given["params"].double()).float().double()
     assert_close("l1", l1, change.abs().sum(1), dtype=torch.float64, length=size)
     assert_close("l2", l2, change.norm(dim=1), dtype=torch.float64, length=size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("optimizer", "decay", "momentum"), CASES)
+def test_a_step_written_at_once_has_the_same_bits(optimizer, decay, momentum, size):
+    waiting, at_once = (stepped(case(size), optimizer, decay, momentum, True, at_once=at) for at in (False, True))
+    for name, a, b in zip(("params", "m", "v", "l1", "l2"), at_once, waiting):
+        assert_same_bits(name, a, b)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
