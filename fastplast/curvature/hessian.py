@@ -97,9 +97,9 @@ def gauss_newton(coords: Coordinates) -> Tensor:
         jacobian = coords.weight * coords.slope[rows, None, :active]  # [n, C-1, K]
         half = softmax @ jacobian
         full = jacobian.transpose(1, 2) @ half
-        incoming.addmm_(_upper(full, pairs[active]).T, _products(a, pairs[inputs]))
+        incoming.addmm_(_upper(full, pairs[active]).T, _products(a))
         mixed.addmm_(half.transpose(1, 2).flatten(1).T, (a.unsqueeze(2) * h.unsqueeze(1)).flatten(1))
-        outgoing.addmm_(_upper(softmax, pairs[classes]).T, _products(h, pairs[hidden]))
+        outgoing.addmm_(_upper(softmax, pairs[classes]).T, _products(h))
 
     matrix = coords.inputs.new_zeros(coords.dimension, coords.dimension)
     incoming_part, outgoing_part = slice(0, active * inputs), slice(coords.dimension - classes * hidden, None)
@@ -132,7 +132,7 @@ def residual_part(coords: Coordinates, labels: Tensor) -> Residual:
         coupling.addmm_((coords.slope[rows].unsqueeze(2) * residual[rows].unsqueeze(1)).flatten(1).T, a)
         if incoming is not None and coords.second_derivative is not None:
             pull = coords.second_derivative[rows, :active] * (residual[rows] @ coords.weight)
-            incoming[:active].addmm_(pull.T, _products(a, pairs))
+            incoming[:active].addmm_(pull.T, _products(a))
     if incoming is not None:
         incoming = incoming.div_(examples)[:, _pair_index(pairs, inputs)].unflatten(1, (inputs, inputs))
     return Residual(coupling.div_(examples).view(units, classes, inputs), incoming)
@@ -234,12 +234,19 @@ def _upper(matrices: Tensor, pairs: Tensor) -> Tensor:
     return matrices.flatten(1)[:, pairs[0] * matrices.shape[2] + pairs[1]]
 
 
-def _products(rows: Tensor, pairs: Tensor) -> Tensor:
-    return rows[:, pairs[0]] * rows[:, pairs[1]]
+def _products(rows: Tensor) -> Tensor:
+    """Products of pairs of the values of each row, `[n, size (size+1) / 2]`: of one factor after the other, in place."""
+    size = rows.shape[1]
+    products = rows.new_empty(len(rows), size * (size + 1) // 2)
+    for i, part in enumerate(products.split(list(range(size, 0, -1)), dim=1)):
+        torch.mul(rows[:, i : i + 1], rows[:, i:], out=part)
+    return products
 
 
 def _fill(part: Tensor, block: Tensor, outer: int, inner: int) -> None:
     """Writes the block of pairs x pairs into a symmetric part of the Hessian ordered (outer, inner)."""
     block = block[:, _pair_index(_pairs(inner, block), inner)]
-    square = block[_pair_index(_pairs(outer, block), outer)].view(outer, outer, inner, inner)
-    part.unflatten(0, (outer, inner)).unflatten(2, (outer, inner)).transpose(1, 2).copy_(square)
+    places = _pair_index(_pairs(outer, block), outer).view(outer, outer)
+    view = part.unflatten(0, (outer, inner)).unflatten(2, (outer, inner))
+    for k in range(outer):  # what is gathered for one stays in cache until it is written
+        view[k].copy_(block[places[k]].view(outer, inner, inner).transpose(0, 1))
