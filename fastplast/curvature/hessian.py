@@ -235,7 +235,7 @@ def _upper(matrices: Tensor, pairs: Tensor) -> Tensor:
 
 
 def _products(rows: Tensor) -> Tensor:
-    """Products of pairs of the values of each row, `[n, size (size+1) / 2]`: of one factor after the other, in place."""
+    """Products of pairs of a row's values, `[n, size (size+1) / 2]`: of one factor after the other, in place."""
     size = rows.shape[1]
     products = rows.new_empty(len(rows), size * (size + 1) // 2)
     for i, part in enumerate(products.split(list(range(size, 0, -1)), dim=1)):
