@@ -20,6 +20,7 @@ from fastplast.paper.studies import SCALES, STUDIES, Use
 from fastplast.runs.files import write_file
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure as Page
 
 CAPTION_LINES = 4
@@ -100,7 +101,7 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> tuple[Page
     caption = [first, *drawn.caption[:1], _counts(data, drawn, uses), *drawn.caption[1:]]
     caption += [figure.choice] if figure.choice else []
     more = [*drawn.more, f"Data: {'; '.join(data.sources)}."]
-    title = "  ·  ".join([figure.title, *_title(data)])
+    title = "  ·  ".join([figure.title, *_title(data, drawn)])
     text = fit_caption(caption, drawn.size[0], CAPTION_LINES, f"More: {figure.stem}.txt.")
     add_texts(page, drawn.size, title, drawn.legend, text)
     if data.scale == "smoke":
@@ -109,9 +110,16 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> tuple[Page
     return page, [title, *caption, *more]
 
 
-def _title(data: FigureData) -> list[str]:
+def _drawn_members(data: FigureData, drawn: Drawn) -> pandas.DataFrame:
+    """What describes the members that a figure shows: all of them, unless it chose some."""
+    if not drawn.members:
+        return data.means
+    return data.means[[pair in drawn.members for pair in zip(data.means["run"], data.means["member"])]]
+
+
+def _title(data: FigureData, drawn: Drawn) -> list[str]:
     """As of every figure, with the dataset where the problem is not called by it."""
-    found, datasets = title_words(data.means), _datasets(data)
+    found, datasets = title_words(_drawn_members(data, drawn)), _datasets(data)
     return [f"{found[0]} of {datasets}", *found[1:]] if datasets else found
 
 
@@ -123,9 +131,7 @@ def _datasets(data: FigureData) -> str:
 
 def _counts(data: FigureData, drawn: Drawn, uses: Sequence[Use]) -> str:
     """Members that are drawn, their seeds, tasks and updates, beside what the paper has."""
-    means = data.means
-    if drawn.members:
-        means = means[[pair in drawn.members for pair in zip(means["run"], means["member"])]]
+    means = _drawn_members(data, drawn)
     updates = data.table.groupby(["run", "member"])["updates"].max()
     members = zip(means["run"], means["member"], means["tasks"])
     per_task = span((round(int(updates[(run, member)]) / tasks) for run, member, tasks in members), ",")

@@ -262,6 +262,14 @@ def test_runs_that_overlap_are_read_once(drawn, folder):
     assert legend(drawn(1, runs=runs))[0] == "relu (n = 3 †)"
 
 
+def test_titles_count_what_is_drawn_and_not_what_was_read(drawn, folder):
+    regularised = Use("regularisers-mnist_permute", {"activation": "relu"})
+    plain = Use("activations-mnist_permute", {"activation": ("relu", "leaky_relu", "tanh")})
+    page = drawn("5", runs=[run_of(folder, use) for use in (regularised, plain)])
+    shown = [axes.get_title() for axes in page.axes if axes.get_title()]
+    assert page.texts[0].get_text().endswith(f"mlp  ·  {', '.join(sorted(shown))}")
+
+
 def test_captions_say_what_is_lacking(drawn, folder):
     use = Use("activations-mnist_shuffle", {"activation": ("relu", "tanh")})
     text = drawn(2, runs=[run_of(folder, use, 2, learning_rate=1e-3)]).text_beside.replace("\n", " ")
