@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from threading import Lock
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastplast.curvature.exact import MEMORY_LIMIT
 from fastplast.curvature.spectrum import Curvature, Row, gather_rows, matrix_row, missing_row, norm
@@ -47,7 +49,7 @@ def measure_block(
         The curvature of all members. One whose loss is not finite gets missing values.
 
     Raises:
-        ValueError: if the numbers of losses and blocks differ.
+        ValueError: if the numbers of losses and blocks differ, or a loss draws random numbers.
     """
     if blocks.dim() != 2 or len(losses) != len(blocks):
         shape = tuple(blocks.shape)
@@ -80,10 +82,12 @@ def hessian_block(
         `[D, D]` fp64, symmetric.
 
     Raises:
-        ValueError: if the mode is unknown, the loss is not a scalar or the block exceeds the memory limit.
+        ValueError: if the mode is unknown, the loss is not a scalar or not the same at every call, or the block exceeds
+            the memory limit.
     """
     _check_size(block.numel(), memory_limit)
-    columns, _ = _columns(loss, block, mode, chunk)
+    with _DIFFERENTIATING:
+        columns, _ = _columns(loss, block, mode, chunk)
     return (columns + columns.T) / 2
 
 
@@ -100,12 +104,16 @@ def block_loss(module: nn.Module, names: Sequence[str], inputs: Tensor, labels: 
         The loss and the block `[D]` at the module's parameters, in the order of the names.
 
     Raises:
-        ValueError: if a name is not a parameter of the module.
+        ValueError: if a name is not a parameter of the module or is there twice, or there are no examples.
     """
     parameters = {name: value.detach().double() for name, value in module.named_parameters()}
     for name in names:
         if name not in parameters:
             raise ValueError(f"names must be parameters of the module: got {name!r}. Known: {', '.join(parameters)}.")
+    if twice := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
+        raise ValueError(f"names must not repeat a parameter: got {', '.join(twice)} more than once.")
+    if len(inputs) == 0:
+        raise ValueError(f"inputs must be [N, ...] with N > 0: got shape {tuple(inputs.shape)}.")
     buffers = {k: v.double() if v.is_floating_point() else v for k, v in module.named_buffers()}
     chosen = [parameters[name] for name in names]
     data = inputs.double() if inputs.is_floating_point() else inputs
@@ -142,13 +150,23 @@ def _columns(loss: Loss, block: Tensor, mode: str, chunk: int) -> tuple[Tensor, 
     value = loss(block)
     if value.shape != ():
         raise ValueError(f"loss must return a scalar: got shape {tuple(value.shape)}. Take the mean over examples.")
-    if mode != "reverse":
+    if not torch.allclose(loss(block), value, rtol=0.0, atol=0.0, equal_nan=True):
+        raise ValueError(
+            "loss must be the same at every call: got one that draws random numbers. Measure a module in evaluation, "
+            "by module.eval()."
+        )
+    ways = [("forward", _forward_columns), ("reverse", _reverse_columns)]
+    chosen = [compute for name, compute in ways if mode in (name, "auto")]
+    # The usual kernels of attention cannot be differentiated twice; the plain one can, and is slower.
+    attempts = [(compute, plain) for compute in chosen for plain in (False, True)]
+    for number, (compute, plain) in enumerate(attempts, 1):
         try:
-            return _forward_columns(loss, block, chunk)
+            with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+                return compute(loss, block, chunk)
         except (NotImplementedError, RuntimeError) as error:  # how PyTorch says that an operation lacks a derivative
-            if mode == "forward" or isinstance(error, torch.OutOfMemoryError):
+            if number == len(attempts) or isinstance(error, torch.OutOfMemoryError):
                 raise
-    return _reverse_columns(loss, block)
+    raise AssertionError(mode)
 
 
 def _forward_columns(loss: Loss, block: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -162,7 +180,7 @@ def _forward_columns(loss: Loss, block: Tensor, chunk: int) -> tuple[Tensor, Ten
     return columns.detach().double(), gradient(block).detach().double()
 
 
-def _reverse_columns(loss: Loss, block: Tensor) -> tuple[Tensor, Tensor]:
+def _reverse_columns(loss: Loss, block: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         point = block.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(point), point, create_graph=True, materialize_grads=True)

@@ -55,7 +55,12 @@ def matrix_stable_rank(matrices: Tensor, threshold: float = 0.99) -> Tensor:
 
     Returns:
         `[...]` int64. 0 for a zero matrix, -1 where an entry is not finite.
+
+    Raises:
+        ValueError: if matrices have no rows or no columns, or the threshold is not in (0, 1).
     """
+    if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
+        raise ValueError(f"matrices must be [..., R, F] with R, F > 0: got shape {tuple(matrices.shape)}.")
     values = matrices.detach().double()
     if values.shape[-1] > values.shape[-2]:
         values = values.transpose(-1, -2)

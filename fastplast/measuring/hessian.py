@@ -21,17 +21,20 @@ MAX_CLOSED_BLOCK = 20_000  # where the closed form leaves out what is silent, an
 def block_names(network: AnyNetwork) -> tuple[str, ...]:
     """The parameters of the Hessian block: weights and biases of the last two layers.
 
-    Of a user's module: its last two parameters of two or more dimensions, and everything from the first of them on.
+    Of a user's module: the two parameters of two or more dimensions that its forward pass uses last, and everything
+    that it uses from the first of them on, wherever they are registered.
 
     Args:
         network: of a group.
 
     Returns:
-        Names in the layout.
+        Names, in the order of the layout.
     """
     names = [slot.name for slot in network.layout.slots]
-    weights = [i for i, slot in enumerate(network.layout.slots) if slot.is_weight]
-    return tuple(names[weights[-2] if len(weights) > 1 else 0 :])
+    used = network.used if isinstance(network, ModuleNetwork) else names
+    weights = [i for i, name in enumerate(used) if network.layout[name].is_weight]
+    block = used[weights[-2] if len(weights) > 1 else 0 :]
+    return tuple(name for name in names if name in block)
 
 
 def check_block(network: AnyNetwork, experiment: Experiment) -> None:

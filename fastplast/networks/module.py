@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import cached_property
 from math import prod
 
 import torch
@@ -17,6 +16,7 @@ from fastplast import seeding
 from fastplast.config import ConfigError
 from fastplast.machine.generator import isolated_generators
 from fastplast.networks.fixed import fixed_inputs, fixed_parameters
+from fastplast.networks.forward_pass import ForwardPass
 from fastplast.networks.layout import Layout
 
 ModuleFactory = Callable[[], nn.Module]
@@ -26,12 +26,15 @@ class ModuleNetwork:
     """A network made by a factory of modules, with the same face as ``Network``.
 
     Weight matrices (what regularisers pull) are the parameters of two or more dimensions. Features are the inputs of
-    the module's last ``nn.Linear``. Inputs reach the module as `[B, channels, height, width]`.
+    the ``nn.Linear`` that is called last. Inputs reach the module as `[B, channels, height, width]`.
 
     Args:
         factory: makes a new module; called once per member under that member's seed.
         shape: (channels, height, width) of the input.
         num_classes: C, the columns the module's output must have.
+
+    Attributes:
+        used: names of the parameters in the order of their last use, which may not be that of their registration.
 
     Raises:
         TypeError: if the factory does not make an ``nn.Module``.
@@ -74,12 +77,6 @@ class ModuleNetwork:
         self._check_state()
         self.measuring_dtype = self._measuring_dtype()
 
-    @cached_property
-    def last_linear(self) -> nn.Linear | None:
-        """The module's last ``nn.Linear``, whose inputs are the features; None if there is none."""
-        found = [m for m in self.template.modules() if isinstance(m, nn.Linear)]
-        return found[-1] if found else None
-
     def _new(self, seed: int) -> nn.Module:
         with isolated_generators():
             torch.manual_seed(int(seeding.words(seed, "module", 1)[0] >> 1))
@@ -104,11 +101,14 @@ class ModuleNetwork:
     def _check_state(self) -> None:
         # Refuses what changes outputs and is no registered parameter: unregistered layers, and random numbers.
         x = fixed_inputs(4, prod(self.shape))
-        row = fixed_parameters(self.layout)
+        parameters = self.layout.views(fixed_parameters(self.layout))
         with isolated_generators(), torch.enable_grad():
             before = torch.get_rng_state()
-            once, twice = self.logits(row, x), self.logits(row, x)
+            once, twice = self.logits_of(parameters, x), self.logits_of(parameters, x)
             drew = not torch.equal(before, torch.get_rng_state())
+            with ForwardPass(parameters) as watched:
+                self.logits_of(parameters, x)
+        self.used = watched.used
         if once.requires_grad:
             raise ValueError(
                 f"network must register all that is trained: got a layer or tensor in {self.name} that is no part of "
@@ -228,7 +228,7 @@ class ModuleNetwork:
         return functional_call(self.template, parameters, (x.reshape(-1, *self.shape),))
 
     def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Runs one member, catching the inputs of its last ``nn.Linear``.
+        """Runs one member, catching the inputs of the ``nn.Linear`` that it calls last.
 
         Args:
             row: `[P]` the member's parameters.
@@ -236,23 +236,12 @@ class ModuleNetwork:
             dense_dtype: arithmetic of the whole module, if it can be had; that of the inputs if None.
 
         Returns:
-            Logits `[B, C]` and the features `[B, F]`, an empty list if the module has no ``nn.Linear`` or
-            does not call the last one.
+            Logits `[B, C]` and the features `[B, F]`, an empty list if the module calls no ``nn.Linear``.
         """
         if dense_dtype is not None:
             row, x = row.to(self.measuring_dtype), x.to(self.measuring_dtype)
-        if self.last_linear is None:
-            return self.logits(row, x), []
-        features: list[Tensor] = []
-
-        def catch(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-            features.append(args[0] if args else named["input"])
-
-        handle = self.last_linear.register_forward_pre_hook(catch, with_kwargs=True)
-        try:
-            logits = self.logits(row, x)
-        finally:
-            handle.remove()
-        if not features:  # the layer is there and not used
-            return logits, []
-        return logits, [features[-1].flatten(0, -2) if features[-1].ndim > 1 else features[-1]]
+        parameters = self.layout.views(row)
+        with ForwardPass(parameters) as watched:
+            logits = self.logits_of(parameters, x)
+        h = watched.linear_inputs
+        return logits, [] if h is None else [h.flatten(0, -2) if h.ndim > 1 else h]

@@ -137,3 +137,79 @@ def test_misuse_is_refused_with_the_rule():
         measure_block([loss], block)
     with pytest.raises(ValueError, match=r"names must be parameters of the module: got 'weigth'. Known: weight, bias"):
         block_loss(nn.Linear(2, 2), ["weigth"], torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))
+
+
+class Attention(nn.Module):
+    """Its projection of queries, keys and values is followed by attention and a last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def attend(self, q, k, v):
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    def forward(self, x):
+        q, k, v = self.project(x).unflatten(2, (2, 6)).transpose(1, 2).split(2, dim=3)
+        return self.head(self.attend(q, k, v).transpose(1, 2).flatten(2).mean(1))
+
+
+class WrittenOut(Attention):
+    def attend(self, q, k, v):
+        return (q @ k.transpose(2, 3) / math.sqrt(2)).softmax(3) @ v
+
+
+class Encoder(nn.Module):
+    """Attention as PyTorch's own layers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.head = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.encode(x).mean(1))
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_attention_in_the_block_is_differentiated_twice(mode):
+    module, written_out = Attention(), WrittenOut()
+    written_out.load_state_dict(module.state_dict())
+    inputs, labels = torch.randn(5, 3, 4), torch.tensor([0, 1, 2, 0, 1])
+    names = [name for name, _ in module.named_parameters()]
+    (loss, block), (same, _) = (block_loss(one, names, inputs, labels) for one in (module, written_out))
+    expected = hessian_block(same, block, mode="reverse")
+    assert_close("hessian", hessian_block(loss, block, mode=mode), expected, dtype=F64, length=1000)
+    curvature = measure_block([loss], block[None], mode=mode)
+    assert_close("trace", curvature.trace, expected.trace()[None], dtype=F64, length=1000)
+    assert bool(curvature.verified.all())
+    usual = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert usual == (True, True)
+
+
+def test_attention_of_pytorchs_layers_is_differentiated_twice():
+    module, inputs, labels = Encoder().eval(), torch.randn(5, 3, 4), torch.tensor([0, 1, 2, 0, 1])
+    loss, block = block_loss(module, [name for name, _ in module.named_parameters()], inputs, labels)
+    forward, reverse = (hessian_block(loss, block, mode=mode) for mode in ("forward", "reverse"))
+    assert_close("hessian", forward, reverse, dtype=F64, length=10_000)
+    assert float(forward.norm()) > 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_a_loss_that_draws_random_numbers_is_refused(mode):
+    module = nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5), nn.Linear(5, 3))
+    inputs, labels = torch.randn(8, 6), torch.randint(0, 3, (8,))
+    loss, block = block_loss(module, ["2.weight", "2.bias"], inputs, labels)
+    for measured in (lambda: hessian_block(loss, block, mode=mode), lambda: measure_block([loss], block[None])):
+        with pytest.raises(ValueError, match=r"loss must be the same at every call.*by module.eval\(\)"):
+            measured()
+    module.eval()
+    loss, block = block_loss(module, ["2.weight", "2.bias"], inputs, labels)
+    assert hessian_block(loss, block, mode=mode).isfinite().all()
+
+
+def test_a_name_that_repeats_and_no_examples_are_refused():
+    module, inputs, labels = nn.Linear(2, 3), torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"names must not repeat a parameter: got weight more than once"):
+        block_loss(module, ["weight", "bias", "weight"], inputs, labels)
+    with pytest.raises(ValueError, match=r"inputs must be \[N, ...\] with N > 0: got shape \(0, 2\)"):
+        block_loss(module, ["weight"], inputs[:0], labels[:0])

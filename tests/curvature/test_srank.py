@@ -178,3 +178,9 @@ def test_rank_is_unchanged_by_the_scale_of_the_loss(activation):
         spectra.append(curvature.eigenvalues[0] / curvature.sharpness[0])
     assert ranks[0] == ranks[1] > 1
     assert float((spectra[0] - spectra[1]).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (2, 0, 5), (5,)])
+def test_a_matrix_of_no_examples_has_no_stable_rank(shape):
+    with pytest.raises(ValueError, match=r"matrices must be \[..., R, F\] with R, F > 0: got shape"):
+        matrix_stable_rank(torch.zeros(shape))

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fastplast.config import Experiment
+from fastplast.data import from_arrays
+from fastplast.measuring.group import measure_group
+from fastplast.measuring.hessian import block_names
 from fastplast.networks import ModuleNetwork
+from fastplast.problems import make_task
+from fastplast.training.setup import prepare
 
 IMAGE = (3, 9, 8)
 
@@ -108,4 +114,101 @@ def test_the_last_linear_layer_may_be_called_by_name_or_not_at_all(called: bool)
     assert torch.equal(logits, network.logits(row, x))
     parameters = network.layout.views(row)
     head = nn.functional.linear(x, parameters["head.weight"], parameters["head.bias"])
-    assert [torch.equal(f, head) for f in features] == ([True] if called else [])
+    (found,) = features
+    assert torch.equal(found, head if called else x)
+    assert block_names(network) == (
+        ("head.weight", "head.bias", "last.weight", "last.bias") if called else ("head.weight", "head.bias")
+    )
+
+
+class InOrder(nn.Module):
+    """Layers a, b, c and a head, registered in any order and called in this one, the head in one of several ways."""
+
+    def __init__(self, order: str, way: str = "module") -> None:
+        super().__init__()
+        self.way = way
+        made = {"a": nn.Linear(216, 6), "b": nn.Linear(6, 7), "c": nn.LayerNorm(7), "h": nn.Linear(7, 4)}
+        if way == "parameters":
+            del made["h"]
+            self.bias, self.weight = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.randn(4, 7))
+        for letter in order:
+            if letter in made:
+                self.add_module(letter, made[letter])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.c(self.b(self.a(x.flatten(1)).tanh()))
+        if self.way == "parameters":
+            return nn.functional.linear(out, self.weight, self.bias)
+        if self.way == "functional":
+            return nn.functional.linear(input=out, weight=self.h.weight, bias=self.h.bias)
+        if self.way == "forward":
+            return self.h.forward(out)
+        if self.way == "products":
+            return out @ self.h.weight.T + self.h.bias
+        return self.h(out)
+
+
+@pytest.mark.parametrize("way", ["module", "functional", "forward", "parameters", "products"])
+@pytest.mark.parametrize("order", ["abch", "hcba", "chab"])
+def test_the_head_is_what_is_called_last_wherever_it_is_registered_and_however_it_is_called(order, way) -> None:
+    network = ModuleNetwork(lambda: InOrder(order, way), IMAGE, 4)
+    row, x = network.initial_parameters([0])[0], torch.randn(5, 216)
+    head = {"weight", "bias"} if way == "parameters" else {"h.weight", "h.bias"}
+    names = [slot.name for slot in network.layout.slots]
+    block = block_names(network)
+    assert set(block) == {"b.weight", "b.bias", "c.weight", "c.bias"} | head
+    assert [*block] == [name for name in names if name in block]
+    logits, (features,) = network.forward(row, x)
+    assert torch.equal(logits, network.logits(row, x))
+    p = network.layout.views(row)
+    a = nn.functional.linear(x, p["a.weight"], p["a.bias"]).tanh()
+    b = nn.functional.linear(a, p["b.weight"], p["b.bias"])
+    last = a if way == "products" else nn.functional.layer_norm(b, (7,), p["c.weight"], p["c.bias"])
+    assert torch.equal(features, last)
+
+
+class Recurrent(nn.Module):
+    """The head is registered first; a cell is called several times, and the first layer's weight is seen last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.cell, self.first = nn.Linear(5, 4), nn.GRUCell(6, 5), nn.Linear(36, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 5)
+        for part in x.flatten(1).split(36, 1):
+            h = self.cell(self.first(part), h)
+        return self.head(h) / self.first.weight.shape[1]
+
+
+def test_the_last_use_of_a_parameter_counts_and_its_shape_is_no_use() -> None:
+    network = ModuleNetwork(Recurrent, IMAGE, 4)
+    cell = ("cell.weight_hh", "cell.bias_ih", "cell.bias_hh")
+    assert block_names(network) == ("head.weight", "head.bias", *cell)
+    row, x = network.initial_parameters([0])[0], torch.randn(3, 216)
+    assert network.forward(row, x)[1][0].shape == (3, 5)
+
+
+def test_the_hessian_does_not_depend_on_the_order_of_registration() -> None:
+    """Nor do features; layers that are registered and not called change neither."""
+    images = torch.randint(0, 256, (64, 9, 8, 3), dtype=torch.uint8).numpy()
+    data = from_arrays(images, np.arange(64) % 4)
+    state = InOrder("abch").state_dict()
+
+    def made(order: str) -> nn.Module:
+        module = InOrder(order)
+        module.load_state_dict(state)
+        module.unused = nn.Linear(4, 4)
+        return module
+
+    found = []
+    for order in ("abch", "hcba"):
+        setup = prepare(Experiment(seeds=1, examples=64, tasks=1), lambda order=order: made(order), data)
+        task = make_task(setup.problem, 0)
+        pull, both = setup.engine.pull, {"with_probes": True, "with_hessian": True}
+        found.append(measure_group(setup.group, setup.state, task, pull, **both).columns)
+    first, second = found
+    assert first["hessian_dimension"] == second["hessian_dimension"] == [6 * 7 + 7 + 14 + 4 * 7 + 4]
+    for name in ("hessian_srank", "feature_srank_last", "dormant_fraction"):
+        assert first[name] == second[name]
+    assert first["hessian_trace"] == pytest.approx(second["hessian_trace"], rel=1e-12)
