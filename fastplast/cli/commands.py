@@ -191,7 +191,15 @@ def _status(options: dict[str, Any]) -> int:
 def _plot(options: dict[str, Any]) -> int:
     from fastplast.drawing import plot
 
-    for path in plot(options["runs"], options["columns"], options["out"], options["formats"], options["log"]):
+    def draw(out: str | Path | None, formats: list[str]) -> list[Path]:
+        return plot(options["runs"], options["columns"], out, formats, options["log"])
+
+    if options["out"] == STDOUT:
+        if len(options["formats"]) > 1:
+            raise ConfigError(f"--out - prints one file: got {', '.join(options['formats'])}. Choose one by --formats.")
+        (ending,) = options["formats"]
+        return _print_file(lambda out: draw(out.with_suffix(f".{ending}"), [ending])[0])
+    for path in draw(options["out"], options["formats"]):
         print(path)
     return 0
 
@@ -278,7 +286,7 @@ def _data(options: dict[str, Any]) -> int:
 def _print_file(write: Callable[[Path], Path]) -> int:
     """Prints what is otherwise written to a file."""
     with tempfile.TemporaryDirectory() as folder:
-        data = write(Path(folder) / "out").read_bytes()
+        data = write(Path(folder, "out")).read_bytes()
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
     return 0
@@ -310,12 +318,29 @@ def _srank(options: dict[str, Any]) -> int:
     else:
         states = validate_run(options["run"])
     cases = list(chain(states, validate_spectra(options["size"]) if options["size"] else ()))
+    wrong = sum(case.violated for case in cases)
+    if options["out"] == STDOUT:
+        _print_file(partial(write_csv, cases))
+        return FAILURE if wrong else 0
     print(table(cases))
     print(write_csv(cases, Path(options["out"]) / "validation.csv"))
     print(plot_validation(cases, Path(options["out"]) / "validation.png"))
-    wrong = sum(case.violated for case in cases)
     print(f"{len(cases)} certificates, {wrong} wrong")
     return FAILURE if wrong else 0
+
+
+def refuse_stdout(command: str, options: dict[str, Any]) -> None:
+    """Refuses the hyphen of standard output where several files are written.
+
+    Args:
+        command: its name.
+        options: from the parser.
+
+    Raises:
+        ConfigError: if that is asked for.
+    """
+    if command in ("train", "sweep", "figure") and options.get("out") == STDOUT:
+        raise ConfigError(f"--out of {command} must be a directory: got -. Write ./- for one of that name.")
 
 
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastplast.config import ConfigError, Experiment, Option, flag, option_fields
+from fastplast.config.numbers import read_number, spelling_advice
 
 T = TypeVar("T")
 GROUPS = {
@@ -35,7 +36,7 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
         if kind == "bool":
             extra["action"] = argparse.BooleanOptionalAction
         elif "tuple" in kind:
-            extra |= {"nargs": "+", "type": _numbers_between_commas, "metavar": f.name[0].upper()}
+            extra |= {"nargs": "+", "type": numbers, "metavar": f.name[0].upper()}
         else:
             extra |= {"type": {"int": whole, "float": number}.get(kind.split(" ")[0], str)}
             extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()
@@ -43,7 +44,7 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
                 extra["nargs"] = "+"
         groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
     for name, _, option in option_fields():
-        kind = str if option.choices else _numbers_between_commas
+        kind = str if option.choices else numbers
         groups["methods"].add_argument(flag(name), nargs="+", type=kind, metavar=name.split("_")[-1].upper(),
                                        default=argparse.SUPPRESS, help=option_help(option))  # fmt: skip
     views = groups["machine"]  # of the run, and no part of its configuration
@@ -75,22 +76,29 @@ def _type_of(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
         try:
             return kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {words}: got {text!r}") from None
+            advice = spelling_advice(text)
+            raise argparse.ArgumentTypeError(f"must be {words}: got {text!r}{advice and '.' + advice}") from None
 
     return read
 
 
-whole = _type_of(int, "a whole number")
-number = _type_of(float, "a number")
+def _whole(text: str) -> int:
+    if not isinstance(found := read_number(text), int):
+        raise ValueError(text)
+    return found
 
 
-def _numbers_between_commas(text: str) -> int | float | list[int | float]:
-    # Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
-    try:
-        parts = [int(part) if part.strip().isdigit() else float(part) for part in text.split(",") if part.strip()]
-        return parts if "," in text or not parts else parts[0]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be numbers: got {text!r}") from None
+whole = _type_of(_whole, "a whole number")
+number = _type_of(lambda text: float(read_number(text)), "a number")
+
+
+def _between_commas(text: str) -> int | float | list[int | float]:
+    parts = [read_number(part) for part in text.split(",") if part.strip()]
+    return parts if "," in text or not parts else parts[0]
+
+
+# Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
+numbers = _type_of(_between_commas, "numbers")
 
 
 def fields_from(options: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +172,6 @@ def pairs_of(name: str, typed: list[str], several: bool = False) -> dict[str, An
 
 def _number_or_text(text: str) -> float | str:
     try:
-        return float(text)
+        return float(read_number(text))
     except ValueError:
         return text

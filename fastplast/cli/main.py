@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from fastplast.cli.commands import COMMANDS, FAILURE, INTERRUPTED
+from fastplast.cli.commands import COMMANDS, FAILURE, INTERRUPTED, refuse_stdout
 from fastplast.cli.parser import build_parser
 from fastplast.config import ConfigError
 
@@ -29,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     options = vars(build_parser().parse_args(arguments))
     command, debug = options.pop("command"), options.pop("debug", False)
     try:
+        refuse_stdout(command, options)
         return COMMANDS[command](options)
     except ConfigError as error:
         return _fail(error, debug, _USAGE)

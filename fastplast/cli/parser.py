@@ -68,7 +68,9 @@ def _add_looking(command: _Adder) -> None:
     plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
     plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
     plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
-    plot.add_argument("--out", metavar="PATH", help="a directory, or a file; default: figures/ in the first run")
+    plot.add_argument(
+        "--out", metavar="PATH", help="a directory or a file; - prints it (default: figures/ in the first run)"
+    )
 
     figure = command("figure", "draw a figure of the paper, training what it needs")
     figure.add_argument("figure", metavar="N", nargs="?", help="its number in the paper, or a name; --list has them")
@@ -108,7 +110,9 @@ def _add_rest(command: _Adder) -> None:
     srank.add_argument("action", choices=["validate"])
     srank.add_argument("run", metavar="RUN", nargs="?", help="its checkpoint's states; default: a short run of its own")
     srank.add_argument("--size", type=whole, default=200, help="of synthetic matrices, 0 for none (default: 200)")
-    srank.add_argument("--out", metavar="DIR", default="srank-validation", help="where table and figure go")
+    srank.add_argument(
+        "--out", metavar="DIR", default="srank-validation", help="of table and figure; - prints the table"
+    )
     own = srank.add_argument_group("a run of its own")
     for name, default in OWN_RUN.items():
         own.add_argument(flag(name), type=type(default), default=default, help=f"(default: {default})")

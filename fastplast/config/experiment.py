@@ -31,6 +31,7 @@ from fastplast.config.names import (
     OPTIMIZERS,
     PRESET_FIELDS,
 )
+from fastplast.config.numbers import spelling_advice
 from fastplast.config.rules import check_combinations
 from fastplast.text import closest
 
@@ -319,14 +320,20 @@ def load_config(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is not JSON, or is not an object.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
+        values = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
     except OSError as error:
         raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror}).") from None
     except ValueError as error:
-        raise ConfigError(f"--config must be JSON: got {path} ({error}).") from None
+        raise ConfigError(f"--config must be JSON: got {path} ({error}).{_advice_on(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config must hold a JSON object: got {type(values).__name__} in {path}.")
     return values
+
+
+def _advice_on(error: ValueError) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    return spelling_advice(error.doc.split("\n")[error.lineno - 1].partition(":")[2])
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _listed(runs: Any) -> list[Any]:
 
 
 def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    directory = figures_directory(first.path) if out is None else Path(out)
+    directory = figures_directory(first.path) if out is None else Path(out).expanduser()
     if directory.suffix[1:] in FORMATS:
         return [directory]
     check_formats(formats)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from fastplast import seeding
 from fastplast.config import ConfigError
 from fastplast.machine.generator import isolated_generators
+from fastplast.networks.buffers import Constants, find_changing
 from fastplast.networks.fixed import fixed_inputs, fixed_parameters
 from fastplast.networks.forward_pass import ForwardPass
 from fastplast.networks.layout import Layout
@@ -38,8 +39,8 @@ class ModuleNetwork:
 
     Raises:
         TypeError: if the factory does not make an ``nn.Module``.
-        ValueError: if the module has running buffers, has no trainable parameters or such as are not registered or
-            not real, draws random numbers in evaluation, or maps `[B, ...]` to anything but `[B, C]`.
+        ValueError: if the module changes its buffers in training, has no trainable parameters or such as are not
+            registered or not real, draws random numbers in evaluation, or maps `[B, ...]` to anything but `[B, C]`.
     """
 
     activation = "own"
@@ -55,12 +56,12 @@ class ModuleNetwork:
         module = self._new(seed=0)
         if not isinstance(module, nn.Module):
             raise TypeError(f"network must return an nn.Module: got {type(module).__name__}. Pass a module factory.")
-        running = [name for name, _ in module.named_buffers()]
-        if running:
+        if running := self._changing_buffers():
             raise ValueError(
                 f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm or "
-                f"GroupNorm, or BatchNorm with track_running_stats=False."
+                f"GroupNorm, or BatchNorm with track_running_stats=False. Buffers may be constant."
             )
+        self._constants = Constants(module)
         self.template, self.name = module, f"module:{type(module).__qualname__}"
         parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not parameters:
@@ -81,6 +82,13 @@ class ModuleNetwork:
         with isolated_generators():
             torch.manual_seed(int(seeding.words(seed, "module", 1)[0] >> 1))
             return self.factory()
+
+    def _changing_buffers(self) -> list[str]:
+        try:
+            with isolated_generators():
+                return find_changing(self._new(seed=0), fixed_inputs(4, prod(self.shape)).view(4, *self.shape))
+        except Exception:  # whatever a module of the user's may raise: the checks that follow say it
+            return []
 
     def _check_output(self, num_classes: int) -> None:
         x = torch.zeros(2, *self.shape, dtype=torch.float32)
@@ -225,7 +233,7 @@ class ModuleNetwork:
 
     def logits_of(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """As ``logits``, of the parameters by name, with respect to which a gradient is taken faster than to a row."""
-        return functional_call(self.template, parameters, (x.reshape(-1, *self.shape),))
+        return functional_call(self.template, self._constants.like(x) | parameters, (x.reshape(-1, *self.shape),))
 
     def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
         """Runs one member, catching the inputs of the ``nn.Linear`` that it calls last.

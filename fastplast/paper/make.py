@@ -68,7 +68,7 @@ def draw_figure(
     else:
         paths = list(given)
         data = read_results(figure, paths)
-    directory = figures_directory(Path(paths[0])) if out is None else Path(out)
+    directory = figures_directory(Path(paths[0])) if out is None else Path(out).expanduser()
     with styled():
         page, sentences = page_of(figure, data, uses)
         files = [directory / f"{figure.stem}.{name}" for name in formats]

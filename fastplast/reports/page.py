@@ -52,7 +52,7 @@ def report(runs: Readable | Sequence[Readable], out: str | os.PathLike | None = 
     """
     readers = open_readers(runs)
     library = _plotly_script()
-    path = readers[0].path / "report.html" if out is None else Path(out)
+    path = readers[0].path / "report.html" if out is None else Path(out).expanduser()
     write_file(path, page(read(readers), library).encode("utf-8", "replace"))
     return path
 

@@ -33,7 +33,7 @@ class Archive(Results):
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise FileNotFoundError(f"path must be a file of exported results: got {path}, which is none.")
         _, note = read_noted(self.path, rows=False)
@@ -92,7 +92,7 @@ def write_archive(results: Results, path: str | os.PathLike) -> Path:
         ValueError: if the name ends otherwise.
         StoreError: if nothing has been measured yet.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix != SUFFIX:
         raise ValueError(f"path must end in {SUFFIX}: got {path}.")
     table = results.metrics("arrow")

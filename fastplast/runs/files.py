@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -87,6 +88,8 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
+            with contextlib.suppress(OSError):  # a new file has none
+                os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
             os.replace(temporary, path)
             _sync_directory(path.parent)
         finally:

@@ -311,8 +311,9 @@ def write_csv(table: pyarrow.Table, path: str | os.PathLike) -> Path:
 
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(table, buffer)
-    write_file(Path(path), buffer.getvalue())
-    return Path(path)
+    path = Path(path).expanduser()
+    write_file(path, buffer.getvalue())
+    return path
 
 
 def _untype_empty_columns(table: pyarrow.Table) -> pyarrow.Table:

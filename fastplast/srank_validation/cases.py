@@ -229,8 +229,7 @@ def write_csv(cases: Sequence[Case], path: str | Path) -> Path:
     writer = csv.DictWriter(out, [field.name for field in fields(Case)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(case) for case in cases)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path).expanduser()
     write_file(path, out.getvalue().encode())
     return path
 

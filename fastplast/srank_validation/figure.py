@@ -92,7 +92,6 @@ def _save(draw: Any, path: str | os.PathLike, size: tuple[float, float]) -> Path
         draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path).expanduser()
     write_file(path, buffer.getvalue())
     return path

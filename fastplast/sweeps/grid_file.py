@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastplast.config import ConfigError
+from fastplast.config.numbers import spelling_advice
 
 
 class Section(NamedTuple):
@@ -62,7 +64,9 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: --grid must be TOML: {error}.") from None
+        place = re.search(r"at line (\d+)", str(error))
+        advice = spelling_advice(text.split("\n")[int(place[1]) - 1].partition("=")[2]) if place else ""
+        raise ConfigError(f"{path}: --grid must be TOML: {error}.{advice}") from None
 
 
 def _lines_of_keys(text: str) -> dict[tuple, int]:

@@ -1,5 +1,7 @@
 """Where outputs go: through links, into pipes, to standard output, into the home directory, and never over another."""
 
+import csv
+import io
 import os
 import threading
 
@@ -10,8 +12,12 @@ from small_runs import small
 
 import fastplast as fp
 from fastplast.cli.main import run
-from fastplast.config import ConfigError, Experiment
+from fastplast.config import ConfigError, Experiment, load_config
+from fastplast.drawing import plot
+from fastplast.reports import report
+from fastplast.runs.archive import write_archive
 from fastplast.runs.files import write_file
+from fastplast.srank_validation.cases import write_csv
 from fastplast.sweeps import grid_of
 from fastplast.sweeps.grid import expand
 from fastplast.training.start import start
@@ -98,3 +104,68 @@ def test_numbers_of_numpy_and_torch_are_numbers(rates):
     assert Experiment(seeds=range(2, 5)).seeds == (2, 3, 4)
     with pytest.raises(ConfigError, match="--epochs must be a whole number"):
         Experiment(epochs=np.float64(2.5))
+
+
+def test_a_hyphen_is_standard_output_of_one_picture(finished, tmp_path, capfdbinary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (path,) = plot(finished, ("error",), tmp_path / "error.svg")
+    words = ["plot", str(finished.path), "--columns", "error", "--out", "-"]
+    assert run([*words, "--formats", "svg"]) == 0
+    assert capfdbinary.readouterr().out == path.read_bytes()
+    assert run(words) == 2
+    assert b"--out - prints one file: got png, pdf, svg. Choose one by --formats." in capfdbinary.readouterr().err
+    assert os.listdir(tmp_path) == ["error.svg"]
+
+
+def test_a_hyphen_is_standard_output_of_a_validation(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["srank", "validate", "--size", "60", "--seeds", "1", "--tasks", "1", "--epochs", "1"]
+    assert run([*words, "--out", "-"]) == 0
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert len(rows) > 4
+    assert all(int(row["lo"]) <= int(row["exact"]) <= int(row["hi"]) for row in rows)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [["train"], ["sweep"], ["figure", "2", "--scale", "smoke"]])
+def test_a_hyphen_is_no_directory(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([*words, "--out", "-"]) == 2
+    assert f"--out of {words[0]} must be a directory: got -. Write ./- for one" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tilde_is_the_home_directory_of_every_output(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert plot(finished, ("error",), "~/e.svg") == [tmp_path / "e.svg"]
+    assert finished.export_csv("~/m.csv") == tmp_path / "m.csv"
+    assert write_archive(finished, "~/a.parquet") == tmp_path / "a.parquet"
+    assert fp.load("~/a.parquet").path == tmp_path / "a.parquet"
+    assert report(finished, "~/r.html") == tmp_path / "r.html"
+    assert write_csv([], "~/far/v.csv") == tmp_path / "far" / "v.csv"
+    (tmp_path / "c.json").write_text('{"epochs": 3}')
+    assert load_config("~/c.json") == {"epochs": 3}
+    assert sorted(os.listdir(tmp_path)) == ["a.parquet", "c.json", "e.svg", "far", "m.csv", "r.html"]
+
+
+def test_what_leads_nowhere_and_who_may_read_a_file_stay(finished, tmp_path):
+    """A link to a file that is not there yet makes it; a file that only its owner may read is not opened to others."""
+    link, secret = tmp_path / "link", tmp_path / "m.csv"
+    link.symlink_to(tmp_path / "new" / "m.csv")
+    assert run(["export", str(finished.path), "--out", str(link)]) == 0
+    assert link.is_symlink()
+    assert (tmp_path / "new" / "m.csv").stat().st_size > 100
+    secret.touch(mode=0o600)
+    assert run(["export", str(finished.path), "--out", str(secret)]) == 0
+    assert secret.stat().st_mode & 0o777 == 0o600
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "to_pipe").symlink_to(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    assert run(["export", str(finished.path), "--out", str(tmp_path / "to_pipe")]) == 0
+    reader.join()
+    assert found == [secret.read_bytes()]
+    assert pipe.is_fifo()

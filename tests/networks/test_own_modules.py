@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fastplast as fp
 from fastplast.config import Experiment
 from fastplast.data import from_arrays
 from fastplast.measuring.group import measure_group
@@ -12,6 +13,7 @@ from fastplast.measuring.hessian import block_names
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import make_task
 from fastplast.training.setup import prepare
+from fastplast.training.start import start
 
 IMAGE = (3, 9, 8)
 
@@ -212,3 +214,114 @@ def test_the_hessian_does_not_depend_on_the_order_of_registration() -> None:
     for name in ("hessian_srank", "feature_srank_last", "dormant_fraction"):
         assert first[name] == second[name]
     assert first["hessian_trace"] == pytest.approx(second["hessian_trace"], rel=1e-12)
+
+
+class Centred(nn.Module):
+    """Constant buffers of several kinds: a mean, positions, an index, a fixed projection; some are not stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((216,), 0.25))
+        self.register_buffer("order", torch.arange(215, -1, -1), persistent=False)
+        self.register_buffer("projection", torch.linspace(-0.1, 0.1, 216 * 6).view(6, 216))
+        self.hidden, self.head = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.linear((x.flatten(1) - self.mean)[:, self.order], self.projection)
+        return self.head(torch.tanh(self.hidden(x)))
+
+
+class WrittenOut(Centred):
+    """The same without buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.mean, self.order, self.projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        projection = torch.linspace(-0.1, 0.1, 216 * 6, dtype=torch.float32).view(6, 216).to(x.dtype)
+        x = nn.functional.linear((x.flatten(1) - 0.25).flip(1), projection)
+        return self.head(torch.tanh(self.hidden(x)))
+
+
+def test_constant_buffers_are_kept_and_measured_in_float64(tmp_path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 9, 8, 3), np.uint8)
+    data, found = from_arrays(images, np.arange(32) % 4), []
+    for factory in (Centred, WrittenOut):
+        network = ModuleNetwork(factory, IMAGE, 4)
+        assert network.measuring_dtype == torch.float64
+        experiment = Experiment(seeds=2, tasks=2, epochs=2, examples=32, out=str(tmp_path / factory.__name__))
+        found.append(fp.train(experiment, network=factory, dataset=data).metrics().drop(columns="network"))
+    first, second = found
+    numbers = first.select_dtypes("number").columns
+    np.testing.assert_array_equal(first[numbers], second[numbers])
+    assert set(first.hessian_dimension[first.when == "start"]) == {6 * 5 + 5 + 5 * 4 + 4}
+
+
+class Counting(Dropping):
+    """Keeps a number that training changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+        return self.head(x.flatten(1))
+
+
+class Momentum(Counting):
+    """Puts another tensor in the place of a buffer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.calls = 0.9 * self.calls + 0.1 * x.mean()
+        return self.head(x.flatten(1) - self.calls)
+
+
+def spectral() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(216, 4)))
+
+
+def of_its_seed() -> nn.Module:
+    module = Centred()
+    module.mean = torch.randn(216)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        (lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(216), nn.Linear(216, 4)),
+         "running statistics: got buffers 1.running_mean, 1.running_var, 1.num_batches_tracked. Use LayerNorm"),
+        (spectral, r"running statistics: got buffers 1\.parametrizations\.weight\.0\._u"),
+        (Counting, "running statistics: got buffers calls.*Buffers may be constant"),
+        (Momentum, "running statistics: got buffers calls.*Buffers may be constant"),
+        (of_its_seed, "must differ between seeds in its parameters only"),
+    ],
+    ids=["batch norm", "spectral norm", "counter", "replaced", "random"],
+)  # fmt: skip
+def test_buffers_that_training_changes_or_that_differ_between_seeds_are_refused(factory, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ModuleNetwork(factory, IMAGE, 4).initial_parameters([0, 1])
+
+
+def test_a_run_is_not_resumed_with_other_constants(tmp_path) -> None:
+    def other() -> nn.Module:
+        module = Centred()
+        module.mean += 0.5
+        return module
+
+    other.__qualname__ = "Centred"
+    images = np.random.default_rng(0).integers(0, 256, (32, 9, 8, 3), np.uint8)
+    data, experiment = (
+        from_arrays(images, np.arange(32) % 4),
+        Experiment(seeds=1, tasks=2, epochs=1, examples=32, srank="off", out=str(tmp_path / "a")),
+    )
+    _, events = start(experiment, Centred, dataset=data)
+    next(events)
+    events.close()
+    with pytest.raises(ValueError, match="network"):
+        fp.resume(tmp_path / "a", network=other, dataset=data)
+    assert fp.resume(tmp_path / "a", network=Centred, dataset=data).is_finished
