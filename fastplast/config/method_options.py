@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.fields import AT_LEAST_ONE, AT_LEAST_ZERO, FRACTION, Bound, is_number, is_whole
+from fastplast.config.names import TAKES_STRENGTH
 from fastplast.text import closest
 
 SHARE = Bound("in [0, 1]", "in [0, 1]", lambda number: 0 <= number <= 1)
@@ -162,7 +163,8 @@ def all_options(method: str, given: Any, several: bool) -> Values:
         several: whether each has several values.
 
     Returns:
-        Field to value, or to a tuple of values; empty for a method without hyperparameters.
+        Field to value, or to a tuple of values; empty for a method without hyperparameters, and what is given for one
+        that this process does not know.
 
     Raises:
         ConfigError: if one is unknown, of another method, or breaks its rule.
@@ -171,6 +173,8 @@ def all_options(method: str, given: Any, several: bool) -> Values:
         values = dict(given)
     except (TypeError, ValueError):
         raise ConfigError(f"options must be a dictionary: got {given!r}.", "options") from None
+    if method not in TAKES_STRENGTH:  # of a stored member, by its author's process
+        return tuple(values.items())
     own = {field: option for field, of, option in option_fields() if of == method}
     for name in values:
         if name not in own:

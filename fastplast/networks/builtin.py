@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fastplast.config import ELEMENTWISE
 from fastplast.networks.activations import ACTIVATION_FUNCTIONS, widening
+from fastplast.networks.convolution import convolve
 from fastplast.networks.init import weight_spread
 from fastplast.networks.layout import Layout, Slot
 from fastplast.networks.spec import Conv, Dense, Layer, layout_of
@@ -180,7 +181,7 @@ class Network:
             weight, bias = parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
             if isinstance(layer, Conv):
                 x = x.reshape(x.shape[0], layer.in_channels, layer.height, layer.width)
-                x = functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.padding)
+                x = convolve(x, weight, bias, layer.stride, layer.padding)
             else:
                 dtype = dense_dtype or x.dtype
                 x = functional.linear(x.flatten(1).to(dtype), weight.to(dtype), bias.to(dtype))

@@ -136,11 +136,13 @@ def lock_holder(path: Path) -> str | None:
 def _of_run(path: Path) -> Status:
     holder = lock_holder(path)  # before the rest: what dies meanwhile is reported as what it was
     run = Run(path)
-    e = Experiment.from_dict(_with_known_methods(run.config), str(path / "config.json"))
+    config = run.config
+    listed = config.pop("member_list", None)
+    e = Experiment.from_dict(_with_known_method(config), str(path / "config.json"))
     finished = run.is_finished
     progress = _progress(path, holder is not None)
     state = "finished" if finished else "training" if holder else "stopped" if progress.get("stopped") else "died"
-    members, tasks = len(e.members()), e.tasks or 1
+    members, tasks = len(e.members() if listed is None else listed), e.tasks or 1
     task, epoch = (tasks, 0) if finished else (progress["task"], progress["epoch"])  # (tasks, 0): all are done
     task_seconds, rate = _pace(run, e, members)
     left = None
@@ -176,14 +178,9 @@ def _of_run(path: Path) -> Status:
     )
 
 
-def _with_known_methods(config: dict[str, Any]) -> dict[str, Any]:
+def _with_known_method(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration in which a method that only its author's process knows is another: progress is of any method."""
-
-    def replaced(values: dict[str, Any]) -> dict[str, Any]:
-        return values if values.get("method", "none") in TAKES_STRENGTH else values | {"method": "l2"}
-
-    config = replaced(config)
-    return config | {"member_list": list(map(replaced, config["member_list"]))} if "member_list" in config else config
+    return config if config.get("method", "none") in TAKES_STRENGTH else config | {"method": "l2"}
 
 
 def _progress(path: Path, is_training: bool) -> dict[str, Any]:

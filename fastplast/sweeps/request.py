@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastplast.config import MACHINE_FIELDS, ConfigError
+from fastplast.config import MACHINE_FIELDS, TAKES_STRENGTH, ConfigError
 from fastplast.runs.files import read_json, write_file
 from fastplast.sweeps.grid import Grid, grid_of
 
@@ -46,7 +46,7 @@ def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None
         Its crosses.
 
     Raises:
-        ConfigError: if the directory does not hold its grid.
+        ConfigError: if the directory does not hold its grid, or a method in it is unknown to this process.
     """
     path = Path(directory) / FILE
     if not path.exists():
@@ -55,4 +55,12 @@ def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None
             f"Give the grid again: fastplast sweep ... --out {directory}."
         )
     kept = read_json(path)
+    for cross in kept["crosses"]:
+        named = cross.get("method", "none")
+        for method in named if isinstance(named, list) else [named]:
+            if method not in TAKES_STRENGTH:
+                raise ConfigError(
+                    f"resume needs the method {method} of the sweep: got none of that name. Call "
+                    f"fastplast.methods.register({method!r}, ...) and fastplast.sweep from Python."
+                )
     return grid_of([cross | kept["machine"] | dict(machine or {}) for cross in kept["crosses"]])

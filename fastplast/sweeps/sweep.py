@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.config import Experiment
+from fastplast.config import Experiment, Member
 from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
 from fastplast.runs.results import Results
@@ -194,9 +194,12 @@ class Sweep(Results):
 
 def _read_cells(shard: Run) -> list[Cell]:
     """The members of a shard, in the order of their numbers, as a grid that holds them would have them."""
-    experiment = Experiment.from_dict(shard.config, str(shard.path / "config.json"))
-    group = as_group(experiment)
-    return [Cell(group, member) for member in experiment.members()]
+    config, where = shard.config, str(shard.path / "config.json")
+    listed = config.pop("member_list", None)
+    experiment = Experiment.from_dict(config, where)
+    group = as_group(experiment)  # which knows no member: one may have a method of its author's
+    members = experiment.members() if listed is None else [Member(**values) for values in listed]
+    return [Cell(group, member) for member in members]
 
 
 def read_ids(shard: Run) -> list[str]:
