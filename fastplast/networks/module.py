@@ -155,12 +155,12 @@ class ModuleNetwork:
                 ) from error
 
     def _measuring_dtype(self) -> torch.dtype:
-        """float64, or float32 where the module makes float32 tensors of its own."""
+        """float64, or float32 where the module makes float32 tensors of its own, or insists on them."""
         row, x = (torch.zeros(size, dtype=torch.float64) for size in (self.layout.size, (2, prod(self.shape))))
         try:
             with torch.no_grad():
                 self.logits(row, x)
-        except RuntimeError:
+        except Exception:  # whatever a module of the user's may raise
             return torch.float32
         return torch.float64
 

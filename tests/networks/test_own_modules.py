@@ -325,3 +325,25 @@ def test_a_run_is_not_resumed_with_other_constants(tmp_path) -> None:
     with pytest.raises(ValueError, match="network"):
         fp.resume(tmp_path / "a", network=other, dataset=data)
     assert fp.resume(tmp_path / "a", network=Centred, dataset=data).is_finished
+
+
+class Insisting(Dropping):
+    """Takes float32 only, and says so in a way of its own."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise self.error("float32, please")
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, AssertionError, ValueError])
+def test_a_module_that_takes_float32_only_is_measured_in_it(error) -> None:
+    network = ModuleNetwork(lambda: Insisting(error), IMAGE, 4)
+    assert network.measuring_dtype == torch.float32
+    row, x = network.initial_parameters([0])[0], torch.randn(5, 216)
+    logits, _ = network.forward(row, x, torch.float64)
+    assert torch.equal(logits, network.logits(row, x))
