@@ -38,6 +38,19 @@ def test_a_figure_trains_its_runs_once_and_shares_them(tmp_path, monkeypatch, ca
     assert shards < {path.path for path in Sweep("runs/activations-mnist_shuffle-smoke").shards}
 
 
+def test_all_figures_of_the_paper_come_out_at_the_smallest_scale(tmp_path, monkeypatch, capsys):
+    """Every run that they need is trained, once: nothing of it is made up."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(1, 28):
+        assert run(["figure", str(number), "--scale", "smoke", "--quiet", "--formats", "png", "--out", "drawn"]) == 0
+        picture = (tmp_path / "drawn" / f"figure-{number:02}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG"), number
+    assert list(plan_missing(figure_of(27), "smoke")) == []
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        f"{use.study}-smoke" for number in range(1, 28) for use in plans.uses_of(figure_of(number), "smoke")
+    }
+
+
 def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, capsys, tiny):
     monkeypatch.chdir(tmp_path)
     assert run(["figure", "1", "--scale", "smoke", "--dry-run"]) == 0
