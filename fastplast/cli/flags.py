@@ -36,7 +36,8 @@ def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several
         if kind == "bool":
             extra["action"] = argparse.BooleanOptionalAction
         elif "tuple" in kind:
-            extra |= {"nargs": "+", "type": numbers, "metavar": f.name[0].upper()}
+            kind = str if "str" in kind else numbers
+            extra |= {"nargs": "+", "type": kind, "metavar": f.name[0].upper()}
         else:
             extra |= {"type": {"int": whole, "float": number}.get(kind.split(" ")[0], str)}
             extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()

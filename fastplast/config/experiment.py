@@ -25,8 +25,11 @@ from fastplast.config.names import (
     DATASET_NAMES,
     ENGINE_OF,
     INITS,
+    LOSSES,
     MEMBER_FIELDS,
     METHOD_NAMES,
+    METRIC_NAMES,
+    MODULE_NETWORKS,
     NETWORK_NAMES,
     OPTIMIZERS,
     PRESET_FIELDS,
@@ -117,7 +120,7 @@ class Experiment:
         "mean", "regularisers average over a weight matrix (paper) or sum", "members", ("mean", "sum")
     )
 
-    network: str | None = option(None, "default: the benchmark's", "network", NETWORK_NAMES)
+    network: str | None = option(None, "default: the benchmark's", "network", (*NETWORK_NAMES, *MODULE_NETWORKS))
     widths: tuple[int, ...] | None = option(None, "hidden widths of the dense layers", "network")
     channels: tuple[int, ...] | None = option(None, "channels of the convolutions of the cnn", "network")
     activation: str = option("relu", "of every hidden layer", "network", ACTIVATIONS)
@@ -156,6 +159,7 @@ class Experiment:
     srank_every: int = option(1, "tasks between two measurements of the Hessian", "probes")
     epoch_curves: bool = option(False, "also store loss, error and update norms of every epoch", "probes")
     probe_every: int = option(1, "tasks between two measurements of weights and features", "probes")
+    metrics: tuple[str, ...] = option((), "what else is measured then", "probes", METRIC_NAMES)
 
     engine: str = option("auto", "who trains", "machine", ("auto", "vmap", "cpu", "cuda"))
     device: str = option("auto", "where; cuda:1 is the second GPU", "machine", ("auto", "cpu", "cuda"))
@@ -167,12 +171,12 @@ class Experiment:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, as_plain(getattr(self, f.name)))
-        for name in ("learning_rate", "strength", "widths", "channels", "seeds"):
+        for name in ("learning_rate", "strength", "widths", "channels", "seeds", "metrics"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-            elif isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seeds":
-                object.__setattr__(self, name, (value,))
+            elif isinstance(value, str if name == "metrics" else (int, float)) and not isinstance(value, bool):
+                object.__setattr__(self, name, value if name == "seeds" else (value,))
         preset = BENCHMARKS.get(self.benchmark, {}) if isinstance(self.benchmark, str) else {}
         for name, usual in PRESET_FIELDS.items():
             if getattr(self, name) is None:
@@ -206,6 +210,16 @@ class Experiment:
     def change(self) -> str:
         """What changes from task to task."""
         return BENCHMARKS[self.benchmark]["change"]
+
+    @property
+    def loss(self) -> str:
+        """``cross_entropy``, or ``mse`` where labels are numbers."""
+        return BENCHMARKS[self.benchmark].get("loss", LOSSES[0])
+
+    @property
+    def outputs(self) -> int | None:
+        """Of a network; None for one for each class of the dataset."""
+        return BENCHMARKS[self.benchmark].get("outputs")
 
     @property
     def decoupled(self) -> bool:
@@ -278,6 +292,7 @@ class Experiment:
         Raises:
             ConfigError: if a key is unknown or a value breaks a rule.
         """
+        values = {name: value for name, value in values.items() if name != "own"}  # where things were registered
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
@@ -291,7 +306,7 @@ class Experiment:
 
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
-_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset")
+_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset", "metrics")
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.names import TAKES_STRENGTH
+from fastplast.config.own import known_names
 from fastplast.text import closest
 
 
@@ -97,12 +97,13 @@ def check_fields(experiment: Any) -> None:
 
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
-    known = tuple(TAKES_STRENGTH) if f.name == "method" else f.metadata["choices"]  # the user's methods as well
+    known = known_names(f.name, f.metadata["choices"])
     is_numbered_gpu = f.name == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
-    if not (is_module or is_numbered_gpu) and value not in known:
-        hint = "Write 'off' with quotes." if value is False and "off" in known else closest(str(value), known)
-        raise ConfigError(f"{flag(f.name)} must be a known name: got {value!r}. {hint}", f.name)
+    for name in value if isinstance(value, tuple) else (value,):
+        if not (is_module or is_numbered_gpu) and name not in known:
+            hint = "Write 'off' with quotes." if name is False and "off" in known else closest(str(name), known)
+            raise ConfigError(f"{flag(f.name)} must be a known name: got {name!r}. {hint}", f.name)
 
 
 def _broken_rule(f: dataclasses.Field[Any], value: Any) -> str | None:

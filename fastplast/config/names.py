@@ -16,12 +16,25 @@ TAKES_STRENGTH |= dict.fromkeys(("cbp", "redo", "snr", "regrama", "shrink_pertur
 TAKES_STRENGTH |= dict.fromkeys(("hare_tortoise", "noise", "full_reset"), False)
 TAKES_STRENGTH |= {"spectral": True, "parseval": True, "fire": False, "dash": False, "nap": False, "c_chain": True}
 METHOD_NAMES = tuple(TAKES_STRENGTH)
-NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")
+NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")  # lists of layers, which every engine trains
+MODULE_NETWORKS: tuple[str, ...] = ()
 OPTIMIZERS = ("adam", "adamw", "sgd")
+LOSSES = ("cross_entropy", "mse")  # of a problem: its labels are classes, or numbers
+METRIC_NAMES = (  # measured on request
+    "effective_rank", "layer_units", "saturation", "sign_entropy", "gradient_dormancy", "spectral_norm", "ntk_rank",
+    "gauss_newton_rank", "churn",
+)  # fmt: skip
 
 # Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. The last three are the changes
 # by themselves, on any dataset: what a benchmark of another dataset than its own is called in the results.
-_PAIRS = {"change": "class_pairs", "network": "convnet", "examples": 1200, "test_examples": 200, "batch_size": 100}
+_PAIRS = {
+    "change": "class_pairs",
+    "outputs": 2,
+    "network": "convnet",
+    "examples": 1200,
+    "test_examples": 200,
+    "batch_size": 100,
+}
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
     "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},

@@ -7,7 +7,16 @@ from typing import Any
 
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.fields import is_whole
-from fastplast.config.names import BENCHMARKS, DATASET_NAMES, ENGINE_OF, MEMBER_FIELDS, TAKES_STRENGTH, is_path
+from fastplast.config.names import (
+    BENCHMARKS,
+    DATASET_NAMES,
+    ENGINE_OF,
+    MEMBER_FIELDS,
+    NETWORK_NAMES,
+    TAKES_STRENGTH,
+    is_path,
+)
+from fastplast.config.own import known_names
 from fastplast.text import closest
 
 
@@ -67,15 +76,16 @@ def _check_problem(e: Any) -> None:
             "batch_size",
             "examples",
         )
+    known = known_names("dataset", DATASET_NAMES)
     if e.dataset is None:
         raise ConfigError(
-            f"--benchmark {e.benchmark} needs a --dataset: got none. {closest('', DATASET_NAMES)}",
+            f"--benchmark {e.benchmark} needs a --dataset: got none. {closest('', known)}",
             "benchmark",
             "dataset",
         )
-    if not isinstance(e.dataset, str) or not (e.dataset in DATASET_NAMES or is_path(e.dataset)):
+    if not isinstance(e.dataset, str) or not (e.dataset in known or is_path(e.dataset)):
         raise ConfigError(
-            f"--dataset must be a known name or a path: got {e.dataset!r}. {closest(str(e.dataset), DATASET_NAMES)} "
+            f"--dataset must be a known name or a path: got {e.dataset!r}. {closest(str(e.dataset), known)} "
             "A path has a slash in it, or ends in .npz.",
             "dataset",
         )
@@ -116,14 +126,29 @@ def _check_settings(e: Any) -> None:
             "method",
             "optimizer",
         )
+    if e.method == "c_chain" and e.loss != "cross_entropy":
+        raise ConfigError(
+            f"--method c_chain needs classes: got --benchmark {e.benchmark}, whose labels are numbers. Use another "
+            "method.",
+            "method",
+            "benchmark",
+        )
     if e.method == "nap" and not e.layer_norm:
         raise ConfigError("--method nap needs --layer-norm: got none. Add --layer-norm.", "method", "layer_norm")
     network = e.network or BENCHMARKS[e.benchmark]["network"]
+    if not network.startswith("module:") and network not in NETWORK_NAMES:
+        for name in ("widths", "activation", "leaky_slope", "layer_norm", "dropout", "head_reset", "init"):
+            if getattr(e, name) != e.__dataclass_fields__[name].default:
+                raise ConfigError(
+                    f"{flag(name)} belongs to a network of layers: got it with --network {network}. Drop one of them.",
+                    name,
+                    "network",
+                )
     if e.channels is not None and network not in ("cnn", "convnet"):
         raise ConfigError(
             f"--channels belongs to --network cnn: got --network {network}. Drop one of them.", "channels", "network"
         )
-    if e.momentum and e.optimizer != "sgd":
+    if e.momentum and e.optimizer in ("adam", "adamw"):
         raise ConfigError(
             f"--momentum belongs to --optimizer sgd: got --optimizer {e.optimizer}. Use --beta1 instead.",
             "momentum",

@@ -1,15 +1,17 @@
 """`load` and `status`: one dataset in memory, and what is there to be loaded."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastplast.config import is_path
+from fastplast.config import DATASET_NAMES, add_own, is_path
 from fastplast.data.arrays import Dataset, load_own
 from fastplast.data.embedded import embedded_path, load_embedded
 from fastplast.data.imagenet import load_imagenet32
 from fastplast.data.local import Found, data_dir, find, read
 from fastplast.data.spec import DATASETS, SPLITS, DataError, Spec, choose, spec_of
+from fastplast.registered import named
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,31 @@ class Status:
     problem: str = ""
 
 
+Loader = Callable[[str | os.PathLike[str] | None, str], Dataset]  # from directory and split
+LOADERS: dict[str, Loader] = {"imagenet32": lambda directory, split: load_imagenet32(directory)}
+
+
+def register(name: str, load: Callable[[], Dataset]) -> None:
+    """Makes a dataset of one's own known to this process: to train on it, and to resume what was trained on it.
+
+    Args:
+        name: what ``Experiment(dataset=...)`` calls it.
+        load: gives the dataset, for example by `from_arrays`; called when it is needed.
+
+    Raises:
+        ValueError: if the name is one of the package's, or a path.
+    """
+    if is_path(name):
+        raise ValueError(f"name must be no path: got {name!r}. Leave out slashes and a final .npz.")
+    add_own("dataset", name, DATASET_NAMES)
+
+    def loaded(directory: str | os.PathLike[str] | None, split: str) -> Dataset:
+        with named(f"load of the dataset {name!r}", "dataset"):
+            return replace(load(), name=name)
+
+    LOADERS[name] = loaded
+
+
 def load(name: str, directory: str | os.PathLike[str] | None = None, split: str = "train") -> Dataset:
     """Loads a dataset from local files, or its embedded subset where there are none.
 
@@ -44,7 +71,8 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     incomplete or of other data are an error: they are never passed over.
 
     Args:
-        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", or a path with images of the user's (`load_own`).
+        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", one that was registered, or a path with images of
+            the user's (`load_own`).
         directory: a data directory, or the folder, file or archive with the data; None takes FASTPLAST_DATA, else the
             platform's data directory.
         split: "train" or "test".
@@ -59,8 +87,8 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     """
     if is_path(name):
         return load_own(name)
-    if name == "imagenet32":
-        return load_imagenet32(directory)
+    if name in LOADERS:
+        return LOADERS[name](directory, split)
     spec = spec_of(name)
     choose("split", split, SPLITS)
     root = data_dir(directory)

@@ -72,11 +72,12 @@ COLUMNS: dict[str, Axis] = {
 }
 
 
-def axis_of(column: str) -> Axis:
+def axis_of(column: str, units: Mapping[str, str] | None = None) -> Axis:
     """How a column is drawn; one that the table lacks is drawn at task end under its own name.
 
     Args:
         column: of the metrics; ``feature_srank_fc3`` is found as ``feature_srank`` of the layer fc3.
+        units: metric to unit, of those that the table lacks.
 
     Returns:
         The axis.
@@ -87,7 +88,9 @@ def axis_of(column: str) -> Axis:
         if column.startswith(f"{name}_"):
             found = COLUMNS[name]
             return found._replace(label=f"{found.label} of {column[len(name) + 1 :]}")
-    return Axis("end", column.replace("_", " "), least=-math.inf)
+    patterns = {name: re.escape(name).replace(r"\{layer\}", ".+") for name in units or {}}
+    unit = next((units[name] for name, pattern in patterns.items() if units and re.fullmatch(pattern, column)), "")
+    return Axis("end", column.replace("_", " "), unit, least=-math.inf)
 
 
 def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> tuple[float, float]:
@@ -117,11 +120,11 @@ def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> t
 
 def _largest(column: str, network: str, classes: int) -> float:
     """The greatest value of a rank or an entropy in a built-in network; infinite for other metrics and networks."""
-    from fastplast.networks import NETWORKS
+    from fastplast.networks import NETWORKS, Preset
 
-    if network not in NETWORKS:
+    preset = NETWORKS.get(network)
+    if not isinstance(preset, Preset):
         return math.inf
-    preset = NETWORKS[network]
     kind, _, layer = column.rpartition("_")
     if kind in ("feature_srank", "weight_srank"):
         sizes = preset.channels if layer.startswith("conv") else (*preset.widths, preset.widths[-1])
@@ -140,12 +143,15 @@ def measured_at(table: pandas.DataFrame, column: str) -> list[str]:
     return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
 
 
-def find_column(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str, Axis]:
+def find_column(
+    column: str, measured: Mapping[str, Sequence[str]], units: Mapping[str, str] | None = None
+) -> tuple[str, Axis]:
     """Finds a column and the probe time to draw it at.
 
     Args:
         column: a name, or ``name@start``, ``name@end`` to choose the time.
         measured: column to the times at which it has values.
+        units: as of ``axis_of``.
 
     Returns:
         The column's name and its axis, whose ``when`` is a time at which it has values.
@@ -158,7 +164,7 @@ def find_column(column: str, measured: Mapping[str, Sequence[str]]) -> tuple[str
     name, _, when = column.partition("@")
     if name not in measured:
         raise ValueError(f"columns must be metrics of the run: got {name!r}. {closest(name, sorted(measured))}")
-    axis, times = axis_of(name), measured[name]
+    axis, times = axis_of(name, units), measured[name]
     if when and when not in times:
         raise ValueError(f"columns has {column!r}, which was not measured: {name} has values at {', '.join(times)}.")
     return name, axis._replace(when=when or (axis.when if axis.when in times else times[0]))

@@ -91,7 +91,8 @@ def plot(
             raise ValueError(f"{name} must name at least one: got none.")
     paths = _paths(opened[0], columns, out, formats)
     data = _read(opened)
-    panels = [find_column(column, data.measured) for column in columns]
+    units = {name: unit for run in opened for name, unit in run.units.items()}
+    panels = [find_column(column, data.measured, units) for column in columns]
     for column in log:
         if column not in columns:
             raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")

@@ -30,6 +30,7 @@ class Group:
         hyper: of each member, as it is trained: without a pull its strength is 0.
         optimizer_reset: what of the optimiser begins anew at a change of task: ``none``, ``moments`` or ``step``.
         batch_size: examples of a minibatch; the last of an epoch may have fewer.
+        loss: name of what is minimised: ``cross_entropy`` or ``mse``.
     """
 
     members: tuple[Member, ...]
@@ -40,6 +41,7 @@ class Group:
     hyper: Hyperparameters
     optimizer_reset: str
     batch_size: int
+    loss: str
 
     @property
     def layout(self) -> Layout:
@@ -65,7 +67,8 @@ class GroupState:
         diverged: `[M]` int64, the update (from 0) at which loss or update became non-finite and the member was
             frozen just before; -1 for members in good health.
         kept: what methods keep beside these, by name, ``<method>.<name>``; ``since`` `[M]` and ``born`` `[M, 2, U]`,
-            updates done when Adam's count of them began, ``resets`` `[M, L]` of units in the task. Empty without them.
+            updates done when Adam's count of them began, ``resets`` `[M, L]` of units in the task; running statistics
+            of a module's normalisation, ``running.<name>``. Empty without them.
     """
 
     params: Tensor
@@ -75,6 +78,11 @@ class GroupState:
     steps: Tensor
     diverged: Tensor
     kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def running_of(self, member: int | slice) -> dict[str, Tensor]:
+        """Running statistics by name, of a member or of several."""
+        start = "running."
+        return {name[len(start) :]: kept[member] for name, kept in self.kept.items() if name.startswith(start)}
 
     def tensors(self) -> dict[str, Tensor]:
         """Name to tensor, for checkpoints."""
@@ -197,6 +205,7 @@ def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Memb
         hyper,
         experiment.optimizer_reset,
         experiment.batch_size,
+        experiment.loss,
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers
+from fastplast.engines.optimizers import OPTIMIZERS
 from fastplast.networks import ModuleNetwork, Network
 from fastplast.problems import Task
 
@@ -26,6 +27,10 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it trains on the CPU, not on {device.type}"
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    if not OPTIMIZERS[group.optimizer].has_kernels:
+        return f"it has no kernels for --optimizer {group.optimizer}"
+    if group.loss != "cross_entropy":
+        return f"its kernels train with cross-entropy, not with {group.loss}"
     hooks = Hooks(group, device)
     if name := hooks.acts_within_updates:
         return f"--method {name} acts within every update, which its kernels do not serve"

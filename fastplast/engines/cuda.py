@@ -14,6 +14,7 @@ from torch import Tensor
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Hooks
 from fastplast.engines.kernel_layers import kernel_layers
+from fastplast.engines.optimizers import OPTIMIZERS
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.machine.profiling import annotate
 from fastplast.networks import ModuleNetwork, Network
@@ -36,6 +37,10 @@ def missing_kernels(group: Group) -> str | None:
     """
     if isinstance(group.network, ModuleNetwork):
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    if not OPTIMIZERS[group.optimizer].has_kernels:
+        return f"it has no kernels for --optimizer {group.optimizer}"
+    if group.loss != "cross_entropy":
+        return f"its kernels train with cross-entropy, not with {group.loss}"
     hooks = Hooks(group, "cpu")
     if hooks.acts_on_updates or hooks.restarts_count:
         return (

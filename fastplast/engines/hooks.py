@@ -7,17 +7,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from fastplast_kernels.update import update
 from torch import Tensor
 
 from fastplast.engines.base import Group, GroupState
+from fastplast.engines.optimizers import Step, take_step
 from fastplast.engines.uses import Use, uses_of
 from fastplast.methods import Arenas, Choice, Seen, count_units, hidden_layers, own_coefficients, reset_units
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
+from fastplast.registered import RegisteredError, named
 
 
-class MethodError(RuntimeError):
+class MethodError(RegisteredError):
     """An error of a method's hook: says which method, which hook, and at which update."""
 
 
@@ -91,7 +92,7 @@ class Hooks:
         for use in self.uses:
             if use.method.rule is not None:
                 rules[slice(None) if use.rows is None else use.rows] = True
-        self._rules, self._counts_by_unit = rules, self._resets_units and group.optimizer != "sgd"
+        self._rules, self._counts_by_unit = rules, self._resets_units and group.optimizer in ("adam", "adamw")
         self._hyper = group.hyper.to(self.device)
 
     def initial_state(self, init: Tensor) -> dict[str, Tensor]:
@@ -155,7 +156,7 @@ class Hooks:
                 steps, born = state.steps[one] + 1, state.kept["born"][one]
                 coefficients = own_coefficients(group.network, born, steps - counted, steps, hyper)
             old = (state.params[one], batch.grads[one], state.m[one], state.v[one])
-            found = update(*old, counted, hyper, group.optimizer, group.decoupled, coefficients)
+            found = take_step(group.optimizer, Step(*old, counted, hyper, group.decoupled, coefficients))
             for value, own_value in zip(new, found):
                 value[i] = own_value[0]
         place = own.cumsum(0) - 1  # of a member among the rows
@@ -300,16 +301,8 @@ class Hooks:
             MethodError: whatever it raises.
             OutOfMemoryError: if memory does not suffice.
         """
-        try:
-            with torch.no_grad():
-                return work()
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            raise MethodError(
-                f"{self._where(use, hook, number)} failed: {type(error).__name__}: {error}. The run's last checkpoint "
-                "is intact: correct the method, register it and resume."
-            ) from error
+        with named(self._where(use, hook, number), "method", MethodError), torch.no_grad():
+            return work()
 
 
 def new_state(group: Group) -> GroupState:
@@ -322,7 +315,8 @@ def new_state(group: Group) -> GroupState:
         The state, on the CPU.
     """
     params = group.network.initial_parameters(group.seeds)
-    members = len(group.members)
+    members, network = len(group.members), group.network
+    running = network.norms.initial(members) if isinstance(network, ModuleNetwork) else {}
     return GroupState(
         params=params,
         m=torch.zeros_like(params),
@@ -330,5 +324,5 @@ def new_state(group: Group) -> GroupState:
         init=params.clone(),
         steps=torch.zeros(members, dtype=torch.int64),
         diverged=torch.full((members,), -1, dtype=torch.int64),
-        kept=Hooks(group, "cpu").initial_state(params),
+        kept=Hooks(group, "cpu").initial_state(params) | {f"running.{name}": value for name, value in running.items()},
     )

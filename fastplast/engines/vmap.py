@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from fastplast_kernels.dropout.reference import dropout_mask
 from fastplast_kernels.optimisers import coefficients_of_updates
-from fastplast_kernels.update import update
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.nn import functional
 
 from fastplast.config import ConfigError
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
 from fastplast.engines.draws import Draws
 from fastplast.engines.hooks import Batch, Hooks, Steps
+from fastplast.engines.optimizers import OPTIMIZERS, Step, take_step
+from fastplast.losses import LOSSES
 from fastplast.machine.memory import free_bytes
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.methods import Pull
@@ -26,7 +26,8 @@ from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
 Parts = dict[str, Tensor]  # name of a parameter to `[M, *shape]`, or of one member to `[*shape]`
-Outputs = tuple[Tensor, list[Tensor]]  # logits `[M, B, C]`; features of hidden layers, where a method needs them
+# Logits `[M, B, C]`; features of hidden layers, where a method needs them; statistics of a module's normalisations.
+Outputs = tuple[Tensor, list[Tensor], Parts]
 Found = tuple[Parts, tuple[Tensor, Outputs]]  # gradients; loss `[M]`, outputs
 
 
@@ -69,15 +70,18 @@ class VmapEngine:
         self.pull, self.hooks = pull_of(group, state), Hooks(group, device)
         self.hyper = group.hyper.to(device)
         self.at_once: int | None = None
-        self._rows = len(group.members)  # updated at a time
+        is_cpu, has_kernels = device.type == "cpu", OPTIMIZERS[group.optimizer].has_kernels
+        self._rows = 1 if is_cpu and not has_kernels else len(group.members)  # updated at a time
         self._views = state.params, group.layout.views(state.params)  # made once: it takes as long as a small layer
-        self._fused = device.type == "cpu"
+        self._fused = is_cpu and has_kernels
         # Without weight decay both kinds are the same bits, and decoupled ones less work.
         self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
         self._pulls = self.pull.active
         self._table: Tensor | None = None  # the kernel's coefficients of the next update
         self._at_once, self._lost = False, False  # whether updates are written at once, and one of them was not finite
-        self._captures = compiled and device.type == "cuda" and not self.hooks.acts_on_updates
+        keeps_statistics = any(name.startswith("running.") for name in state.kept)
+        acts = self.hooks.acts_on_updates or keeps_statistics
+        self._captures = compiled and device.type == "cuda" and not acts
         self._captured: dict[int, _Captured] = {}
         network = group.network
         self._draws = Draws(group.seeds, device) if isinstance(network, ModuleNetwork) else None
@@ -93,7 +97,8 @@ class VmapEngine:
         Parameters and gradients are views of the arena by name: with respect to a row, the backward pass of each layer
         would fill and add a row.
         """
-        network = self.group.network
+        network, mean = self.group.network, LOSSES[self.group.loss].mean
+        norms = network.norms if isinstance(network, ModuleNetwork) else None
 
         def loss(parameters: Parts, x: Tensor, y: Tensor, *masks: Tensor) -> tuple[Tensor, Outputs]:
             own, features = (list(masks),) if masks else (), []
@@ -101,7 +106,8 @@ class VmapEngine:
                 logits, features = network.run(network.layers, parameters, x, None, *own)
             else:
                 logits = network.logits_of(parameters, x, *own)
-            return functional.cross_entropy(logits, y), (logits, features)
+            found = dict(norms.found) if norms is not None else {}
+            return mean(logits, y), (logits, features, found)
 
         gradients = grad_and_value(loss, has_aux=True)
         if not self._one_by_one:
@@ -121,7 +127,9 @@ class VmapEngine:
             grads, others = zip(*self._draws.call_for_each(of_member))
             losses, outputs = zip(*others)
             stack = {name: torch.stack([own[name] for own in grads]) for name in parameters}
-            return stack, (torch.stack(losses), (torch.stack([logits for logits, _ in outputs]), []))
+            logits, _, found = zip(*outputs)
+            statistics = {name: torch.stack([own[name] for own in found]) for name in found[0]}
+            return stack, (torch.stack(losses), (torch.stack(logits), [], statistics))
 
         return stacked
 
@@ -149,7 +157,8 @@ class VmapEngine:
         arena = [state.params, state.m, state.v]
         if not self._fused or self.hooks.acts_on_updates or sum(x.nbytes for x in arena) > free_bytes(self.device) / 2:
             return self._run(state, task, order)
-        before = [(tensor, tensor.clone()) for tensor in (*arena, state.steps, state.diverged)]
+        arena += [state.steps, state.diverged, *state.running_of(slice(None)).values()]
+        before = [(tensor, tensor.clone()) for tensor in arena]
         self._at_once, self._lost = True, False
         try:
             found = self._run(state, task, order)
@@ -222,20 +231,33 @@ class VmapEngine:
 
     def _update(self, state: GroupState, task: Task, positions: Tensor, sums: Tensor) -> None:
         """One update on the examples at `[M, B]`; on a GPU the host waits for nothing."""
-        x, y = task.inputs(positions), task.labels.gather(1, positions)
+        x, y = task.inputs(positions), task.labels_at(positions)
         if self._views[0] is not state.params:
             self._views = state.params, self.group.layout.views(state.params)
         inputs = (self._views[1], x, y, *self._masks(state.steps, positions.shape[1]))
-        grads, (loss, (logits, features)) = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
-        error = (logits.argmax(2) != y).double().mean(1)
+        found = self._watched(*inputs) if self._is_watched else self._gradients_of(*inputs)
+        grads, (loss, (logits, features, statistics)) = found
+        error, before = LOSSES[task.loss].error(logits, y), state.steps.clone() if statistics else state.steps
         if not self.hooks.acts_on_updates:
             self._apply(state, grads, loss.double(), error, sums)
+            self._move_statistics(state, statistics, state.steps > before)
             return
         layout = self.group.layout
         batch = self.hooks.with_penalties(state, Batch(task, layout.row(grads), features))
         own = self.hooks.own_steps(state, batch)
         self._apply(state, layout.views(batch.grads), loss.double(), error, sums, own)
+        self._move_statistics(state, statistics, state.steps > before)
         self.hooks.after_update(state, batch)
+
+    def _move_statistics(self, state: GroupState, found: Parts, updated: Tensor) -> None:
+        """Moves the running statistics of members that made an update by those of the minibatch, in place."""
+        if not found:
+            return
+        assert isinstance(self.group.network, ModuleNetwork)
+        old = state.running_of(slice(None))
+        for name, new in self.group.network.norms.moved(old, found).items():
+            keep = updated.view(-1, *(1 for _ in new.shape[1:]))
+            old[name].copy_(torch.where(keep, new, old[name]))
 
     def _watched(self, *inputs: Parts | Tensor) -> Found:
         """Of all members at once or, where the module turns out to draw, one after the other from now on."""
@@ -355,9 +377,8 @@ class VmapEngine:
         if self._pulls:
             grads = grads + pull.gradient(params)
         number = self.hooks.counted(state)[rows] + 1
-        new = update(
-            params, grads, state.m[rows], state.v[rows], number, self.hyper.rows(rows), group.optimizer, self._decoupled
-        )
+        old = (params, grads, state.m[rows], state.v[rows])
+        new = take_step(group.optimizer, Step(*old, number, self.hyper.rows(rows), self._decoupled))
         if own is not None:
             own.replace(new, rows)
         change = new[0] - params

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from threading import Lock
 
 from torch import Tensor
 
 from fastplast.engines.base import Group, GroupState
+from fastplast.engines.optimizers import Step, take_step
 from fastplast.machine.profiling import annotate
 from fastplast.machine.threads import one_thread_each
 from fastplast.measuring import hessian, probes
 from fastplast.measuring.measurement import Column, Measurement
+from fastplast.measuring.metric import Metric, Snapshot, columns_of
+from fastplast.measuring.metrics import ALWAYS, METRICS
 from fastplast.methods import Pull
 from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
@@ -31,6 +35,7 @@ def measure_group(
     with_weights: bool = True,
     method: str = "auto",
     expected: Tensor | None = None,
+    metrics: tuple[str, ...] = (),
 ) -> Measurement:
     """Measures every member of a group at the start or the end of a task.
 
@@ -44,16 +49,20 @@ def measure_group(
         with_weights: whether weights may have changed since they were last measured.
         method: of measuring curvature, as ``curvature.measure`` takes it.
         expected: `[M]` stable ranks expected, negative where there is none; they decide what is tried first.
+        metrics: names of what else is measured.
 
     Returns:
         What was found.
     """
     network, rows, curvature = group.network, [], []
+    reads = ["outputs", *(["features"] * with_probes), *(["weights"] * (with_probes and with_weights))]
+    chosen = ALWAYS | {name: METRICS[name] for name in metrics}
+    chosen = {name: metric for name, metric in chosen.items() if metric.reads in reads}
     for first in range(0, len(group.members), _MEMBERS_AT_ONCE):
         members = range(first, min(first + _MEMBERS_AT_ONCE, len(group.members)))
 
         def measured(index: int, first: int = first) -> tuple[dict[str, float], Tensor]:
-            return _measure_member(group, state, task, pull, first + index, with_probes, with_probes and with_weights)
+            return _measure_member(group, state, task, pull, first + index, chosen)
 
         found = one_thread_each(measured, len(members), state.params.device)
         rows += [row for row, _ in found]
@@ -63,10 +72,10 @@ def measure_group(
             hint = None if expected is None else expected[part]
             with annotate("srank"):
                 params, labels = state.params[part], task.labels[part]
-                curvature += hessian.measure_tails(network, params, labels, tail_inputs, method, hint)
+                curvature += hessian.measure_tails(network, params, labels, tail_inputs, method, hint, task.loss)
     if with_hessian and isinstance(network, ModuleNetwork):
         with annotate("srank"):
-            curvature.append(hessian.measure_modules(network, state.params, task))
+            curvature.append(hessian.measure_modules(network, state, task))
     columns: dict[str, Column] = {name: [row[name] for row in rows] for name in rows[0]}
     if not curvature:
         return Measurement(columns, None, None)
@@ -76,19 +85,29 @@ def measure_group(
 
 
 def _measure_member(
-    group: Group, state: GroupState, task: Task, pull: Pull, member: int, with_features: bool, with_weights: bool
+    group: Group, state: GroupState, task: Task, pull: Pull, member: int, metrics: dict[str, Metric]
 ) -> tuple[dict[str, float], Tensor]:
     """One member's metrics, curvature left out, and what enters its last two layers."""
-    network, row = group.network, state.params[member]
-    with _MODULE if isinstance(network, ModuleNetwork) else nullcontext():
-        found = probes.evaluate(network, row, task, member)
-        columns = {"loss": found.loss, "error": found.error}
-        columns |= probes.held_out_columns(network, row, task, member)
-    if with_features:
-        columns |= probes.feature_columns(found)
-    if with_weights:
-        columns |= probes.weight_columns(row, state.init[member], group.layout)
-    if pull.active:
-        alone = slice(member, member + 1)
-        columns["penalty"] = float(pull.rows(alone).penalty(state.params[alone]))
+    network, row, columns = group.network, state.params[member], {}
+    running, lock = state.running_of(member), _MODULE if isinstance(network, ModuleNetwork) else nullcontext()
+    with lock:
+        found = probes.evaluate(network, row, task, member, running)
+    alone = slice(member, member + 1)
+    penalty = float(pull.rows(alone).penalty(state.params[alone])) if pull.active else None
+    init, seed = state.init[member], group.seeds[member]
+    step = partial(_next_parameters, group, state, member)
+    snapshot = Snapshot(network, row, init, task, member, seed, found, penalty, step, group.batch_size, running)
+    place = f"at update {int(state.steps[member])} (task {task.index})"
+    for name, metric in metrics.items():
+        with lock if metric.runs_network else nullcontext():
+            columns |= columns_of(name, metric, snapshot, place)
     return columns, found.tail_inputs
+
+
+def _next_parameters(group: Group, state: GroupState, member: int, gradient: Tensor) -> Tensor:
+    """Parameters `[P]` of a member after an update of the optimizer with a gradient `[P]`; the state stays."""
+    one = slice(member, member + 1)
+    old = (state.params[one], gradient[None], state.m[one], state.v[one])
+    since = state.kept["since"][one] if "since" in state.kept else 0
+    hyper = group.hyper.to(gradient.device).rows(one)
+    return take_step(group.optimizer, Step(*old, state.steps[one] - since + 1, hyper, group.decoupled))[0][0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fastplast.config import ConfigError, Experiment
 from fastplast.curvature import Curvature, Tail, measure, measure_block
 from fastplast.curvature.exact import MEMORY_LIMIT
+from fastplast.engines.base import GroupState
+from fastplast.losses import LOSSES
 from fastplast.measuring.measurement import Column
 from fastplast.measuring.probes import member_inputs
 from fastplast.networks import AnyNetwork, ModuleNetwork, Network, Slot
@@ -50,7 +51,8 @@ def check_block(network: AnyNetwork, experiment: Experiment) -> None:
     if experiment.srank == "off":
         return
     size = _block_size(network)
-    most = MAX_CLOSED_BLOCK if network.has_closed_tail and experiment.srank_method != "exact" else MAX_BLOCK
+    is_closed = network.has_closed_tail and experiment.loss == "cross_entropy"
+    most = MAX_CLOSED_BLOCK if is_closed and experiment.srank_method != "exact" else MAX_BLOCK
     if size > most:
         raise ConfigError(
             f"--srank {experiment.srank} needs a Hessian block of at most {most:,} parameters: the last two "
@@ -89,7 +91,13 @@ def tail_of(network: AnyNetwork, params: Tensor, labels: Tensor, inputs: list[Te
 
 
 def measure_tails(
-    network: Network, params: Tensor, labels: Tensor, inputs: list[Tensor], method: str, hint: Tensor | None
+    network: Network,
+    params: Tensor,
+    labels: Tensor,
+    inputs: list[Tensor],
+    method: str,
+    hint: Tensor | None,
+    loss: str = "cross_entropy",
 ) -> list[Curvature]:
     """The Hessian block of some members of a built-in network: in closed form, or by products where there is none.
 
@@ -100,37 +108,39 @@ def measure_tails(
         inputs: `M` tensors `[N, I]`, what enters the last but one layer.
         method: as ``curvature.measure`` takes it.
         hint: likewise.
+        loss: name of the loss; the closed form is of cross-entropy.
 
     Returns:
         Their curvature, in order, in one part or more.
     """
-    if not network.has_closed_tail:
-        return [_measure_by_products(network, params, labels, inputs)]
+    if not network.has_closed_tail or loss != "cross_entropy":
+        return [_measure_by_products(network, params, labels, inputs, loss)]
     tail = tail_of(network, params, labels, inputs)
     return [measure(tail, method=method, hint=hint, memory_limit=_memory_limit(network))]
 
 
-def measure_modules(network: ModuleNetwork, params: Tensor, task: Task) -> Curvature:
+def measure_modules(network: ModuleNetwork, state: GroupState, task: Task) -> Curvature:
     """The Hessian block of every member that is a user's module, by Hessian-vector products.
 
     Args:
         network: of the group.
-        params: `[M, P]`.
+        state: of the group.
         task: on whose examples.
 
     Returns:
         Their curvature.
     """
-    slots = [network.layout[name] for name in block_names(network)]
+    slots, mean = [network.layout[name] for name in block_names(network)], LOSSES[task.loss].mean
     network.train(False)
     losses, blocks = [], []
-    for member, row in enumerate(params.to(network.measuring_dtype)):
+    for member, row in enumerate(state.params.to(network.measuring_dtype)):
         x, y = member_inputs(task, member).to(row.dtype), task.labels[member]
 
-        fixed = network.layout.views(row)
+        running = {name: value.to(row.dtype) for name, value in state.running_of(member).items()}
+        fixed = network.layout.views(row) | running
 
         def loss(block: Tensor, fixed: dict[str, Tensor] = fixed, x: Tensor = x, y: Tensor = y) -> Tensor:
-            return functional.cross_entropy(network.logits_of(fixed | _parts(slots, block), x), y)
+            return mean(network.logits_of(fixed | _parts(slots, block), x), y)
 
         losses.append(loss)
         blocks.append(torch.cat([row[slot.slice] for slot in slots]))
@@ -184,14 +194,16 @@ def _memory_limit(network: AnyNetwork) -> int:
     return max(MEMORY_LIMIT, 4 * 8 * _block_size(network) ** 2)
 
 
-def _measure_by_products(network: Network, params: Tensor, labels: Tensor, inputs: list[Tensor]) -> Curvature:
+def _measure_by_products(
+    network: Network, params: Tensor, labels: Tensor, inputs: list[Tensor], kind: str
+) -> Curvature:
     """The Hessian block of tails without a closed form, by Hessian-vector products."""
-    slots = [network.layout[name] for name in block_names(network)]
+    slots, mean = [network.layout[name] for name in block_names(network)], LOSSES[kind].mean
     losses = []
     for x, y in zip((x.double() for x in inputs), labels):
 
         def loss(block: Tensor, x: Tensor = x, y: Tensor = y) -> Tensor:
-            return functional.cross_entropy(network.run(network.layers[-2:], _parts(slots, block), x)[0], y)
+            return mean(network.run(network.layers[-2:], _parts(slots, block), x)[0], y)
 
         losses.append(loss)
     return measure_block(losses, torch.cat([params[:, slot.slice].double() for slot in slots], dim=1))

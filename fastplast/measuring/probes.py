@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fastplast.curvature import matrix_stable_rank
 from fastplast.engines.base import Accumulators, GroupState
+from fastplast.losses import LOSSES
 from fastplast.machine.threads import one_thread_each
 from fastplast.networks import AnyNetwork, ModuleNetwork
 from fastplast.networks.layout import Layout
@@ -23,8 +23,10 @@ class Evaluation:
     """One member on all examples of a task, float64.
 
     Attributes:
-        loss: mean cross-entropy.
-        error: misclassified fraction.
+        loss: mean over examples.
+        error: misclassified fraction; NaN where labels are numbers.
+        logits: `[N, C]`.
+        activations: name of hidden layer to what it gives, `[N, O]` or `[N, O, height, width]`.
         features: name of hidden layer to post-activation features `[N, F]`; a convolution's averaged over space.
         magnitudes: name to data-averaged absolute activation `[F]`.
         tail_inputs: `[N, I]`, what enters the last two layers.
@@ -32,6 +34,8 @@ class Evaluation:
 
     loss: float
     error: float
+    logits: Tensor
+    activations: dict[str, Tensor]
     features: dict[str, Tensor]
     magnitudes: dict[str, Tensor]
     tail_inputs: Tensor
@@ -44,7 +48,9 @@ def member_inputs(task: Task, member: int) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evaluation:
+def evaluate(
+    network: AnyNetwork, row: Tensor, task: Task, member: int, running: dict[str, Tensor] | None = None
+) -> Evaluation:
     """Runs one member over all examples of a task; its numbers do not depend on the other members.
 
     Dense layers run in float64. Convolutions run in float32, as in training: in float64 they take five times as long
@@ -55,6 +61,7 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
         row: `[P]` float32 parameters of the member.
         task: whose examples.
         member: its position in the task's tables.
+        running: of a module, its running statistics by name.
 
     Returns:
         What it did.
@@ -62,20 +69,26 @@ def evaluate(network: AnyNetwork, row: Tensor, task: Task, member: int) -> Evalu
     x, labels = member_inputs(task, member), task.labels[member]
     if isinstance(network, ModuleNetwork):
         network.train(False)
-    logits, found = network.forward(row, x, torch.float64)
-    loss = functional.cross_entropy(logits, labels)
+        logits, found = network.forward(row, x, torch.float64, running=running)
+    else:
+        logits, found = network.forward(row, x, torch.float64)
+    loss = LOSSES[task.loss].mean(logits, labels)
     features, magnitudes = {}, {}
     for name, h in zip(network.feature_names, found):
         space = tuple(range(2, h.ndim))
         h = h.double()
         features[name] = h.mean(space) if space else h
         magnitudes[name] = h.abs().mean((0, *space))
-    error = (logits.argmax(1) != labels).double().mean() if bool(logits.isfinite().all()) else torch.tensor(torch.nan)
+    is_finite = bool(logits.isfinite().all())
+    error = LOSSES[task.loss].error(logits, labels) if is_finite else torch.tensor(torch.nan)
     below = found[-2].flatten(1) if len(found) > 1 else x
-    return Evaluation(float(loss), float(error), features, magnitudes, below.double())
+    activations = dict(zip(network.feature_names, found))
+    return Evaluation(float(loss), float(error), logits, activations, features, magnitudes, below.double())
 
 
-def held_out_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) -> dict[str, float]:
+def held_out_columns(
+    network: AnyNetwork, row: Tensor, task: Task, member: int, running: dict[str, Tensor] | None = None
+) -> dict[str, float]:
     """Metrics on a task's test examples.
 
     Args:
@@ -83,6 +96,7 @@ def held_out_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) 
         row: `[P]` float32 parameters of the member.
         task: whose test examples.
         member: its position in the task's tables.
+        running: of a module, its running statistics by name.
 
     Returns:
         Column to value; empty where a task has no test examples.
@@ -90,7 +104,7 @@ def held_out_columns(network: AnyNetwork, row: Tensor, task: Task, member: int) 
     test = task.test
     if test is None:
         return {}
-    found = evaluate(network, row, test, member)
+    found = evaluate(network, row, test, member, running)
     return {"test_loss": found.loss, "test_error": found.error}
 
 

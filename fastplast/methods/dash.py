@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn import functional
 
+from fastplast.losses import LOSSES
 from fastplast.methods.method import Method, Seen
 from fastplast.networks import Layout
 
@@ -16,9 +17,10 @@ from fastplast.networks import Layout
 def _descent(seen: Seen, m: int) -> Tensor:
     """Running mean `[P]` of the negative gradients of the new task's minibatches, in order, at the member's weights."""
     users, task, average = seen.users, seen.task, float(seen.users.options["average"][m])
+    mean = LOSSES[task.loss].mean
 
     def loss(row: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return functional.cross_entropy(users.network.logits(row, x), y)
+        return mean(users.network.logits(row, x), y)
 
     slope, found = grad(loss), torch.zeros_like(seen.params[m])
     for positions in torch.arange(task.num_examples, device=found.device).split(users.batch_size):

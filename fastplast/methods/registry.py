@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastplast.config import METHOD_NAMES, METHOD_OPTIONS, TAKES_STRENGTH, Option
+from fastplast.config import METHOD_NAMES, METHOD_OPTIONS, TAKES_STRENGTH, Option, add_own
 from fastplast.methods.builtin import l2, none, regenerative
 from fastplast.methods.churn import c_chain
 from fastplast.methods.clipping import clip
@@ -63,8 +63,7 @@ def register(name: str, method: Method, options: Mapping[str, Option] | None = N
         >>> halfway = Method(lambda init, layout: init / 2, False, "pulled to half the initial values", "this example")
         >>> register("halfway", halfway)  # doctest: +SKIP
     """
-    if name in METHOD_NAMES:
-        raise ValueError(f"name must be new: got {name!r}, which is one of fastplast's. Choose another name.")
+    add_own("method", name, METHOD_NAMES)
     METHODS[name] = method
     METHOD_OPTIONS.pop(name, None)
     if options:

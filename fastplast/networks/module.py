@@ -10,15 +10,16 @@ from math import prod
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 
 from fastplast import seeding
 from fastplast.config import ConfigError
+from fastplast.losses import LOSSES
 from fastplast.machine.generator import isolated_generators
 from fastplast.networks.buffers import Constants, find_changing
 from fastplast.networks.fixed import fixed_inputs, fixed_parameters
 from fastplast.networks.forward_pass import ForwardPass
 from fastplast.networks.layout import Layout
+from fastplast.networks.running import RunningNorms
 
 ModuleFactory = Callable[[], nn.Module]
 
@@ -33,21 +34,25 @@ class ModuleNetwork:
         factory: makes a new module; called once per member under that member's seed.
         shape: (channels, height, width) of the input.
         num_classes: C, the columns the module's output must have.
+        name: what results call it; the module's class if None.
 
     Attributes:
         used: names of the parameters in the order of their last use, which may not be that of their registration.
 
     Raises:
         TypeError: if the factory does not make an ``nn.Module``.
-        ValueError: if the module changes its buffers in training, has no trainable parameters or such as are not
-            registered or not real, draws random numbers in evaluation, or maps `[B, ...]` to anything but `[B, C]`.
+        ValueError: if the module changes other buffers in training than those of batch normalisation, has no trainable
+            parameters or such as are not registered or not real, draws random numbers in evaluation, or maps `[B, ...]`
+            to anything but `[B, C]`.
     """
 
     activation = "own"
     feature_names = ("last",)
     has_closed_tail = False
 
-    def __init__(self, factory: ModuleFactory, shape: tuple[int, int, int], num_classes: int) -> None:
+    def __init__(
+        self, factory: ModuleFactory, shape: tuple[int, int, int], num_classes: int, name: str | None = None
+    ) -> None:
         if isinstance(factory, nn.Module):
             raise TypeError(
                 f"network must be a function that makes modules: got a {type(factory).__name__}. Pass a module factory."
@@ -56,13 +61,14 @@ class ModuleNetwork:
         module = self._new(seed=0)
         if not isinstance(module, nn.Module):
             raise TypeError(f"network must return an nn.Module: got {type(module).__name__}. Pass a module factory.")
-        if running := self._changing_buffers():
+        self.norms = RunningNorms(module)
+        if running := [name for name in self._changing_buffers() if name not in self.norms.names]:
             raise ValueError(
-                f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm or "
-                f"GroupNorm, or BatchNorm with track_running_stats=False. Buffers may be constant."
+                f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm, GroupNorm or "
+                "BatchNorm, whose statistics are each member's own. Buffers may be constant."
             )
         self._constants = Constants(module)
-        self.template, self.name = module, f"module:{type(module).__qualname__}"
+        self.template, self.name = module, name or f"module:{type(module).__qualname__}"
         parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not parameters:
             raise ValueError(f"network must have trainable parameters: got none in {self.name}.")
@@ -128,23 +134,26 @@ class ModuleNetwork:
                 "for example F.dropout(x, training=self.training)."
             )
 
-    def check_training(self, sizes: set[int]) -> None:
+    def check_training(self, sizes: set[int], kind: str = "cross_entropy") -> None:
         """Computes a gradient as training will, with a module of its own.
 
         Args:
             sizes: of batches.
+            kind: of the loss.
 
         Raises:
             ConfigError: if the module fails.
         """
         module, row = self._new(0).train(), fixed_parameters(self.layout)[None]
+        norms, mean = RunningNorms(module), LOSSES[kind].mean
 
         def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
             logits = functional_call(module, parameters, (x.reshape(-1, *self.shape),))
-            return functional.cross_entropy(logits, torch.zeros(len(x), dtype=torch.int64))
+            return mean(logits, logits.new_zeros(logits.shape) if kind == "mse" else torch.zeros(len(x)).long())
 
         for size in sorted(sizes, reverse=True):
             x = fixed_inputs(1, size * prod(self.shape)).view(1, size, -1)
+            norms.found.clear()
             try:
                 with isolated_generators():
                     vmap(grad(loss), randomness="different")(self.layout.views(row), x)
@@ -195,6 +204,7 @@ class ModuleNetwork:
         if shapes != {slot.name: slot.shape for slot in self.layout.slots}:
             raise ValueError(f"network must have the same parameters for every seed: got others for seed {seed}.")
         row, x = self.layout.views(fixed_parameters(self.layout)), fixed_inputs(4, prod(self.shape))
+        RunningNorms(module)
         with torch.no_grad(), isolated_generators():
             expected = self.logits_of(row, x)
             found = functional_call(module.eval(), row, (x.reshape(-1, *self.shape),))
@@ -232,23 +242,35 @@ class ModuleNetwork:
         return self.logits_of(self.layout.views(row), x)
 
     def logits_of(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        """As ``logits``, of the parameters by name, with respect to which a gradient is taken faster than to a row."""
+        """As ``logits``, of the parameters by name, with respect to which a gradient is taken faster than to a row.
+
+        Running statistics may be among them. In training, those of the batch are left in ``norms.found``.
+        """
+        self.norms.found.clear()
+        self.norms.given = not self.norms.names.isdisjoint(parameters)
         return functional_call(self.template, self._constants.like(x) | parameters, (x.reshape(-1, *self.shape),))
 
-    def forward(self, row: Tensor, x: Tensor, dense_dtype: torch.dtype | None = None) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self,
+        row: Tensor,
+        x: Tensor,
+        dense_dtype: torch.dtype | None = None,
+        running: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Runs one member, catching the inputs of the ``nn.Linear`` that it calls last.
 
         Args:
             row: `[P]` the member's parameters.
             x: `[B, I]` inputs.
             dense_dtype: arithmetic of the whole module, if it can be had; that of the inputs if None.
+            running: the member's running statistics by name, if there are any.
 
         Returns:
             Logits `[B, C]` and the features `[B, F]`, an empty list if the module calls no ``nn.Linear``.
         """
         if dense_dtype is not None:
             row, x = row.to(self.measuring_dtype), x.to(self.measuring_dtype)
-        parameters = self.layout.views(row)
+        parameters = self.layout.views(row) | {name: value.to(x.dtype) for name, value in (running or {}).items()}
         with ForwardPass(parameters) as watched:
             logits = self.logits_of(parameters, x)
         h = watched.linear_inputs

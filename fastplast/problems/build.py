@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastplast import seeding
-from fastplast.config import ConfigError, Experiment
+from fastplast.config import OWN, ConfigError, Experiment
 from fastplast.data import Dataset
-from fastplast.problems.class_pairs import class_pairs, rows_by_class
-from fastplast.problems.label_shuffle import label_shuffle
-from fastplast.problems.pixel_permute import pixel_permute
+from fastplast.problems.changes import CHANGES, check_task
 from fastplast.problems.problem import Problem
 from fastplast.problems.task import Task
-
-
-class Change(NamedTuple):
-    """What makes one task of another: a function to the fields of a task that change, and what it does in words."""
-
-    apply: Callable[[Problem, int], dict[str, Tensor]]
-    summary: str
-
-
-CHANGES: dict[str, Change] = {
-    "label_shuffle": Change(label_shuffle, "labels are shuffled for every task"),
-    "pixel_permute": Change(pixel_permute, "pixels are permuted for every task"),
-    "class_pairs": Change(class_pairs, "every task is to tell two classes apart"),
-}
+from fastplast.registered import named
 
 
 def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
@@ -52,8 +35,8 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
         ConfigError: if the dataset has too few images.
     """
     have, want, classes = len(dataset.labels), experiment.examples, ()
-    if experiment.change == "class_pairs":
-        classes = rows_by_class(experiment, dataset)
+    if (begin := CHANGES[experiment.change].begin) is not None:
+        classes = begin(experiment, dataset)
         rows = labels = np.zeros((len(seeds), want), dtype=np.int64)
     elif want > have:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
@@ -78,7 +61,7 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
         scale=scale,
         shift=shift,
         shape=dataset.shape,
-        num_classes=2 if classes else dataset.num_classes,
+        num_classes=experiment.outputs or dataset.num_classes,
         classes=classes,
     )
 
@@ -138,15 +121,20 @@ def make_task(problem: Problem, index: int) -> Task:
         The task.
     """
     e, changed = problem.experiment, {}
-    if index > 0 or e.change_first_task or e.change == "class_pairs":
-        changed = CHANGES[e.change].apply(problem, index)
-    unchanged = {"rows": problem.rows, "labels": problem.labels, "pixels": None}
-    return Task(
+    change = CHANGES[e.change]
+    if index > 0 or e.change_first_task or change.begin is not None or e.loss != "cross_entropy":
+        with named(f"apply of the problem {e.change!r} for task {index}", "problem"):
+            changed = change.apply(problem, index)
+    unchanged = {"images": problem.images, "rows": problem.rows, "labels": problem.labels, "pixels": None}
+    task = Task(
         **(unchanged | changed),  # pyright: ignore[reportArgumentType]
         index=index,
-        images=problem.images,
         scale=problem.scale,
         shift=problem.shift,
         shape=problem.shape,
         num_classes=problem.num_classes,
+        loss=e.loss,
     )
+    if e.change in OWN["problem"]:
+        check_task(e.change, task, problem)
+    return task

@@ -23,8 +23,8 @@ class Problem:
         scale: `[I]` float32: input = pixel * scale + shift.
         shift: `[I]` float32.
         shape: (channels, height, width).
-        num_classes: C of a task.
-        classes: of class pairs, the images of each class of the dataset.
+        num_classes: C of a task, the outputs of a network.
+        classes: of a change that chooses examples by class, the images of each class of the dataset.
     """
 
     experiment: Experiment

@@ -17,12 +17,13 @@ class Task:
         index: number of the task, from 0.
         images: `[R, I]` uint8 or float32, channels first and flattened; one copy for all members.
         rows: `[M, N]` int64, the image of each example.
-        labels: `[M, N]` int64 in 0..C-1.
+        labels: `[M, N]` int64 in 0..C-1; of the loss ``mse`` numbers, `[M, N]` of one output or `[M, N, C]`.
         pixels: `[M, I]` int64 permutations, or None where inputs are not permuted.
         scale: `[I]` float32.
         shift: `[I]` float32.
         shape: (channels, height, width) of an image.
-        num_classes: C.
+        num_classes: C, the outputs of a network.
+        loss: name of what is minimised.
         test_rows: `[M, T]` int64, examples that are never trained on; None where there are none.
         test_labels: `[M, T]` int64, their labels.
     """
@@ -36,6 +37,7 @@ class Task:
     shift: Tensor
     shape: tuple[int, int, int]
     num_classes: int
+    loss: str = "cross_entropy"
     test_rows: Tensor | None = None
     test_labels: Tensor | None = None
 
@@ -55,6 +57,19 @@ class Task:
     def num_examples(self) -> int:
         """N."""
         return self.rows.shape[1]
+
+    def labels_at(self, positions: Tensor) -> Tensor:
+        """Labels of some examples.
+
+        Args:
+            positions: `[M, B]` int64, positions among each member's examples.
+
+        Returns:
+            `[M, B]`, or `[M, B, C]`.
+        """
+        if self.labels.ndim == 2:
+            return self.labels.gather(1, positions)
+        return self.labels.gather(1, positions[..., None].expand(-1, -1, self.labels.shape[2]))
 
     def inputs(self, positions: Tensor) -> Tensor:
         """Inputs of some examples.

@@ -56,6 +56,11 @@ class Archive(Results):
         return self._note["definitions"]
 
     @property
+    def units(self) -> dict[str, str]:
+        """Metric to unit, of metrics on request that have one."""
+        return self._note.get("units", {})
+
+    @property
     def is_finished(self) -> bool:
         """Whether all that was exported was finished."""
         return self._note["finished"]
@@ -103,6 +108,8 @@ def write_archive(results: Results, path: str | os.PathLike) -> Path:
         "definitions": results.definitions,
         "timings": timings.to_dict("records"),
     }
+    if results.units:
+        note["units"] = results.units
     write_noted(table, path, note)
     return path
 

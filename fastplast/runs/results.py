@@ -40,6 +40,11 @@ class Results(ABC):
 
     @property
     @abstractmethod
+    def units(self) -> dict[str, str]:
+        """Metric to unit, of metrics on request that have one."""
+
+    @property
+    @abstractmethod
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters."""
 

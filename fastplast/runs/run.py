@@ -2,7 +2,8 @@
 
 ``config.json`` (resolved, itself a valid ``--config``), ``env.json`` (command, commit, versions, hardware, times),
 ``metrics/part-<task>-<start|end>.parquet`` (one row per member, every hyperparameter as a column),
-``metrics/definitions.json``, ``epochs/part-<task>.parquet`` on request, ``spectra/task-<task>-<start|end>.npz``,
+``metrics/definitions.json`` and, of metrics on request, ``metrics/units.json``, ``epochs/part-<task>.parquet`` on
+request, ``spectra/task-<task>-<start|end>.npz``,
 ``checkpoint/``, ``timings.jsonl`` (what is not reproducible bit for bit), ``progress.json`` (for whoever looks on),
 ``figures/``.
 """
@@ -74,6 +75,12 @@ class Run(Results):
     def definitions(self) -> dict[str, str]:
         """Metric to definition."""
         path = self.path / "metrics" / "definitions.json"
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Metric to unit, of metrics on request that have one."""
+        path = self.path / "metrics" / "units.json"
         return read_json(path) if path.exists() else {}
 
     @property

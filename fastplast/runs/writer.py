@@ -143,12 +143,15 @@ class RunWriter:
         env["notes"][name] = value
         write_file(self.run.path / "env.json", json_bytes(env))
 
-    def write_definitions(self, definitions: Mapping[str, str]) -> None:
+    def write_definitions(self, definitions: Mapping[str, str], units: Mapping[str, str] | None = None) -> None:
         """Writes what the metrics mean, beside the numbers.
 
         Args:
             definitions: metric to its one definition.
+            units: metric to its unit, of those whose unit the package does not know.
         """
+        if units:
+            write_file(self.run.path / "metrics" / "units.json", json_bytes(dict(units)))
         write_file(self.run.path / "metrics" / "definitions.json", json_bytes(dict(definitions)))
 
     def write_metrics(self, task: int, when: str, columns: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from fastplast.text import closest
 
 MOST_MEMBERS = 1_000_000
 ONE_VALUE = ("data_dir", "seed_start", *MACHINE_FIELDS)  # for the whole sweep
-_LISTS = ("widths", "channels")  # whose one value is a list
+_LISTS = ("widths", "channels", "metrics")  # whose one value is a list
 _FIELDS = [name for name in Experiment.__dataclass_fields__ if name not in ("member_list", "options", "out")]
 
 

@@ -73,6 +73,11 @@ class Sweep(Results):
         return {name: text for shard in self.shards for name, text in shard.definitions.items()}
 
     @property
+    def units(self) -> dict[str, str]:
+        """Metric to unit, of metrics on request that have one."""
+        return {name: unit for shard in self.shards for name, unit in shard.units.items()}
+
+    @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its ``id``, number, seed and hyperparameters; numbers change as a sweep is extended."""
         tables = []

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from fastplast.engines import Accumulators, GroupState, pull_of
+from fastplast.losses import LOSSES
 from fastplast.machine import profiling
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring import probes
 from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.measuring.group import measure_group
 from fastplast.measuring.measurement import Column, Measurement
+from fastplast.measuring.metrics import definitions_of, units_of
 from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.runs.writer import RunWriter
@@ -157,7 +159,9 @@ class _Loop:
         """All tasks that are left."""
         setup, position = self.setup, self._restore()
         self.writer.write_progress(position)
-        self.writer.write_definitions(DEFINITIONS | setup.hooks.definitions())
+        names = setup.experiment.metrics
+        definitions = DEFINITIONS | LOSSES[setup.group.loss].definitions | setup.hooks.definitions()
+        self.writer.write_definitions(definitions | definitions_of(names), units_of(names))
         for index in profiling.annotate_each("task", range(position["task"], setup.experiment.tasks or 0)):
             task = task_to_device(setup, make_task(setup.problem, index))
             is_stopped = yield from self._run_task(task, position["epoch"] if index == position["task"] else 0)
@@ -238,9 +242,10 @@ class _Loop:
         with timing.count_as_waiting():
             end = _measure(setup, state, task, "end", self.expected[1])
         self._remember(end, "end")
-        columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout) | setup.hooks.columns(
-            state
-        )
+        columns = probes.update_columns(self.sums, state, self.at_start, setup.group.layout)
+        if not LOSSES[task.loss].has_classes:
+            del columns["online_error"]
+        columns |= setup.hooks.columns(state)
         self._write(task.index, "end", state, end, {name: values.tolist() for name, values in columns.items()})
         self._write_curve(task.index)
         if task.index + 1 == setup.experiment.tasks or self._is_checkpoint_due():
@@ -330,6 +335,7 @@ def _measure(setup: Setup, state: GroupState, task: Task, when: str, expected: T
         with_weights=when == "end" or task.index == 0 or e.head_reset != "none" or setup.hooks.acts_at_tasks,
         method=e.srank_method,
         expected=expected,
+        metrics=e.metrics,
     )
     with profiling.annotate(f"probe at {when}"):
         try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fastplast.config import MEMBER_HYPERPARAMETERS, ConfigError, Experiment, is_path
+from fastplast.config import MEMBER_HYPERPARAMETERS, OWN, ConfigError, Experiment, is_path
 from fastplast.data import DATASETS, Dataset, load
 from fastplast.engines import (
     Engine,
@@ -87,12 +87,13 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
         net = build_network(e, problem.shape, problem.num_classes)
     else:
         net = ModuleNetwork(network, problem.shape, problem.num_classes)
+    if isinstance(net, ModuleNetwork):
         if e.overlap:
             raise ConfigError(
                 "--overlap needs a built-in network: got a module, which may be different in training and while it is "
                 "measured. Leave --overlap out."
             )
-        net.check_training({e.batch_size, e.examples % e.batch_size or e.batch_size})
+        net.check_training({e.batch_size, e.examples % e.batch_size or e.batch_size}, e.loss)
     check_block(net, e)
     group = build_group(e, net, members)
     curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
@@ -162,6 +163,8 @@ def _data_source(setup: Setup) -> str:
     if dataset.is_embedded:
         return "embedded"
     official = DATASETS.get(dataset.name)
+    if dataset.name in OWN["dataset"]:
+        return "own"
     is_other = official is not None and dataset.checksum != official.splits["train"].checksum
     return "own" if is_other or data_name(setup) != setup.experiment.dataset else "full"
 

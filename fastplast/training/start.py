@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from fastplast.config import TAKES_STRENGTH, ConfigError, Experiment, defaults_of
+from fastplast.config import ConfigError, Experiment, check_own, defaults_of, own_of
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.runs.writer import RunWriter
@@ -66,16 +65,6 @@ def _make_new_directory(stem: str) -> str:
         return path
 
 
-def _check_methods(stored: dict[str, Any]) -> None:
-    # Says what to do about a method that this process does not know.
-    for values in (stored, *stored.get("member_list", ())):
-        if (method := values.get("method", "none")) not in TAKES_STRENGTH:
-            raise ConfigError(
-                f"resume needs the method {method} of the run: got none of that name. Call "
-                f"fastplast.methods.register({method!r}, ...) first, from Python."
-            )
-
-
 def proceed(
     path: str | Path,
     network: ModuleFactory | None = None,
@@ -101,7 +90,7 @@ def proceed(
     writer = RunWriter.open(path)
     try:
         stored = dict(writer.config)
-        _check_methods(stored)
+        check_own(stored)
         experiment = Experiment.from_dict(stored, f"{path}/config.json")
         defaults = defaults_of(experiment.benchmark)
         writer.check_resumable(stored | changes, defaults=defaults)
@@ -112,7 +101,9 @@ def proceed(
                 f"Use fastplast.resume({str(path)!r}, network=...) from Python."
             )
         setup = prepare(dataclasses.replace(experiment, out=str(writer.run.path)), network, dataset)
-        writer.check_resumable(stored_config(setup), defaults=defaults)
+        given = {name: value for name, value in stored_config(setup).items() if name != "own"}
+        given |= {"own": stored["own"]} if "own" in stored else {}  # lines move while code is corrected
+        writer.check_resumable(given, defaults=defaults)
         check_identity(setup, writer.run.identity, path)
     except BaseException:
         writer.close()
@@ -121,6 +112,10 @@ def proceed(
 
 
 def stored_config(setup: Setup) -> dict[str, object]:
-    """What ``config.json`` holds: the resolved configuration, a valid ``--config``, without the path of the run."""
-    values = setup.experiment.to_dict() | {"network": setup.group.network.name}
-    return {name: value for name, value in values.items() if name != "out"}
+    """What ``config.json`` holds: the resolved configuration, a valid ``--config``, without the path of the run.
+
+    Under ``own`` stands what of it was registered in this process, and where in the source.
+    """
+    values: dict[str, object] = {**setup.experiment.to_dict(), "network": setup.group.network.name}
+    values = {name: value for name, value in values.items() if name != "out"}
+    return values | ({"own": own} if (own := own_of(values)) else {})

@@ -1,0 +1,100 @@
+"""Names that a user registers in this process, of each kind, and where in the source each was registered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastplast.config.errors import ConfigError
+from fastplast.config.names import TAKES_STRENGTH
+
+PACKAGES = {  # kind to the package whose `register` adds one; the kind is the field of ``Experiment`` that names it
+    "method": "methods",
+    "metric": "measuring",
+    "problem": "problems",
+    "optimizer": "engines.optimizers",
+    "dataset": "data",
+    "network": "networks",
+}
+FIELDS = {"method": "method", "metric": "metrics", "problem": "benchmark", "optimizer": "optimizer",
+          "dataset": "dataset", "network": "network"}  # fmt: skip
+OWN: dict[str, dict[str, str]] = {kind: {} for kind in PACKAGES}  # kind to name to ``study.py:12``
+
+
+def add_own(kind: str, name: str, known: Collection[str]) -> None:
+    """Notes a name that is registered, and the line that called the caller.
+
+    Args:
+        kind: of what is registered.
+        name: that ``Experiment`` calls it.
+        known: names of the package's own.
+
+    Raises:
+        ValueError: if the name is one of the package's.
+    """
+    if name in known:
+        raise ValueError(f"name must be new: got {name!r}, which is one of fastplast's. Choose another name.")
+    frame = sys._getframe(2)
+    OWN[kind][name] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def known_names(field: str, choices: Collection[str]) -> tuple[str, ...]:
+    """What a field may name: the package's choices, and what was registered for it.
+
+    Args:
+        field: of ``Experiment``.
+        choices: of the package.
+
+    Returns:
+        The names.
+    """
+    own = [name for kind, names in OWN.items() if FIELDS[kind] == field for name in names]
+    own += TAKES_STRENGTH if field == FIELDS["method"] else ()
+    return tuple(dict.fromkeys((*choices, *own)))
+
+
+def own_of(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What of a configuration was registered in this process, for ``config.json``.
+
+    Args:
+        values: the configuration.
+
+    Returns:
+        Kind to name to place; without kinds of which there is none.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for kind, name in _named(values):
+        if name in OWN[kind]:
+            found.setdefault(kind, {})[name] = OWN[kind][name]
+    return found
+
+
+def check_own(values: Mapping[str, Any]) -> None:
+    """Says what to do about something of a stored configuration that this process does not know.
+
+    Args:
+        values: of ``config.json``.
+
+    Raises:
+        ConfigError: naming it, and where it was registered.
+    """
+    stored = values.get("own", {})
+    for kind, name in _named(values):
+        place = stored.get(kind, {}).get(name)
+        known = TAKES_STRENGTH if kind == "method" else OWN[kind] if place is not None else (name,)
+        if name not in known:
+            raise ConfigError(
+                f"resume needs the {kind} {name} of the run: got none of that name. Call "
+                f"fastplast.{PACKAGES[kind]}.register({name!r}, ...) first, from Python"
+                f"{f', as {place} did' if place else ''}."
+            )
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and name of everything that a configuration names."""
+    for kind, field in FIELDS.items():
+        for one in (values, *(values.get("member_list") or ())):
+            value = one.get(field) or ()
+            yield from ((kind, name) for name in ([value] if isinstance(value, str) else value))
