@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 
 class RegisteredError(RuntimeError):
     """An error of something registered: says which, which of its functions, and when."""
@@ -30,9 +28,11 @@ def named(place: str, kind: str, error: type[RegisteredError] = RegisteredError)
     """
     try:
         yield
-    except (torch.OutOfMemoryError, RegisteredError):
+    except RegisteredError:
         raise
     except Exception as cause:
+        if type(cause).__name__ == "OutOfMemoryError":  # of PyTorch, which is not imported for a name
+            raise
         raise error(
             f"{place} failed: {type(cause).__name__}: {cause}. The run's last checkpoint is intact: correct the "
             f"{kind}, register it and resume."

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 PURPOSES = (
     "subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout", "reset", "noise", "method",
+    "problem",
 )  # fmt: skip
 
 
@@ -28,8 +29,8 @@ def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) ->
         count: how many words.
         task: number of the task; for ``init``, number of the parameter tensor; for what methods draw (``reset``,
             ``noise``, ``method``), number of the update.
-        epoch: number of the epoch; for ``head``, number of the parameter tensor; for ``reset``, number of the hidden
-            unit, counted through all layers.
+        epoch: number of the epoch; for ``problem``, which of its draws; for ``head``, number of the parameter tensor;
+            for ``reset``, number of the hidden unit, counted through all layers.
 
     Returns:
         `[count]` independent uniform 64-bit words.

@@ -119,9 +119,13 @@ def experiment() -> str:
 
 def metrics() -> str:
     """The definition of every column."""
+    from fastplast.measuring import METRICS
     from fastplast.measuring.definitions import DEFINITIONS
 
-    return table(("column", "definition"), ((f"`{name}`", text) for name, text in DEFINITIONS.items()))
+    found = [(f"`{name}`", text, "") for name, text in DEFINITIONS.items()]
+    for name, metric in METRICS.items():
+        found += [(f"`{column}`", text, f"`{name}`") for column, text in metric.definitions(name).items()]
+    return table(("column", "definition", "`--metrics`"), found)
 
 
 def methods() -> str:

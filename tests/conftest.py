@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastplast.config import Experiment, Member
+from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OWN, TAKES_STRENGTH, Experiment, Member
 from fastplast.data import Dataset
+from fastplast.data.dataset import LOADERS
 from fastplast.engines import Accumulators, Group, GroupState, VmapEngine, build_group, new_state
+from fastplast.engines.optimizers import OPTIMIZERS
 from fastplast.machine.arithmetic import use_full_float32
-from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
-from fastplast.problems import Problem, Task, build_problem, make_task
+from fastplast.measuring import METRICS
+from fastplast.methods import METHODS
+from fastplast.networks import NETWORKS, ModuleFactory, ModuleNetwork, build_network
+from fastplast.problems import CHANGES, Problem, Task, build_problem, make_task
 from fastplast.seeding import orders
 
 SHAPES = {"mnist": (1, 6, 6), "fashion_mnist": (1, 6, 6), "cifar10": (3, 7, 6)}
@@ -51,6 +55,22 @@ def one_thread() -> None:
     """Small tensors on shared cores are fastest with one thread; references on a GPU are computed in full float32."""
     torch.set_num_threads(1)
     use_full_float32()
+
+
+@pytest.fixture
+def registries() -> Iterator[Callable[[], None]]:
+    """Whatever a test registers is forgotten after it, and whenever what this gives is called."""
+    tables: list[dict] = [METHODS, METHOD_OPTIONS, TAKES_STRENGTH, METRICS, CHANGES, BENCHMARKS, OPTIMIZERS, LOADERS]
+    tables += [NETWORKS, *OWN.values()]
+    before = [dict(table) for table in tables]
+
+    def forget() -> None:
+        for table, kept in zip(tables, before):
+            table.clear()
+            table.update(kept)
+
+    yield forget
+    forget()
 
 
 def small_dataset(images: int = 60, shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 5) -> Dataset:

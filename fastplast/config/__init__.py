@@ -25,7 +25,7 @@ from fastplast.config.names import (
     TAKES_STRENGTH,
     is_path,
 )
-from fastplast.config.own import OWN, add_own, check_own, own_of
+from fastplast.config.own import OWN, add_own, check_own, own_of, with_known_names
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,4 +59,5 @@ __all__ = [
     "load_config",
     "option_fields",
     "own_of",
+    "with_known_names",
 ]

@@ -92,6 +92,29 @@ def check_own(values: Mapping[str, Any]) -> None:
             )
 
 
+def with_known_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration in which what this process does not know is another: how far a run is needs none of it.
+
+    Args:
+        values: of ``config.json``.
+
+    Returns:
+        Field to value.
+    """
+    stored = values.get("own", {})
+    unknown = {kind for kind, names in stored.items() if not names.keys() <= OWN[kind].keys()}
+    others = {"metric": [], "problem": "label_shuffle", "optimizer": "sgd", "dataset": "mnist", "network": "mlp"}
+    found = dict(values) | {FIELDS[kind]: other for kind, other in others.items() if kind in unknown}
+    if "problem" in unknown:
+        found["test_examples"] = 0
+
+    def known(one: dict[str, Any]) -> dict[str, Any]:
+        return one if one.get("method", "none") in TAKES_STRENGTH else one | {"method": "l2"}
+
+    found = known(found)
+    return found | ({"member_list": [known(one) for one in found["member_list"]]} if "member_list" in found else {})
+
+
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Kind and name of everything that a configuration names."""
     for kind, field in FIELDS.items():

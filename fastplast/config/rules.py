@@ -89,15 +89,13 @@ def _check_problem(e: Any) -> None:
             "A path has a slash in it, or ends in .npz.",
             "dataset",
         )
-    if e.change != "class_pairs":
-        if e.test_examples:
-            raise ConfigError(
-                f"--test-examples belongs to class pairs: got --benchmark {e.benchmark}. Drop it.",
-                "test_examples",
-                "benchmark",
-            )
-        return
-    for name in ("examples", "test_examples"):
+    if e.test_examples and "test_examples" not in BENCHMARKS[e.benchmark]:
+        raise ConfigError(
+            f"--test-examples belongs to class pairs: got --benchmark {e.benchmark}. Drop it.",
+            "test_examples",
+            "benchmark",
+        )
+    for name in ("examples", "test_examples") if e.change == "class_pairs" else ():
         if getattr(e, name) % 2:
             raise ConfigError(f"{flag(name)} must be even, for two classes of as many: got {getattr(e, name)}.", name)
 

@@ -46,7 +46,7 @@ class VmapEngine:
     """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the optimiser step.
 
     The step is the reference's, with plain tensors, or on CPU cores one pass over memory that equals it to rounding.
-    Members of a user's module that draws random numbers are computed one after the other.
+    Members of a user's module that draws random numbers or keeps running statistics are computed one after the other.
 
     Args:
         group: what to train.
@@ -85,7 +85,9 @@ class VmapEngine:
         self._captured: dict[int, _Captured] = {}
         network = group.network
         self._draws = Draws(group.seeds, device) if isinstance(network, ModuleNetwork) else None
-        self._one_by_one, self._is_watched = False, self._draws is not None  # until the module is seen to draw
+        # Operations of normalisations on a batch of members round otherwise than on one: these are computed in turn.
+        self._one_by_one = isinstance(network, ModuleNetwork) and bool(network.norms.layers)
+        self._is_watched = self._draws is not None and not self._one_by_one  # until the module is seen to draw
         self._gradients = self._transformed()
         self._dropout = 0.0 if isinstance(network, ModuleNetwork) else network.dropout
         if self._dropout:

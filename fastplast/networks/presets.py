@@ -13,6 +13,7 @@ from fastplast.config import MODULE_NETWORKS, NETWORK_NAMES, ConfigError, Experi
 from fastplast.networks.activations import widening
 from fastplast.networks.builtin import Network, conv_layers, dense_layers
 from fastplast.networks.module import ModuleNetwork
+from fastplast.networks.resnet import ResNet18, group_norm
 from fastplast.networks.spec import Layer
 from fastplast.registered import named
 
@@ -49,6 +50,13 @@ NETWORKS: dict[str, Preset | Modules] = {
         (32, 64, 128),
         "convolutions of 5x5, 3x3, 3x3, each with 2x2 max pooling, then "
         "128-128-2 (Continual ImageNet, Dohare et al. 2024)",
+    ),
+    "resnet18": Modules(
+        lambda shape, classes: ResNet18(shape[0], classes, nn.BatchNorm2d),
+        "ResNet-18 with batch normalisation, its first convolution 3x3 of stride 1 (He et al. 2016)",
+    ),
+    "resnet18_gn": Modules(
+        lambda shape, classes: ResNet18(shape[0], classes, group_norm), "the same with group normalisation, 32 groups"
     ),
 }
 

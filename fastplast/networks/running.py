@@ -44,7 +44,7 @@ class RunningNorms:
             Name to `[M, O]`; to `[M]` of the count of minibatches.
         """
         return {
-            f"{name}.{buffer}": value.detach().clone().expand(members, *value.shape).contiguous()
+            f"{name}.{buffer}": torch.stack([value.detach().float() if value.is_floating_point() else value] * members)
             for name, layer in self.layers.items() for buffer, value in layer.named_buffers()
         }  # fmt: skip
 

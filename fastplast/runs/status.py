@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fastplast.config import TAKES_STRENGTH, Experiment
+from fastplast.config import Experiment, with_known_names
 from fastplast.runs.files import read_json
 from fastplast.runs.paths import is_sweep, shard_paths
 from fastplast.runs.run import Run
@@ -138,7 +138,7 @@ def _of_run(path: Path) -> Status:
     run = Run(path)
     config = run.config
     listed = config.pop("member_list", None)
-    e = Experiment.from_dict(_with_known_method(config), str(path / "config.json"))
+    e = Experiment.from_dict(with_known_names(config), str(path / "config.json"))
     finished = run.is_finished
     progress = _progress(path, holder is not None)
     state = "finished" if finished else "training" if holder else "stopped" if progress.get("stopped") else "died"
@@ -169,18 +169,13 @@ def _of_run(path: Path) -> Status:
         epochs=e.epochs,
         rate=progress.get("rate") or rate,
         seconds_left=left,
-        error=None if last is None else mean(last["error"].to_pylist()),
+        error=mean(last["error"].to_pylist()) if last is not None and "error" in last.column_names else None,
         error_task=None if last is None else _task_of(ends[-1]),
         srank=median(sranks),
         srank_task=srank_task,
         bytes=_bytes(path),
         sranks=sranks,
     )
-
-
-def _with_known_method(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration in which a method that only its author's process knows is another: progress is of any method."""
-    return config if config.get("method", "none") in TAKES_STRENGTH else config | {"method": "l2"}
 
 
 def _progress(path: Path, is_training: bool) -> dict[str, Any]:

@@ -353,6 +353,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         text = words.get(f.name, "0.25" if "float" in str(f.type) else "4" if "int" in str(f.type) else "some")
         value = parsed(flag(f.name), text)[f.name]
         tuples = {"seeds": (3, 5), "learning_rate": (0.1, 0.2), "strength": (0.5,), "widths": (8, 4), "channels": (8,)}
+        tuples |= {"metrics": ("some",)}
         plain = float(text) if text == "0.25" else int(text) if text == "4" else text
         assert value == tuples.get(f.name, plain)
         assert type(value) is type(tuples.get(f.name, plain))

@@ -30,7 +30,8 @@ def moved(trial, seed: int = 0):
 def evaluation(**features: np.ndarray) -> Evaluation:
     """What ``evaluate`` would give for features `[N, F]`."""
     tensors = {name: torch.from_numpy(np.asarray(h, dtype=np.float64)) for name, h in features.items()}
-    return Evaluation(0.0, 0.0, tensors, {name: h.abs().mean(0) for name, h in tensors.items()}, torch.empty(0))
+    magnitudes = {name: h.abs().mean(0) for name, h in tensors.items()}
+    return Evaluation(0.0, 0.0, torch.empty(0), tensors, tensors, magnitudes, torch.empty(0))
 
 
 def srank(matrix: np.ndarray) -> float:

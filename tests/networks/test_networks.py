@@ -7,7 +7,7 @@ import torch
 from assertions import assert_close, assert_same_bits
 from torch import Tensor, nn
 
-from fastplast.config import ELEMENTWISE, INITS, NETWORK_NAMES, ConfigError, Experiment
+from fastplast.config import ELEMENTWISE, INITS, MODULE_NETWORKS, NETWORK_NAMES, ConfigError, Experiment
 from fastplast.networks import NETWORKS, Dense, Layout, ModuleNetwork, Network, build_network
 from fastplast.networks.activations import gain
 from fastplast.seeding import words
@@ -197,7 +197,7 @@ def test_initial_parameters_of_a_seed_do_not_depend_on_its_batch_mates(init: str
 
 
 def test_defaults_of_every_network_are_listed() -> None:
-    assert tuple(NETWORKS) == NETWORK_NAMES
+    assert tuple(NETWORKS) == (*NETWORK_NAMES, *MODULE_NETWORKS)
     assert NETWORKS["mlp"].widths == (128, 64, 32)
     assert (NETWORKS["cnn"].channels, NETWORKS["cnn"].widths) == ((16, 32, 64), (64, 32))
     assert (
@@ -309,9 +309,9 @@ class Pair(nn.Linear):
     ("factory", "error", "text"),
     [
         (
-            lambda: nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)),
+            lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(216, 4)),
             ValueError,
-            "keep running statistics: got buffers",
+            "must not keep state but that of BatchNorm: got buffers 0.running_mean",
         ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 5)), ValueError, r"to \[B, 4\]: got \[2, 5\] for B = 2"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(215, 4)), ValueError, r"must take inputs \[B, 3, 9, 8\]"),
