@@ -86,13 +86,15 @@ class Experiment:
     dataset: str = option(None, f"{', '.join(DATASET_NAMES)}, a folder with one folder of images per class, or an "
                           ".npz of images and labels (default: the benchmark's)", "problem", rule=None)  # fmt: skip
     tasks: int | None = option(None, "tasks in sequence (default: the benchmark's)", "problem")
-    epochs: int = option(200, "passes over a task's examples", "problem")
+    epochs: int = option(None, "passes over a task's examples (default: 200, or the benchmark's)", "problem")
     examples: int = option(None, "examples of a task (default: 1280, or the benchmark's)", "problem")
     test_examples: int = option(None, "examples of a task kept for its test error (default: 0, 200 of class pairs)",
                                 "problem", rule=AT_LEAST_ZERO)  # fmt: skip
     batch_size: int = option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
     class_order: str = option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
                               "problem", ("repeat", "redraw"))  # fmt: skip
+    new_classes: int = option(2, "class incremental: classes that a task adds", "problem")
+    drift_tasks: int = option(10, "label drift: tasks from one shuffle to the next", "problem")
     label_shuffle: str = option("example", "permute labels over examples, permute class names, or redraw uniformly",
                                 "problem", ("example", "class", "iid"))  # fmt: skip
     change_first_task: bool = option(True, "shuffle or permute task 0 too", "problem")
@@ -200,6 +202,8 @@ class Experiment:
         """
         preset = BENCHMARKS[self.benchmark]
         changes: dict[str, Any] = {n: preset[n] for n in ("tasks", "network") if getattr(self, n) is None}
+        if self.widths is None and self.network in (None, preset["network"]) and "widths" in preset:
+            changes["widths"] = preset["widths"]
         if self.dataset != preset["dataset"]:
             changes["benchmark"] = preset["change"]
         if self.strength is None and self.member_list is None:
@@ -306,7 +310,7 @@ class Experiment:
 
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
-_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset", "metrics")
+_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset", "metrics", "new_classes", "drift_tasks")
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:

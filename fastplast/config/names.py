@@ -7,7 +7,7 @@ from typing import Any
 
 ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
 ACTIVATIONS = (*ELEMENTWISE, "crelu")
-DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32")
+DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32", "bits")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 # Methods known to this process, and whether they take a strength; fastplast.methods.register adds those of the user.
 TAKES_STRENGTH = {"none": False, "l2": True, "regenerative": True, "wasserstein": True}
@@ -25,8 +25,8 @@ METRIC_NAMES = (  # measured on request
     "gauss_newton_rank", "churn",
 )  # fmt: skip
 
-# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. The last three are the changes
-# by themselves, on any dataset: what a benchmark of another dataset than its own is called in the results.
+# Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. Those called
+# as their change are what a benchmark of another dataset than its own is called in the results.
 _PAIRS = {
     "change": "class_pairs",
     "outputs": 2,
@@ -35,6 +35,7 @@ _PAIRS = {
     "test_examples": 200,
     "batch_size": 100,
 }
+_GROWING = {"network": "cnn", "test_examples": 0}  # of which a share may be kept for testing
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "mnist_shuffle": {"dataset": "mnist", "change": "label_shuffle", "tasks": 100, "network": "mlp"},
     "mnist_permute": {"dataset": "mnist", "change": "pixel_permute", "tasks": 100, "network": "mlp"},
@@ -46,9 +47,35 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     "label_shuffle": {"dataset": None, "change": "label_shuffle", "tasks": 100, "network": "mlp"},
     "pixel_permute": {"dataset": None, "change": "pixel_permute", "tasks": 100, "network": "mlp"},
     "class_pairs": {"dataset": None, "tasks": 500, **_PAIRS},
+    "label_drift": {"dataset": None, "change": "label_drift", "tasks": 100, "network": "mlp"},
+    "class_incremental": {"dataset": "cifar10", "change": "class_incremental", "tasks": 5, **_GROWING},
+    "five_plus_one": {
+        "dataset": None,
+        "change": "five_plus_one",
+        "tasks": 30,
+        **_GROWING,
+        "examples": 2500,
+        "batch_size": 32,
+        "epochs": 10,
+    },
+    "warm_start": {"dataset": "cifar10", "change": "warm_start", "tasks": 2, **_GROWING},
+    "noisy_chunks": {"dataset": "cifar10", "change": "noisy_chunks", "tasks": 10, **_GROWING},
+    "bit_flip": {
+        "dataset": "bits",
+        "change": "bit_flip",
+        "tasks": 100,
+        "network": "mlp",
+        "widths": (5,),
+        "loss": "mse",
+        "outputs": 1,
+        "examples": 10_000,
+        "batch_size": 1,
+        "epochs": 1,
+    },
 }
 # Fields that a benchmark's preset fills in as soon as an experiment is made, with what they are where it says nothing.
 PRESET_FIELDS = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
+PRESET_FIELDS |= {"epochs": 200}
 
 # Settings that one engine alone has.
 ENGINE_OF = {"tf32": "cuda", "compile": "vmap"}

@@ -120,6 +120,20 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
     return Dataset(name, flat, numbers, (channels, height, width), len(classes), source, Path(source), digest)
 
 
+def make_bits(count: int = 20) -> Dataset:
+    """The dataset ``bits``: image i is the number i in binary digits, as bytes 0 and 255, of one class.
+
+    Args:
+        count: of digits.
+
+    Returns:
+        Two to the power of `count` images of shape (1, 1, count).
+    """
+    numbers = np.arange(2**count, dtype=np.int32)[:, None]
+    images = (((numbers >> np.arange(count - 1, -1, -1)) & 1) * 255).astype(np.uint8)
+    return from_arrays(images[:, None], np.zeros(len(images), np.int64), "bits", f"all numbers of {count} bits")
+
+
 def _on_host(values: Any) -> np.ndarray:
     """An array as NumPy's; memory of a GPU is handed over by DLPack and copied to the host."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):

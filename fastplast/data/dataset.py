@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastplast.config import DATASET_NAMES, add_own, is_path
-from fastplast.data.arrays import Dataset, load_own
+from fastplast.data.arrays import Dataset, load_own, make_bits
 from fastplast.data.embedded import embedded_path, load_embedded
 from fastplast.data.imagenet import load_imagenet32
 from fastplast.data.local import Found, data_dir, find, read
@@ -40,7 +40,10 @@ class Status:
 
 
 Loader = Callable[[str | os.PathLike[str] | None, str], Dataset]  # from directory and split
-LOADERS: dict[str, Loader] = {"imagenet32": lambda directory, split: load_imagenet32(directory)}
+LOADERS: dict[str, Loader] = {
+    "imagenet32": lambda directory, split: load_imagenet32(directory),
+    "bits": lambda directory, split: make_bits(),
+}
 
 
 def register(name: str, load: Callable[[], Dataset]) -> None:
@@ -71,8 +74,8 @@ def load(name: str, directory: str | os.PathLike[str] | None = None, split: str 
     incomplete or of other data are an error: they are never passed over.
 
     Args:
-        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", one that was registered, or a path with images of
-            the user's (`load_own`).
+        name: "mnist", "fashion_mnist", "cifar10", "imagenet32", "bits", one that was registered, or a path with images
+            of the user's (`load_own`).
         directory: a data directory, or the folder, file or archive with the data; None takes FASTPLAST_DATA, else the
             platform's data directory.
         split: "train" or "test".

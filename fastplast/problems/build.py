@@ -34,10 +34,11 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     Raises:
         ConfigError: if the dataset has too few images.
     """
-    have, want, classes = len(dataset.labels), experiment.examples, ()
-    if (begin := CHANGES[experiment.change].begin) is not None:
-        classes = begin(experiment, dataset)
-        rows = labels = np.zeros((len(seeds), want), dtype=np.int64)
+    change, train = CHANGES[experiment.change], experiment.examples * CHANGES[experiment.change].chunks
+    have, want, classes = len(dataset.labels), train + experiment.test_examples, ()
+    if change.begin is not None:
+        classes = change.begin(experiment, dataset)
+        rows = labels = np.zeros((len(seeds), train), dtype=np.int64)
     elif want > have:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
         raise ConfigError(
@@ -56,8 +57,10 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
         experiment=experiment,
         seeds=seeds,
         images=torch.from_numpy(dataset.images),
-        rows=torch.from_numpy(rows),
-        labels=torch.from_numpy(labels),
+        rows=torch.from_numpy(rows[:, :train]),
+        labels=torch.from_numpy(labels[:, :train]),
+        test_rows=torch.from_numpy(rows[:, train:]) if rows.shape[1] > train else None,
+        test_labels=torch.from_numpy(labels[:, train:]) if rows.shape[1] > train else None,
         scale=scale,
         shift=shift,
         shape=dataset.shape,
@@ -126,8 +129,10 @@ def make_task(problem: Problem, index: int) -> Task:
         with named(f"apply of the problem {e.change!r} for task {index}", "problem"):
             changed = change.apply(problem, index)
     unchanged = {"images": problem.images, "rows": problem.rows, "labels": problem.labels, "pixels": None}
+    unchanged |= {"test_rows": problem.test_rows, "test_labels": problem.test_labels}
+    fields = {name: value if value is None else value.contiguous() for name, value in (unchanged | changed).items()}
     task = Task(
-        **(unchanged | changed),  # pyright: ignore[reportArgumentType]
+        **fields,  # pyright: ignore[reportArgumentType]
         index=index,
         scale=problem.scale,
         shift=problem.shift,

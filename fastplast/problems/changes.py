@@ -11,8 +11,17 @@ from torch import Tensor
 
 from fastplast.config import BENCHMARKS, LOSSES, ConfigError, Experiment, add_own
 from fastplast.data import Dataset
+from fastplast.problems.bit_flip import bit_flip, choose_no_examples
 from fastplast.problems.class_pairs import class_pairs, rows_by_class
-from fastplast.problems.label_shuffle import label_shuffle
+from fastplast.problems.growing import (
+    class_incremental,
+    classes_by_six,
+    classes_for_adding,
+    five_plus_one,
+    noisy_chunks,
+    warm_start,
+)
+from fastplast.problems.label_shuffle import label_drift, label_shuffle
 from fastplast.problems.pixel_permute import pixel_permute
 from fastplast.problems.problem import Problem
 from fastplast.problems.task import Task
@@ -29,17 +38,25 @@ class Change(NamedTuple):
         summary: what it does, in words.
         begin: of a change that chooses examples itself: finds the images of each class, or nothing. Otherwise each
             member's examples are drawn before the first task and stay.
+        chunks: how many times as many examples are drawn as a task has.
     """
 
     apply: Callable[[Problem, int], dict[str, Tensor]]
     summary: str
     begin: Callable[[Experiment, Dataset], tuple[np.ndarray, ...]] | None = None
+    chunks: int = 1
 
 
 CHANGES: dict[str, Change] = {
     "label_shuffle": Change(label_shuffle, "labels are shuffled for every task"),
     "pixel_permute": Change(pixel_permute, "pixels are permuted for every task"),
     "class_pairs": Change(class_pairs, "every task is to tell two classes apart", rows_by_class),
+    "label_drift": Change(label_drift, "labels go over from one shuffle to the next, task by task"),
+    "bit_flip": Change(bit_flip, "one of 15 bits is flipped; numbers are to be told", choose_no_examples),
+    "class_incremental": Change(class_incremental, "every task adds classes to those so far", classes_for_adding),
+    "five_plus_one": Change(five_plus_one, "five new classes, then one, in turn", classes_by_six),
+    "warm_start": Change(warm_start, "half of the examples, then all of them"),
+    "noisy_chunks": Change(noisy_chunks, "other images for every task, with ever fewer wrong labels", chunks=10),
 }
 _NAMES = (*CHANGES, *BENCHMARKS)
 

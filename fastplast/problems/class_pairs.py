@@ -31,7 +31,7 @@ def class_pairs(problem: Problem, index: int) -> dict[str, Tensor]:
     train, test = e.examples // 2, e.test_examples // 2
     rows, test_rows = [], []
     for seed in problem.seeds:
-        images = [_images(e, problem.classes[c], seed, c) for c in pair(seed, len(problem.classes), index, e)]
+        images = [images_of_class(e, problem.classes[c], seed, c) for c in pair(seed, len(problem.classes), index, e)]
         rows.append(np.concatenate([own[:train] for own in images]))
         test_rows.append(np.concatenate([own[train : train + test] for own in images]))
     found = {"rows": torch.from_numpy(np.stack(rows)), "labels": _labels(len(rows), train)}
@@ -57,34 +57,50 @@ def pair(seed: int, classes: int, index: int, experiment: Experiment) -> tuple[i
     return int(order[2 * place]), int(order[2 * place + 1])
 
 
-def rows_by_class(experiment: Experiment, dataset: Dataset) -> tuple[np.ndarray, ...]:
+def rows_by_class(experiment: Experiment, dataset: Dataset, share: int = 2, least: int = 2) -> tuple[np.ndarray, ...]:
     """The images of each class, in the order of the dataset.
 
     Args:
         experiment: resolved.
         dataset: the images.
+        share: classes that the examples of a task are of, at least.
+        least: classes that there must be.
 
     Returns:
         One int64 vector per class.
 
     Raises:
-        ConfigError: if there are fewer than two classes, or a class has too few images.
+        ConfigError: if there are too few classes, or a class has too few images.
     """
     classes = tuple(np.flatnonzero(dataset.labels == c).astype(np.int64) for c in range(dataset.num_classes))
-    if len(classes) < 2:
-        raise ConfigError(f"--benchmark {experiment.benchmark} needs at least two classes: got {len(classes)}.")
+    numbers = {2: "two", 5: "five", 6: "six"}
+    if len(classes) < least:
+        text = f"needs at least {numbers[least]} classes: got {len(classes)}."
+        raise ConfigError(f"--benchmark {experiment.benchmark} {text}")
     fewest = min(map(len, classes))
-    want = (experiment.examples + experiment.test_examples) // 2
+    want = -(-experiment.examples // share) - (-experiment.test_examples // share)
     if want > fewest:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
         raise ConfigError(
-            f"--examples and --test-examples must not exceed the images of two classes of {dataset.name}: got "
-            f"{experiment.examples} + {experiment.test_examples} of {2 * fewest} ({dataset.source}). Lower them.{mend}"
+            f"--examples and --test-examples must not exceed the images of {numbers.get(share, share)} classes of "
+            f"{dataset.name}: got {experiment.examples} + {experiment.test_examples} of {share * fewest} "
+            f"({dataset.source}). Lower them.{mend}"
         )
     return classes
 
 
-def _images(experiment: Experiment, images: np.ndarray, seed: int, number: int) -> np.ndarray:
+def images_of_class(experiment: Experiment, images: np.ndarray, seed: int, number: int) -> np.ndarray:
+    """The images of a class in the order in which a member takes them.
+
+    Args:
+        experiment: its ``subset``.
+        images: of the class.
+        seed: of the member.
+        number: of the class.
+
+    Returns:
+        The same rows.
+    """
     if experiment.subset == "fixed":
         return images
     return images[seeding.permutation(seed, "subset", len(images), number)]

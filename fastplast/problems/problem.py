@@ -18,8 +18,10 @@ class Problem:
         experiment: resolved.
         seeds: one per member.
         images: `[R, I]` uint8 or float32.
-        rows: `[M, N]` int64, the examples of each member.
+        rows: `[M, N]` int64, the examples of each member; of a change in chunks, of all of them.
         labels: `[M, N]` int64, their labels in the dataset.
+        test_rows: `[M, T]` int64, examples that are never trained on; None where there are none, or the change chooses.
+        test_labels: `[M, T]` int64.
         scale: `[I]` float32: input = pixel * scale + shift.
         shift: `[I]` float32.
         shape: (channels, height, width).
@@ -36,4 +38,6 @@ class Problem:
     shift: Tensor
     shape: tuple[int, int, int]
     num_classes: int
+    test_rows: Tensor | None = None
+    test_labels: Tensor | None = None
     classes: tuple[np.ndarray, ...] = ()

@@ -140,7 +140,7 @@ def member_columns(setup: Setup) -> dict[str, Column]:
     for name, field in Experiment.__dataclass_fields__.items():
         if field.metadata["group"] in ("problem", "network", "optimizer") and name not in ("data_dir", "tasks"):
             value = getattr(e, name)
-            if name == "optimizer_reset" and value == field.default:
+            if name in ("optimizer_reset", "new_classes", "drift_tasks") and value == field.default:
                 continue  # which runs of older versions do not have
             shared[name] = "-".join(map(str, value)) if isinstance(value, tuple) else value
     shared |= {"dataset": data_name(setup), "data_source": _data_source(setup)}

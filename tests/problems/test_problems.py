@@ -12,6 +12,8 @@ from fastplast.problems import CHANGES, Problem, Task, build_problem, make_task
 
 SEEDS = (4, 0, 9)
 BENCHMARK = {"label_shuffle": "cifar_shuffle", "pixel_permute": "cifar_permute"}
+OTHERS = ("label_drift", "bit_flip", "class_incremental", "five_plus_one", "warm_start", "noisy_chunks")
+SIZES = {"examples": 4, "test_examples": 5}  # of those that need several times as many images
 SAME_IMAGES = ("label_shuffle", "pixel_permute")
 PAIRS = {"benchmark": "class_pairs", "dataset": "cifar10", "examples": 16, "test_examples": 6}
 SHAPE = (3, 4, 5)
@@ -20,9 +22,12 @@ SHAPE = (3, 4, 5)
 @pytest.fixture
 def build(make_dataset):
     def build(change: str, seeds: tuple[int, ...] = SEEDS, images: int = 60, **fields: object) -> Problem:
-        own = PAIRS if change == "class_pairs" else {"benchmark": BENCHMARK[change], "examples": 40}
-        e = Experiment(**own | {"batch_size": 8} | fields)  # type: ignore[arg-type]
-        return build_problem(e.resolved(), make_dataset(images, SHAPE), seeds)
+        own = PAIRS if change == "class_pairs" else {"benchmark": BENCHMARK.get(change, change), "examples": 40}
+        if change in OTHERS:
+            own |= {"dataset": "cifar10"} | (SIZES if change == "noisy_chunks" else {})
+        e = Experiment(**own | {"batch_size": 4} | fields)  # type: ignore[arg-type]
+        images, classes = (320, 8) if change in ("class_incremental", "five_plus_one") else (images, 5)
+        return build_problem(e.resolved(), make_dataset(images, SHAPE, classes), seeds)
 
     return build
 
