@@ -161,6 +161,8 @@ def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
 def _describe_end(tally: _Tally) -> str:
     e = tally.setup.experiment
     columns = " --columns error" if e.srank == "off" else ""  # by default the stable rank is drawn too
+    if e.loss != "cross_entropy":
+        columns = " --columns online_loss" + ("" if e.srank == "off" else " hessian_srank")
     return (
         f"{duration(time.monotonic() - tally.begun)}: {tally.rate:,.0f} updates/s in training, "
         f"{duration(tally.measure_seconds)} of measuring. Figure: "

@@ -77,20 +77,25 @@ def axis_of(column: str, units: Mapping[str, str] | None = None) -> Axis:
 
     Args:
         column: of the metrics; ``feature_srank_fc3`` is found as ``feature_srank`` of the layer fc3.
-        units: metric to unit, of those that the table lacks.
+        units: metric to unit, where the run's own is another than the table's, or the table has none.
 
     Returns:
         The axis.
     """
+    patterns = {re.escape(name).replace(r"\{layer\}", ".+"): unit for name, unit in (units or {}).items()}
+    own = next((unit for pattern, unit in patterns.items() if re.fullmatch(pattern, column)), None)
+    found = _known_axis(column)
+    return found if own is None else found._replace(unit=own)
+
+
+def _known_axis(column: str) -> Axis:
     if column in COLUMNS:
         return COLUMNS[column]
     for name in sorted(COLUMNS, key=len, reverse=True):
         if column.startswith(f"{name}_"):
             found = COLUMNS[name]
             return found._replace(label=f"{found.label} of {column[len(name) + 1 :]}")
-    patterns = {name: re.escape(name).replace(r"\{layer\}", ".+") for name in units or {}}
-    unit = next((units[name] for name, pattern in patterns.items() if units and re.fullmatch(pattern, column)), "")
-    return Axis("end", column.replace("_", " "), unit, least=-math.inf)
+    return Axis("end", column.replace("_", " "), least=-math.inf)
 
 
 def range_of(column: str, members: pandas.DataFrame, values: numpy.ndarray) -> tuple[float, float]:

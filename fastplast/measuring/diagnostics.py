@@ -225,7 +225,6 @@ DIAGNOSTICS: dict[str, Metric] = {
         _churn,
         {"churn": "change of the outputs on the task's other examples by the next update of the optimizer, were its "
          "minibatch the task's first examples and without what a method adds: mean Kullback-Leibler divergence of the "
-         "classes' probabilities before it from those after it; mean squared change where labels are numbers"},
-        unit="nats",
+         "classes' probabilities before it from those after it, in nats; mean squared change where labels are numbers"},
     ),
 }  # fmt: skip

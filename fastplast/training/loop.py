@@ -160,8 +160,9 @@ class _Loop:
         setup, position = self.setup, self._restore()
         self.writer.write_progress(position)
         names = setup.experiment.metrics
-        definitions = DEFINITIONS | LOSSES[setup.group.loss].definitions | setup.hooks.definitions()
-        self.writer.write_definitions(definitions | definitions_of(names), units_of(names))
+        loss = LOSSES[setup.group.loss]
+        definitions = DEFINITIONS | loss.definitions | setup.hooks.definitions()
+        self.writer.write_definitions(definitions | definitions_of(names), loss.units | units_of(names))
         for index in profiling.annotate_each("task", range(position["task"], setup.experiment.tasks or 0)):
             task = task_to_device(setup, make_task(setup.problem, index))
             is_stopped = yield from self._run_task(task, position["epoch"] if index == position["task"] else 0)

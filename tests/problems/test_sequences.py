@@ -9,6 +9,7 @@ from assertions import assert_same_bits
 from small_runs import small, table
 
 import fastplast as fp
+from fastplast.cli.main import run
 from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset, from_arrays, load
 from fastplast.problems import Problem, Task, build_problem, make_task
@@ -192,11 +193,26 @@ def test_bit_flipping_presets_its_network_epochs_and_loss(tmp_path):
     assert Experiment(benchmark="bit_flip", widths=(7,)).resolved().widths == (7,)
     assert Experiment(benchmark="bit_flip", network="mlp13").resolved().widths is None
     assert Experiment().epochs == 200
-    run = fp.train(small(tmp_path / "run", benchmark="bit_flip", widths=None, examples=64, batch_size=4, epochs=2))
-    metrics = run.metrics()
+    trained = fp.train(small(tmp_path / "run", benchmark="bit_flip", widths=None, examples=64, batch_size=4, epochs=2))
+    metrics = trained.metrics()
     assert set(metrics.engine) == {"vmap"}
     assert metrics.hessian_srank[metrics.when == "start"].notna().all()
     assert metrics.online_loss.notna().sum() == 6
+
+
+@pytest.mark.parametrize("srank", ["start", "off"])
+def test_the_figure_that_a_run_on_numbers_suggests_can_be_drawn(srank, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sizes = "--examples 16 --batch-size 8 --seeds 2 --tasks 2 --threads 1 --out run --srank"
+    assert run(["train", "--benchmark", "bit_flip", *sizes.split(), srank]) == 0
+    words = capsys.readouterr().out.split("Figure: fastplast ")[1].split()
+    assert run([*words, "--formats", "svg"]) == 0
+    drawn = (tmp_path / capsys.readouterr().out.split()[0]).read_text()
+    assert "squared unit of labels" in drawn
+    assert "nats" not in drawn
+    assert run(["status", "run"]) == 0
+    assert "error" not in capsys.readouterr().out
+    assert run(["report", "run"]) == 0
 
 
 @pytest.mark.parametrize("name", ["class_incremental", "five_plus_one", "warm_start", "noisy_chunks", "label_drift"])
