@@ -197,9 +197,14 @@ class Sweep(Results):
         return f"Sweep({', '.join(repr(str(p)) for p in self.paths)}, {len(shards)} shards, {done} finished)"
 
 
-def _read_cells(shard: Run) -> list[Cell]:
-    """The members of a shard, in the order of their numbers, as a grid that holds them would have them."""
+def _read_cells(shard: Run, with_metrics: bool = False) -> list[Cell]:
+    """The members of a shard, in the order of their numbers, as a grid that holds them would have them.
+
+    Without the metrics on request they are read where those of the user's own are not registered.
+    """
     config, where = shard.config, str(shard.path / "config.json")
+    if not with_metrics:
+        config.pop("metrics", None)
     listed = config.pop("member_list", None)
     experiment = Experiment.from_dict(config, where)
     group = as_group(experiment)  # which knows no member: one may have a method of its author's
@@ -221,7 +226,7 @@ def read_ids(shard: Run) -> list[str]:
 
 def read_keys(shard: Run) -> list[str]:
     """``key_of`` every member of a shard."""
-    return [key_of(cell) for cell in _read_cells(shard)]
+    return [key_of(cell) for cell in _read_cells(shard, with_metrics=True)]
 
 
 def _curve_digest(group: Experiment) -> str:

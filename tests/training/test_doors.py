@@ -135,11 +135,14 @@ def test_a_metric_is_a_column_with_definition_and_unit_beside_those_there_are(tm
             assert first[f"largest_{name[:-7]}"] == float(w.abs().max())
 
 
-def test_units_go_into_exported_files_and_sweeps(tmp_path):
+def test_units_go_into_exported_files_and_sweeps_which_are_read_without_the_metric(tmp_path, registries):
     measuring.register("one", Metric(lambda seen: 1.0, "one", unit="apples"))
     grid = {"metrics": ["one"], "seeds": 1, "threads": 1, "widths": [5, 4, 4], **TINY, "tasks": 1}
     sweep = fp.sweep(grid, tmp_path / "sweep")
     assert sweep.units == {"one": "apples"}
+    fp.sweep(grid | {"seeds": 2}, tmp_path / "sweep")
+    assert len(sweep.shards) == 2  # the first is not trained again
+    registries()
     assert set(sweep.metrics().one) == {1.0}
     from fastplast.runs.archive import Archive, write_archive
 
@@ -321,3 +324,40 @@ def test_fields_of_layers_are_refused_with_a_network_that_is_a_module(field):
     name, value = field
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} belongs to a network of layers"):
         fp.Experiment(network="resnet18", **{name: value})
+
+
+def test_a_sweep_trains_whatever_is_ones_own_and_finds_it_again(tmp_path):
+    for _, register in KINDS.values():
+        register()
+    grid = {name: value for fields, _ in KINDS.values() for name, value in fields.items() if name != "widths"}
+    grid |= {
+        "srank": "off",
+        "threads": 1,
+        "examples": 24,
+        "epochs": 1,
+        "tasks": 1,
+        "benchmark": ["own", "label_shuffle"],
+    }
+    fp.sweep(grid | {"seeds": 1}, tmp_path / "sweep")
+    sweep = fp.sweep(grid | {"seeds": 2}, tmp_path / "sweep")
+    metrics = sweep.metrics()
+    assert len(sweep.shards) == 4
+    assert set(metrics.benchmark) == {"own", "label_shuffle"}
+    for name in ("optimizer", "dataset", "network", "method"):
+        assert set(metrics[name]) == {"own"}
+    for shard in sweep.shards:
+        assert {"metric", "optimizer", "dataset", "network", "method"} <= set(shard.config["own"])
+
+
+def test_a_problem_that_fails_later_is_named_and_its_run_goes_on(tmp_path):
+    def change(problem, task, broken=True):
+        return {"labels": problem.labels.flip(1 if task == 0 or not broken else "first")}
+
+    problems.register("own", Change(change, ""))
+    fields = TINY | {"benchmark": "own", "checkpoint_minutes": 1e-9}
+    with pytest.raises(RegisteredError, match="apply of the problem 'own' for task 1 failed: TypeError"):
+        fp.train(small(tmp_path / "run", **fields))
+    problems.register("own", Change(lambda problem, task: change(problem, task, False), ""))
+    fp.train(small(tmp_path / "whole", **fields))
+    assert fp.resume(tmp_path / "run").is_finished
+    assert table(tmp_path / "run").equals(table(tmp_path / "whole"))
