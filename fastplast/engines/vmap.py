@@ -242,21 +242,21 @@ class VmapEngine:
         error, before = LOSSES[task.loss].error(logits, y), state.steps.clone() if statistics else state.steps
         if not self.hooks.acts_on_updates:
             self._apply(state, grads, loss.double(), error, sums)
-            self._move_statistics(state, statistics, state.steps > before)
+            self._move_statistics(state, statistics, before)
             return
         layout = self.group.layout
         batch = self.hooks.with_penalties(state, Batch(task, layout.row(grads), features))
         own = self.hooks.own_steps(state, batch)
         self._apply(state, layout.views(batch.grads), loss.double(), error, sums, own)
-        self._move_statistics(state, statistics, state.steps > before)
+        self._move_statistics(state, statistics, before)
         self.hooks.after_update(state, batch)
 
-    def _move_statistics(self, state: GroupState, found: Parts, updated: Tensor) -> None:
-        """Moves the running statistics of members that made an update by those of the minibatch, in place."""
+    def _move_statistics(self, state: GroupState, found: Parts, before: Tensor) -> None:
+        """Moves the running statistics of members that made an update since `before` by those of the minibatch."""
         if not found:
             return
         assert isinstance(self.group.network, ModuleNetwork)
-        old = state.running_of(slice(None))
+        old, updated = state.running_of(slice(None)), state.steps > before
         for name, new in self.group.network.norms.moved(old, found).items():
             keep = updated.view(-1, *(1 for _ in new.shape[1:]))
             old[name].copy_(torch.where(keep, new, old[name]))
