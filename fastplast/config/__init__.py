@@ -23,6 +23,7 @@ from fastplast.config.names import (
     OPTIMIZERS,
     PULLS,
     TAKES_STRENGTH,
+    VMAP_ACTIVATIONS,
     is_path,
 )
 from fastplast.config.own import OWN, add_own, check_own, own_of, with_known_names
@@ -47,6 +48,7 @@ __all__ = [
     "OWN",
     "PULLS",
     "TAKES_STRENGTH",
+    "VMAP_ACTIVATIONS",
     "ConfigError",
     "Experiment",
     "Member",

@@ -33,6 +33,7 @@ from fastplast.config.names import (
     NETWORK_NAMES,
     OPTIMIZERS,
     PRESET_FIELDS,
+    VMAP_ACTIVATIONS,
 )
 from fastplast.config.numbers import spelling_advice
 from fastplast.config.rules import check_combinations
@@ -125,7 +126,7 @@ class Experiment:
     network: str | None = option(None, "default: the benchmark's", "network", (*NETWORK_NAMES, *MODULE_NETWORKS))
     widths: tuple[int, ...] | None = option(None, "hidden widths of the dense layers", "network")
     channels: tuple[int, ...] | None = option(None, "channels of the convolutions of the cnn", "network")
-    activation: str = option("relu", "of every hidden layer", "network", ACTIVATIONS)
+    activation: str = option("relu", "of every hidden layer", "network", (*ACTIVATIONS, *VMAP_ACTIVATIONS))
     leaky_slope: float = option(0.01, "negative slope of leaky_relu", "network", rule=FRACTION)
     layer_norm: bool = option(False, "layer normalisation before every hidden activation", "network")
     dropout: float = option(

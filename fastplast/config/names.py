@@ -7,6 +7,7 @@ from typing import Any
 
 ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
 ACTIVATIONS = (*ELEMENTWISE, "crelu")
+VMAP_ACTIVATIONS = ("fourier", "smooth_leaky")  # which kernels do not have
 DATASET_NAMES = ("mnist", "fashion_mnist", "cifar10", "imagenet32", "bits")
 INITS = ("glorot_uniform", "torch_default", "lecun_normal", "kaiming_uniform")
 # Methods known to this process, and whether they take a strength; fastplast.methods.register adds those of the user.

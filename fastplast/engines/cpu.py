@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastplast.config import VMAP_ACTIVATIONS
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers
@@ -29,6 +30,8 @@ def missing(group: Group, device: torch.device) -> str | None:
         return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
     if not OPTIMIZERS[group.optimizer].has_kernels:
         return f"it has no kernels for --optimizer {group.optimizer}"
+    if group.network.activation in VMAP_ACTIVATIONS:
+        return f"it has no kernels for --activation {group.network.activation}"
     if group.loss != "cross_entropy":
         return f"its kernels train with cross-entropy, not with {group.loss}"
     hooks = Hooks(group, device)

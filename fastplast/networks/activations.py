@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Activation = Callable[[Tensor, float], Tensor]
+_LEAK, _STEEPNESS = 0.1, 5.0 / 3.0  # of smooth_leaky: alpha, and c / p (Lillo, Cheney 2026, equation 1)
 
 ACTIVATION_FUNCTIONS: dict[str, Activation] = {
     "relu": lambda z, slope: torch.relu(z),
@@ -17,12 +18,14 @@ ACTIVATION_FUNCTIONS: dict[str, Activation] = {
     "tanh": lambda z, slope: torch.tanh(z),
     "identity": lambda z, slope: z,
     "crelu": lambda z, slope: torch.cat((torch.relu(z), torch.relu(-z)), 1),
+    "fourier": lambda z, slope: torch.cat((torch.sin(z), torch.cos(z)), 1),
+    "smooth_leaky": lambda z, slope: _LEAK * z + (1.0 - _LEAK) * z * torch.sigmoid(_STEEPNESS * z),
 }
 
 
 def widening(activation: str) -> int:
-    """Outputs per unit: two of ``crelu``, which keeps both halves (Shang et al. 2016), one of the others."""
-    return 2 if activation == "crelu" else 1
+    """Outputs per unit: two of ``crelu`` (Shang et al. 2016) and ``fourier`` (Lewandowski et al. 2025), else one."""
+    return 2 if activation in ("crelu", "fourier") else 1
 
 
 def gain(activation: str, slope: float) -> float:
@@ -40,5 +43,7 @@ def gain(activation: str, slope: float) -> float:
         "leaky_relu": math.sqrt(2.0 / (1.0 + slope**2)),
         "tanh": 5.0 / 3.0,
         "crelu": math.sqrt(2.0),
+        "fourier": math.sqrt(2.0),  # sine and cosine have a mean square of 1/2 together
+        "smooth_leaky": math.sqrt(2.0 / (1.0 + _LEAK**2)),  # as leaky_relu of the same slope
     }
     return gains.get(activation, 1.0)
