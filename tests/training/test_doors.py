@@ -17,6 +17,7 @@ from fastplast.config.own import FIELDS
 from fastplast.data import from_arrays
 from fastplast.drawing.columns import axis_of, find_column
 from fastplast.engines import optimizers
+from fastplast.engines.cuda import missing_kernels
 from fastplast.engines.optimizers import Optimizer
 from fastplast.measuring import Metric
 from fastplast.methods import Method
@@ -199,11 +200,11 @@ def test_weight_decay_is_applied_before_a_rule_as_kernels_apply_it(mode, tmp_pat
         assert_close(column, a, b, dtype=torch.float32, length=784)
 
 
-@pytest.mark.parametrize("engine", ["cpu"])
-def test_other_engines_refuse_an_optimizer_of_ones_own_by_name(engine, tmp_path):
+def test_other_engines_refuse_an_optimizer_of_ones_own_by_name(tmp_path, make_trial):
     optimizers.register("own", Optimizer(sign_step))
     with pytest.raises(ConfigError, match=r"--engine cpu cannot serve .* no kernels for --optimizer own"):
-        fp.train(small(tmp_path / "run", **TINY | {"engine": engine}, optimizer="own"))
+        fp.train(small(tmp_path / "run", **TINY | {"engine": "cpu"}, optimizer="own"))
+    assert missing_kernels(make_trial(optimizer="own").group) == "it has no kernels for --optimizer own"
 
 
 def test_an_optimizer_that_fails_is_named_with_its_update(tmp_path):
