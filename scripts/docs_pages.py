@@ -119,12 +119,13 @@ def experiment() -> str:
 
 def metrics() -> str:
     """The definition of every column."""
+    from fastplast.config import METRIC_NAMES
     from fastplast.measuring import METRICS
     from fastplast.measuring.definitions import DEFINITIONS
 
     found = [(f"`{name}`", text, "") for name, text in DEFINITIONS.items()]
-    for name, metric in METRICS.items():
-        found += [(f"`{column}`", text, f"`{name}`") for column, text in metric.definitions(name).items()]
+    for name in METRIC_NAMES:
+        found += [(f"`{column}`", text, f"`{name}`") for column, text in METRICS[name].definitions(name).items()]
     return table(("column", "definition", "`--metrics`"), found)
 
 

@@ -258,12 +258,13 @@ def _list(options: dict[str, Any]) -> int:
             options = METHOD_OPTIONS.get(name, {})
             rows |= {flag(f"{name}_{own}"): option_help(option) for own, option in options.items()}
     else:
+        from fastplast.config import METRIC_NAMES
         from fastplast.measuring import METRICS
         from fastplast.measuring.definitions import DEFINITIONS
 
         rows = dict(DEFINITIONS)
-        for name, metric in METRICS.items():
-            rows |= {column: f"{text} (--metrics {name})" for column, text in metric.definitions(name).items()}
+        for name in METRIC_NAMES:
+            rows |= {column: f"{text} (--metrics {name})" for column, text in METRICS[name].definitions(name).items()}
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")

@@ -56,8 +56,7 @@ def measure_group(
     """
     network, rows, curvature = group.network, [], []
     reads = ["outputs", *(["features"] * with_probes), *(["weights"] * (with_probes and with_weights))]
-    chosen = ALWAYS | {name: METRICS[name] for name in metrics}
-    chosen = {name: metric for name, metric in chosen.items() if metric.reads in reads}
+    chosen = {name: METRICS[name] for name in (*ALWAYS, *metrics) if METRICS[name].reads in reads}
     for first in range(0, len(group.members), _MEMBERS_AT_ONCE):
         members = range(first, min(first + _MEMBERS_AT_ONCE, len(group.members)))
 

@@ -38,7 +38,7 @@ def _defined(reads: Reads, measure: Callable[[Snapshot], dict[str, float]], *col
     return Metric(measure, definitions, reads=reads, runs_network=measure is _outputs)
 
 
-ALWAYS: dict[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "outputs": _defined("outputs", _outputs, "loss", "error", "test_loss", "test_error"),
     "features": _defined(
         "features", _features, "feature_srank_{layer}", "dormant_fraction", "dead_fraction", "activation_entropy"
@@ -49,7 +49,8 @@ ALWAYS: dict[str, Metric] = {
     ),
     "penalty": _defined("outputs", _penalty, "penalty"),
 }  # fmt: skip
-METRICS: dict[str, Metric] = dict(DIAGNOSTICS)
+ALWAYS = tuple(METRICS)  # measured without being asked for
+METRICS |= DIAGNOSTICS
 
 
 def register(name: str, metric: Metric) -> None:

@@ -17,6 +17,7 @@ from fastplast.measuring import METRICS
 from fastplast.measuring.diagnostics import effective_rank
 from fastplast.measuring.group import measure_group
 from fastplast.measuring.metric import Snapshot
+from fastplast.measuring.metrics import ALWAYS
 from fastplast.measuring.probes import Evaluation
 
 FP64 = {"dtype": torch.float64}
@@ -42,7 +43,7 @@ def measured(trial, names: tuple[str, ...], member: int = 0, task: int = 1) -> d
 
 
 def test_every_name_is_measured_on_request():
-    assert tuple(METRICS) == METRIC_NAMES
+    assert tuple(METRICS) == (*ALWAYS, *METRIC_NAMES)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -169,6 +169,7 @@ SHARED = {
     "leaky_slope": 0.1, "layer_norm": True, "dropout": 0.5, "head_reset": "zero", "init": "torch_default",
     "optimizer": "sgd", "weight_decay_mode": "coupled", "srank": "both", "srank_method": "exact", "srank_every": 2,
     "epoch_curves": True, "probe_every": 2, "optimizer_reset": "moments", "metrics": ("churn", "saturation"),
+    "new_classes": 5, "drift_tasks": 4,
     "test_examples": {"test_examples": 4, "benchmark": "class_pairs", "dataset": "mnist"},
     "channels": {"channels": (2, 2), "network": "cnn"},
     "tf32": {"tf32": True, "engine": "cuda"}, "compile": {"compile": True, "engine": "vmap"},
