@@ -64,8 +64,8 @@ class ModuleNetwork:
         self.norms = RunningNorms(module)
         if running := [name for name in self._changing_buffers() if name not in self.norms.names]:
             raise ValueError(
-                f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm, GroupNorm or "
-                "BatchNorm, whose statistics are each member's own. Buffers may be constant."
+                f"network must not keep running statistics: got buffers {', '.join(running)}. Use LayerNorm, GroupNorm "
+                "or BatchNorm, whose statistics are each member's own. Buffers may be constant."
             )
         self._constants = Constants(module)
         self.template, self.name = module, name or f"module:{type(module).__qualname__}"

@@ -311,7 +311,7 @@ class Pair(nn.Linear):
         (
             lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(216, 4)),
             ValueError,
-            "must not keep state but that of BatchNorm: got buffers 0.running_mean",
+            "keep running statistics: got buffers 0.running_mean",
         ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 5)), ValueError, r"to \[B, 4\]: got \[2, 5\] for B = 2"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(215, 4)), ValueError, r"must take inputs \[B, 3, 9, 8\]"),
