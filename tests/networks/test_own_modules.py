@@ -293,14 +293,14 @@ def of_its_seed() -> nn.Module:
 @pytest.mark.parametrize(
     ("factory", "text"),
     [
-        (lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(216), nn.Linear(216, 4)),
-         "running statistics: got buffers 1.running_mean, 1.running_var, 1.num_batches_tracked. Use LayerNorm"),
+        (lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(216, 4)),
+         "running statistics: got buffers 0.running_mean, 0.running_var. Use LayerNorm"),
         (spectral, r"running statistics: got buffers 1\.parametrizations\.weight\.0\._u"),
         (Counting, "running statistics: got buffers calls.*Buffers may be constant"),
         (Momentum, "running statistics: got buffers calls.*Buffers may be constant"),
         (of_its_seed, "must differ between seeds in its parameters only"),
     ],
-    ids=["batch norm", "spectral norm", "counter", "replaced", "random"],
+    ids=["instance norm", "spectral norm", "counter", "replaced", "random"],
 )  # fmt: skip
 def test_buffers_that_training_changes_or_that_differ_between_seeds_are_refused(factory, text: str) -> None:
     with pytest.raises(ValueError, match=text):

@@ -143,6 +143,26 @@ def test_without_running_statistics_of_a_member_evaluation_takes_those_of_the_ba
     assert_close("outputs", module(x), expected, dtype=torch.float32, length=7)
 
 
+class Centred(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.linspace(0, 1, 108))
+        self.body, self.norm, self.head = nn.Linear(108, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.body(x.flatten(1) - self.mean)).relu())
+
+
+def test_constants_beside_running_statistics_stay_and_are_no_state(tmp_path):
+    setup = prepare(small(tmp_path, **TINY, seeds=2), Centred, DATA)
+    order = torch.from_numpy(orders([0, 1], 20, 8, 0, 0))
+    setup.engine.run(setup.state, make_task(setup.problem, 0), order)
+    assert {name.split(".")[1] for name in setup.state.kept} == {"norm"}
+    assert bool((setup.state.running_of(0)["norm.running_mean"] != 0).all())
+    assert_same_bits("constant", setup.group.network.template.mean, Centred().mean)  # type: ignore[union-attr]
+    fp.train(small(tmp_path / "run", **TINY, seeds=1), Centred, DATA)
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase]) -> None:
         super().__init__()
