@@ -93,7 +93,7 @@ def check_own(values: Mapping[str, Any]) -> None:
 
 
 def with_known_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration in which what this process does not know is another: how far a run is needs none of it.
+    """A stored configuration in which what only its author's process knows is another: progress is of anything.
 
     Args:
         values: of ``config.json``.
@@ -107,12 +107,7 @@ def with_known_names(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values) | {FIELDS[kind]: other for kind, other in others.items() if kind in unknown}
     if "problem" in unknown:
         found["test_examples"] = 0
-
-    def known(one: dict[str, Any]) -> dict[str, Any]:
-        return one if one.get("method", "none") in TAKES_STRENGTH else one | {"method": "l2"}
-
-    found = known(found)
-    return found | ({"member_list": [known(one) for one in found["member_list"]]} if "member_list" in found else {})
+    return found if found.get("method", "none") in TAKES_STRENGTH else found | {"method": "l2"}
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
