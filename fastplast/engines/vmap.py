@@ -78,7 +78,7 @@ class VmapEngine:
         self._decoupled = group.decoupled or not bool((group.hyper.weight_decay != 0).any())
         self._pulls = self.pull.active
         self._table: Tensor | None = None  # the kernel's coefficients of the next update
-        self._at_once, self._lost = False, False  # whether updates are written at once, and one of them was not finite
+        self._in_one_pass, self._lost = False, False  # how updates are written, and whether one of them was lost
         keeps_statistics = any(name.startswith("running.") for name in state.kept)
         acts = self.hooks.acts_on_updates or keeps_statistics
         self._captures = compiled and device.type == "cuda" and not acts
@@ -146,12 +146,12 @@ class VmapEngine:
         """Trains on minibatches in order; see ``Engine.run``."""
         network = self.group.network
         if self._draws is None or not isinstance(network, ModuleNetwork):
-            return self._run_at_once(state, task, order)
+            return self._run_in_one_pass(state, task, order)
         network.train(True)
         with self._draws.isolated():
-            return self._run_at_once(state, task, order)
+            return self._run_in_one_pass(state, task, order)
 
-    def _run_at_once(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+    def _run_in_one_pass(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """On a CPU, without a copy of each member before its update: of all before the call, where memory suffices.
 
         Where a change is not finite the call begins again, with a copy before each update; the bits are the same.
@@ -161,11 +161,11 @@ class VmapEngine:
             return self._run(state, task, order)
         arena += [state.steps, state.diverged, *state.running_of(slice(None)).values()]
         before = [(tensor, tensor.clone()) for tensor in arena]
-        self._at_once, self._lost = True, False
+        self._in_one_pass, self._lost = True, False
         try:
             found = self._run(state, task, order)
         finally:
-            self._at_once = False
+            self._in_one_pass = False
         if not self._lost:
             return found
         for tensor, kept in before:
@@ -181,7 +181,7 @@ class VmapEngine:
         order = order.to(self.device)
         tables = self._coefficients(state, count)
         for step in range(count):
-            if self._at_once and self._lost:
+            if self._in_one_pass and self._lost:
                 break
             positions = order[:, step, : sizes[step]]
             self._table = tables[step] if tables is not None else None
@@ -350,7 +350,7 @@ class VmapEngine:
             by_kernel,
             self.group.optimizer,
             *pull,
-            at_once=self._at_once,
+            in_one_pass=self._in_one_pass,
         )
         if own is not None:
             own.put(state, torch.from_numpy(active), l1, l2)

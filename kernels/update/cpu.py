@@ -94,23 +94,23 @@ def _gradient(parts, member, begin, w, q, factor, c, pulled, out):
 
 
 @called
-def _adam(g, w, m, v, c, new_w, at_once):
+def _adam(g, w, m, v, c, new_w, in_one_pass):
     keep, new1, old2, new2, rate, root, epsilon = c[KEEP], c[NEW1], c[OLD2], c[NEW2], c[RATE], c[ROOT], c[EPSILON]
     for i in range(g.size):
         first = m[i] + new1 * (g[i] - m[i])
         second = old2 * v[i] + new2 * (g[i] * g[i])
         new_w[i] = keep * w[i] - rate * (first / (np.sqrt(second) / root + epsilon))
-        if at_once:
+        if in_one_pass:
             m[i], v[i] = first, second
 
 
 @called
-def _sgd(g, w, m, c, new_w, at_once):
+def _sgd(g, w, m, c, new_w, in_one_pass):
     keep, old1, rate = c[KEEP], c[OLD1], c[RATE]
     for i in range(g.size):
         first = old1 * m[i] + g[i]
         new_w[i] = keep * w[i] - rate * first
-        if at_once:
+        if in_one_pass:
             m[i] = first
 
 
@@ -151,21 +151,21 @@ def _add_change(w, new_w, l1, l2):
 
 
 @called
-def _row(w, m, v, parts, member, q, factor, c, adam, pulled, at_once, new_w, sums, gradient):
+def _row(w, m, v, parts, member, q, factor, c, adam, pulled, in_one_pass, new_w, sums, gradient):
     """New parameters of a member to `new_w` or, at once, to their place; returns sums of |change| and change ** 2."""
     for i in range(CHUNK):
         sums[0, i], sums[1, i] = 0.0, 0.0
     for begin in range(0, w.size, BLOCK):
         end = min(begin + BLOCK, w.size)
-        own, new = w[begin:end], new_w[: end - begin] if at_once else new_w[begin:end]
+        own, new = w[begin:end], new_w[: end - begin] if in_one_pass else new_w[begin:end]
         out = gradient[: own.size]
         g = _gradient(parts, member, begin, own, q[begin:end], factor[begin:end], c, pulled, out)
         if adam:
-            _adam(g, own, m[begin:end], v[begin:end], c, new, at_once)
+            _adam(g, own, m[begin:end], v[begin:end], c, new, in_one_pass)
         else:
-            _sgd(g, own, m[begin:end], c, new, at_once)
+            _sgd(g, own, m[begin:end], c, new, in_one_pass)
         _add_change(own, new, sums[0], sums[1])
-        if at_once:
+        if in_one_pass:
             for i in range(own.size):
                 own[i] = new[i]
     l1, l2 = 0.0, 0.0
@@ -190,7 +190,7 @@ def _commit(w, m, v, parts, member, q, factor, c, adam, pulled, new_w, gradient)
 
 
 @compiled
-def _rows(params, m, v, target, factor, table, active, parts, norms, adam, has_target, at_once, counter, *scratch):
+def _rows(params, m, v, target, factor, table, active, parts, norms, adam, has_target, in_one_pass, counter, *scratch):
     new_w, sums, gradient = scratch
     control = flush_denormals()
     row = take(counter)
@@ -198,9 +198,9 @@ def _rows(params, m, v, target, factor, table, active, parts, norms, adam, has_t
         if active[row]:
             pulled = has_target and table[row, PULL] != np.float32(0.0)
             w, c, q = params[row], table[row], target[row] if pulled else params[row]
-            l1, l2 = _row(w, m[row], v[row], parts, row, q, factor, c, adam, pulled, at_once, new_w, sums, gradient)
+            l1, l2 = _row(w, m[row], v[row], parts, row, q, factor, c, adam, pulled, in_one_pass, new_w, sums, gradient)
             norms[row, 0], norms[row, 1] = l1, math.sqrt(l2)
-            if not at_once and math.isfinite(l1):
+            if not in_one_pass and math.isfinite(l1):
                 _commit(w, m[row], v[row], parts, row, q, factor, c, adam, pulled, new_w, gradient)
         row = take(counter)
     restore_denormals(control)
@@ -216,7 +216,7 @@ def update_in_place(
     optimizer: str,
     target: Tensor | None = None,
     factor: Tensor | None = None,
-    at_once: bool = False,
+    in_one_pass: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`reference.update` of the gradient plus `reference.pull_gradient`, in place, where the result is finite.
 
@@ -233,11 +233,11 @@ def update_in_place(
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         target: `[M, P]`, what weights are pulled to; None for no pull, whatever the strength.
         factor: `[P]`, of the pull; None for no pull.
-        at_once: write before all of a member's change is known, which takes two thirds of the time.
+        in_one_pass: write before all of a member's change is known, which takes two thirds of the time.
 
     Returns:
         L1 and L2 norm of each member's change, `[M]` float64; 0 of members that are not active. Where the first is not
-        finite the member is as it was or, ``at_once``, lost.
+        finite the member is as it was or, ``in_one_pass``, lost.
     """
     norms, size, has_target = torch.zeros(len(params), 2, dtype=torch.float64), params.shape[1], target is not None
     kept = {offset: grad.contiguous() for offset, grad in grads.items()}
@@ -247,9 +247,9 @@ def update_in_place(
     arrays = [*(tensor.detach().numpy() for tensor in arguments), parts, norms.numpy()]
 
     def work(counter: np.ndarray, thread: int) -> None:
-        new_w = np.empty(BLOCK if at_once else size, np.float32)
+        new_w = np.empty(BLOCK if in_one_pass else size, np.float32)
         sums, gradient = np.empty((2, CHUNK)), np.empty(BLOCK, np.float32)
-        _rows(*arrays, optimizer != "sgd", has_target, at_once, counter, new_w, sums, gradient)
+        _rows(*arrays, optimizer != "sgd", has_target, in_one_pass, counter, new_w, sums, gradient)
 
     threads = min(torch.get_num_threads(), 1 + params.numel() // WORTH_A_THREAD)
     workers.run(work, len(params), threads)

@@ -27,7 +27,7 @@ def stepped(
     pull: bool,
     active: Tensor | None = None,
     parts: dict[int, Tensor] | None = None,
-    at_once: bool = False,
+    in_one_pass: bool = False,
 ):
     """What the kernel makes of a case: parameters, moments, norms."""
     params, m, v = (given[name].clone() for name in ("params", "m", "v"))
@@ -39,7 +39,7 @@ def stepped(
     table = coefficients(hyper, steps_of(7, members), optimizer, decay == "decoupled")
     norms = update_in_place(
         params, m, v, parts or {0: given["grads"]}, table, active, optimizer,
-        *((given["target"], factor) if pull else ()), at_once=at_once,
+        *((given["target"], factor) if pull else ()), in_one_pass=in_one_pass,
     )  # fmt: skip
     return params, m, v, *norms
 
@@ -65,9 +65,9 @@ def test_a_step_equals_the_definition(optimizer, decay, momentum, pull, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("optimizer", "decay", "momentum"), CASES)
-def test_a_step_written_at_once_has_the_same_bits(optimizer, decay, momentum, size):
-    waiting, at_once = (stepped(case(size), optimizer, decay, momentum, True, at_once=at) for at in (False, True))
-    for name, a, b in zip(("params", "m", "v", "l1", "l2"), at_once, waiting):
+def test_a_step_written_in_one_pass_has_the_same_bits(optimizer, decay, momentum, size):
+    waiting, found = (stepped(case(size), optimizer, decay, momentum, True, in_one_pass=one) for one in (False, True))
+    for name, a, b in zip(("params", "m", "v", "l1", "l2"), found, waiting):
         assert_same_bits(name, a, b)
 
 
