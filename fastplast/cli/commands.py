@@ -129,8 +129,9 @@ def _resume(options: dict[str, Any]) -> int:
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
     if is_sweep(options["run"]):
         return _resume_sweep(options, changes)
-    if options["shard"]:
-        raise ConfigError(f"--shard of resume must be of a sweep: got the run {options['run']}. Leave it out.")
+    for name in ("shard", "cluster", "retry_failed"):
+        if options[name]:
+            raise ConfigError(f"{flag(name)} of resume must be of a sweep: got the run {options['run']}. Leave it out.")
     with stopping() as stop:
         setup, events = proceed(options["run"], stop=stop, **changes)
         return _follow(setup, events, options)
