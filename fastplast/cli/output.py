@@ -20,9 +20,14 @@ class _Lasting(io.TextIOBase):
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream, self._is_gone = stream, False
+
+    def close(self) -> None:
+        """Nothing: the stream is its owner's, and outlasts this view of it."""
 
     def write(self, text: str) -> int:
+        if self._is_gone:
+            return len(text)
         try:
             self._stream.write(text)
             if "\n" in text:
@@ -33,7 +38,8 @@ class _Lasting(io.TextIOBase):
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            if not self._is_gone:
+                self._stream.flush()
         except (OSError, ValueError):
             self._give_up()
 
@@ -44,7 +50,7 @@ class _Lasting(io.TextIOBase):
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
         except (OSError, ValueError):
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+            self._is_gone = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
