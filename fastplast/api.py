@@ -14,7 +14,7 @@ from fastplast.networks import ModuleFactory
 from fastplast.results import open_results
 from fastplast.runs.results import Results
 from fastplast.runs.run import Run
-from fastplast.sweeps import Sweep, execute, grid_of, make_plan
+from fastplast.sweeps import Shard, Sweep, execute, grid_of, make_plan
 from fastplast.training.start import proceed, run_directory, start
 
 
@@ -82,14 +82,15 @@ def sweep(
         grid: field of ``Experiment`` to a value or a list of values, which are crossed; or several such crosses.
         out: the sweep directory; made if there is none.
         part: i and n: train only this slice of n.
-        memory: GiB that a batch may take; what is free if None.
-        batch: most members of a batch; as many as fit if None.
+        memory: GiB that a batch may take.
+        batch: most members of a batch; without it as many as `memory` holds, or else 512.
 
     Returns:
         The sweep, for reading.
 
     Raises:
         ConfigError: if the grid is bad; nothing has run then.
+        Exception: that of the first batch that failed; the others are trained then.
 
     Example:
         >>> import fastplast as fp
@@ -98,9 +99,12 @@ def sweep(
     """
     with restored_settings():
         plan = make_plan(grid_of(grid), out, part=part, memory=memory, batch=batch)
-        for _, _, events in execute(plan):
+        failed: list[tuple[Shard, Exception]] = []
+        for _, _, events in execute(plan, failed=failed, retry_failed=True):
             for _ in events:
                 pass
+    if failed:
+        raise failed[0][1]
     return Sweep(plan.directory)
 
 

@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -87,7 +88,7 @@ def cache_directory() -> str:
     places = [
         numba.config.CACHE_DIR,
         _user_cache(),
-        os.path.join(tempfile.gettempdir(), f"fastplast-{user}"),
+        _private(os.path.join(tempfile.gettempdir(), f"fastplast-{user}")),
     ]
     for place in filter(None, places):
         path = os.path.join(place, f"kernels-{digest.hexdigest()[:20]}")
@@ -100,6 +101,20 @@ def cache_directory() -> str:
         _remove_unused(Path(place))
         return path
     return ""
+
+
+def _private(place: str) -> str:
+    """A place in a directory that all users share; empty if somebody else made it or may write into it.
+
+    Numba's index of machine code is a pickle, which runs what whoever wrote it wants.
+    """
+    try:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        found = os.lstat(place)
+    except OSError:
+        return ""
+    is_ours = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+    return place if is_ours and stat.S_ISDIR(found.st_mode) else ""
 
 
 def _remove_unused(place: Path) -> None:

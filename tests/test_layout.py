@@ -70,10 +70,11 @@ def test_fastplast_reaches_kernels_only_through_its_doors():
 
 
 def test_config_and_its_rules_need_the_standard_library_only():
-    names = set().union(*(imported(path) for path in [*files("fastplast/config"), ROOT / "fastplast/text.py"]))
+    beside = [ROOT / "fastplast/text.py", ROOT / "fastplast/bounded.py"]
+    names = set().union(*(imported(path) for path in [*files("fastplast/config"), *beside]))
     ours = {name for name in names if name.split(".")[0] == "fastplast"}
     assert {name.split(".")[0] for name in names - ours} <= set(sys.stdlib_module_names) | {"__future__"}
-    assert all(name.startswith(("fastplast.config", "fastplast.text")) for name in ours)
+    assert all(name.startswith(("fastplast.config", "fastplast.text", "fastplast.bounded")) for name in ours)
 
 
 def test_heavy_packages_are_imported_when_used_and_not_before():

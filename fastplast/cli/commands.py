@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastplast.cli.flags import fields_from, option_help, pairs_of, values_of
+from fastplast.cli.signals import stopping
 from fastplast.config import (
     BENCHMARKS,
     MACHINE_FIELDS,
@@ -24,7 +25,7 @@ from fastplast.config import (
 )
 from fastplast.text import closest
 
-FAILURE, INTERRUPTED = 1, 130
+FAILURE, ALL_DIVERGED, TRANSIENT_FAILURE, INTERRUPTED = 1, 3, 75, 130
 STDOUT = "-"
 OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
 
@@ -75,17 +76,40 @@ def _sweep(options: dict[str, Any]) -> int:
 
 def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
     """Trains the shards of a plan; the exit status says whether all are finished."""
-    from fastplast.sweeps import execute
+    from fastplast.sweeps import address_of, execute, execute_on_cluster
     from fastplast.sweeps.dry_run import summarize
 
     if not options["quiet"]:
         print(summarize(plan), flush=True)
-    for number, (_, setup, events) in enumerate(execute(plan, stop), 1):
+    retry_failed, failed = options.get("retry_failed", False), []
+    if options.get("cluster"):
+        tell = (lambda text: None) if options["quiet"] else partial(print, flush=True)
+        execute_on_cluster(plan, address_of(options["cluster"]), stop, tell, retry_failed)
+        return _report_failures(plan, stop)
+    for number, (_, setup, events) in enumerate(execute(plan, stop, failed, retry_failed), 1):
         if not options["quiet"]:
             print(f"shard {number}/{len(plan.shards)}", flush=True)
-        if _follow(setup, events, options):
+        if _follow(setup, events, options) == INTERRUPTED:
             return INTERRUPTED
-    return INTERRUPTED if stop() else 0
+    return _report_failures(plan, stop)
+
+
+def _report_failures(plan: Any, stop: Callable[[], bool]) -> int:
+    """Says which shards of a plan failed, and how to go on; the exit status says whether all are finished."""
+    from fastplast.runs.ledger import read_failures
+
+    if stop():
+        return INTERRUPTED
+    failures = read_failures(plan.directory)
+    names = [shard.path.name for shard in plan.shards if shard.path.name in failures]
+    for name in names:
+        print(f"fastplast: shard {name} failed: {failures[name].error}", file=sys.stderr)
+    if not names:
+        return 0
+    again = " --retry-failed" * (not all(failures[name].is_transient for name in names))
+    place = shlex.quote(str(plan.directory))
+    print(f"{len(names)} of {len(plan.shards)} shards failed. Again: fastplast resume {place}{again}", file=sys.stderr)
+    return FAILURE if again else TRANSIENT_FAILURE
 
 
 def _sweep_directory(grid: Any) -> str:
@@ -105,8 +129,9 @@ def _resume(options: dict[str, Any]) -> int:
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
     if is_sweep(options["run"]):
         return _resume_sweep(options, changes)
-    if options["shard"]:
-        raise ConfigError(f"--shard of resume must be of a sweep: got the run {options['run']}. Leave it out.")
+    for name in ("shard", "cluster", "retry_failed"):
+        if options[name]:
+            raise ConfigError(f"{flag(name)} of resume must be of a sweep: got the run {options['run']}. Leave it out.")
     with stopping() as stop:
         setup, events = proceed(options["run"], stop=stop, **changes)
         return _follow(setup, events, options)
@@ -144,44 +169,27 @@ def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
     from fastplast.cli.progress import show
     from fastplast.training.loop import Stopped
 
-    stopped = False
+    stopped, diverged = False, 0
     if _is_watched(options):
         from fastplast.tracking import Views, watch
 
         events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
     for event in show(setup, events, options["quiet"]):
         stopped = isinstance(event, Stopped)
-    return INTERRUPTED if stopped else 0
-
-
-@contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop, and the second into an end at once.
-
-    Yields:
-        A function that says whether stopping is wished for.
-    """
-    is_requested = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal is_requested
-        if is_requested:
-            raise KeyboardInterrupt
-        is_requested = True
-        print("\nStopping after this epoch; once more stops at once.", file=sys.stderr, flush=True)
-
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: is_requested
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        diverged = getattr(event, "diverged", diverged)
+    if stopped:
+        return INTERRUPTED
+    if diverged < (members := len(setup.group.members)):
+        return 0
+    print(f"fastplast: all {members:,} members diverged: {setup.experiment.out}", file=sys.stderr)
+    return ALL_DIVERGED
 
 
 def _status(options: dict[str, Any]) -> int:
     import json
 
-    from fastplast.runs.status import as_json, as_text, status
+    from fastplast.runs.status import status
+    from fastplast.runs.status_text import as_json, as_text
 
     found = status(options["run"])
     print(json.dumps(as_json(found, options["run"])) if options["json"] else as_text(found, options["run"]))
@@ -283,7 +291,11 @@ def _data(options: dict[str, Any]) -> int:
     if options["name"] not in data.DATASETS:
         came = "no name" if options["name"] is None else repr(options["name"])
         raise ConfigError(f"data fetch needs a dataset: got {came}. {closest(str(options['name']), data.DATASETS)}")
-    print(data.fetch(options["name"], options["source"], options["data_dir"], options["from_path"]))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was fetched so far is removed
+    try:
+        print(data.fetch(options["name"], options["source"], options["data_dir"], options["from_path"]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -51,8 +51,17 @@ def _add_training(command: _Adder) -> None:
     sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it")
     sweep.add_argument("--grid", metavar="FILE", help="TOML: fields, each with a value or several; flags win")
     sweep.add_argument("--shard", metavar="I/N", help="train only slice I of N, from 0: for arrays of jobs")
-    sweep.add_argument("--memory", type=number, metavar="GIB", help="that a batch may take (default: what is free)")
-    sweep.add_argument("--batch", type=whole, metavar="M", help="most members of a batch (default: as many as fit)")
+    sweep.add_argument("--memory", type=number, metavar="GIB", help="that a batch may take")
+    sweep.add_argument(
+        "--batch", type=whole, metavar="M", help="most members of a batch (default: as many as --memory holds, or 512)"
+    )
+    for command_of_sweeps in (resume, sweep):
+        command_of_sweeps.add_argument(
+            "--cluster", metavar="RAY", help="train the shards of a sweep on a cluster: ray, or ray://HOST:PORT"
+        )
+        command_of_sweeps.add_argument(
+            "--retry-failed", action="store_true", help="train the shards of a sweep that failed before as well"
+        )
     sweep.add_argument("--dry-run", action="store_true", help="say the plan, its memory and time; then stop")
     sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_fields(sweep, "several values are crossed", several=True)

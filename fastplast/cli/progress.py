@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import sys
 import time
@@ -44,10 +43,7 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
 
 
 def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except OSError:  # whoever read it is gone, which is no reason to stop training
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+    print(text, flush=True)
 
 
 def _describe_start(setup: Setup) -> str:

@@ -19,3 +19,14 @@ class ConfigError(ValueError):
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
+
+
+def shown(value: object) -> str:
+    """A value in a message: its first 200 characters, for it may be of any size."""
+    if isinstance(value, int) and abs(value) >= 10**200:  # Python refuses to write those of 4,300 digits
+        return f"an integer of {value.bit_length():,} bits"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} of enormous numbers"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from fastplast.bounded import read_bytes, reason
 from fastplast.config.errors import ConfigError
 from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, as_plain, check_fields, option
 from fastplast.config.method_options import all_options
@@ -311,6 +312,7 @@ class Experiment:
 
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
+_MOST_TEXT = 1 << 28  # bytes of a file of settings
 _LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset", "metrics", "new_classes", "drift_tasks")
 
 
@@ -340,17 +342,18 @@ def load_config(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is not JSON, or is not an object.
     """
     try:
-        values = json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=_refuse_repeated)
+        content = read_bytes(Path(path).expanduser(), _MOST_TEXT).decode()
+        values = json.loads(content, object_pairs_hook=_refuse_repeated)
     except OSError as error:
-        raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror}).") from None
-    except ValueError as error:
-        raise ConfigError(f"--config must be JSON: got {path} ({error}).{_advice_on(error)}") from None
+        raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror or error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--config must be JSON: got {path} ({reason(error)}).{_advice_on(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config must hold a JSON object: got {type(values).__name__} in {path}.")
     return values
 
 
-def _advice_on(error: ValueError) -> str:
+def _advice_on(error: Exception) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return ""
     return spelling_advice(error.doc.split("\n")[error.lineno - 1].partition(":")[2])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastplast.config.errors import ConfigError, flag
+from fastplast.config.errors import ConfigError, flag, shown
 from fastplast.config.own import known_names
 from fastplast.text import closest
 
@@ -68,13 +68,15 @@ def as_plain(value: Any) -> Any:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer; True and False are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is an integer that 64 bits hold; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number; True and False are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # which NaN is not, nor an integer that no float holds
 
 
 def check_fields(experiment: Any) -> None:
@@ -93,7 +95,9 @@ def check_fields(experiment: Any) -> None:
         if f.metadata["choices"]:
             _check_name(f, value)
         elif broken := _broken_rule(f, value):
-            raise ConfigError(f"{flag(f.name)} must be {broken}: got {value!r}.", f.name)
+            if any(isinstance(x, int) and abs(x) >= 2**63 for x in (value if isinstance(value, tuple) else (value,))):
+                broken += ", below 2^63"
+            raise ConfigError(f"{flag(f.name)} must be {broken}: got {shown(value)}.", f.name)
 
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:

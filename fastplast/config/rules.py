@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from math import prod
 from typing import Any
 
-from fastplast.config.errors import ConfigError, flag
+from fastplast.config.errors import ConfigError, flag, shown
 from fastplast.config.fields import is_whole
 from fastplast.config.names import (
     BENCHMARKS,
@@ -18,6 +19,10 @@ from fastplast.config.names import (
 )
 from fastplast.config.own import known_names
 from fastplast.text import closest
+
+MOST_MEMBERS = 1_000_000  # of an experiment, and of a grid
+_MOST_UPDATES = 10**13
+_MOST_THREADS = 4096
 
 
 def check_combinations(experiment: Any) -> None:
@@ -33,9 +38,11 @@ def check_combinations(experiment: Any) -> None:
         _check_members(experiment)
     else:
         _check_seeds(experiment)
+        _check_count(experiment)
     _check_problem(experiment)
     _check_settings(experiment)
     _check_machine(experiment)
+    _check_time(experiment)
 
 
 def _check_members(e: Any) -> None:
@@ -56,17 +63,70 @@ def _check_members(e: Any) -> None:
         raise ConfigError("member_list must have seeds that are whole numbers of at least 0.")
 
 
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _check_seeds(e: Any) -> None:
     if is_whole(e.seeds) and e.seeds >= 1:
+        if e.seed_start + e.seeds > 2**63:
+            raise ConfigError(
+                f"--seed-start must leave room for --seeds below 2^63: got {e.seed_start} and {e.seeds}. Lower it.",
+                "seed_start",
+                "seeds",
+            )
         return
     if not isinstance(e.seeds, tuple) or not e.seeds or not all(is_whole(seed) and seed >= 0 for seed in e.seeds):
-        raise ConfigError(f"--seeds must be a count of at least 1 or a list of seeds: got {e.seeds!r}.", "seeds")
+        below = ", below 2^63" if any(type(x) is int and x >= 2**63 for x in _listed(e.seeds)) else ""
+        raise ConfigError(
+            f"--seeds must be a count of at least 1 or a list of seeds{below}: got {shown(e.seeds)}.", "seeds"
+        )
     if len(set(e.seeds)) < len(e.seeds):
         raise ConfigError(f"--seeds must not repeat a seed: got {e.seeds}.", "seeds")
     if e.seed_start:
         raise ConfigError(
             "--seed-start goes with a count of seeds: got a list and --seed-start. Drop one of them.", "seed_start"
         )
+
+
+def count_members(e: Any) -> int:
+    """How many members an experiment has, without making them.
+
+    Args:
+        e: an ``Experiment``.
+
+    Returns:
+        M.
+    """
+    if e.member_list is not None:
+        return len(e.member_list)
+    seeds = e.seeds if is_whole(e.seeds) else len(e.seeds)
+    options = (len(values) if isinstance(values, tuple) else 1 for values in dict(e.options).values())
+    return seeds * len(e.learning_rate) * len(e.strength or (0.0,)) * prod(options)
+
+
+def _check_count(e: Any) -> None:
+    count = count_members(e)
+    if count > MOST_MEMBERS:
+        raise ConfigError(
+            f"an experiment must have at most {MOST_MEMBERS:,} members: got {count:,}. Use fewer --seeds or values.",
+            "seeds",
+        )
+
+
+def _check_time(e: Any) -> None:
+    tasks = e.tasks or BENCHMARKS[e.benchmark]["tasks"]
+    updates = tasks * e.epochs * e.steps_per_epoch()
+    if updates > _MOST_UPDATES:
+        raise ConfigError(
+            f"--tasks, --epochs and --examples must make at most {_MOST_UPDATES:,} updates: got {updates:,}, "
+            f"which take {updates / 1e6 / 31_557_600:,.0f} years at a microsecond each. Lower one of them.",
+            "tasks",
+            "epochs",
+            "examples",
+        )
+    if e.threads is not None and e.threads > _MOST_THREADS:
+        raise ConfigError(f"--threads must be at most {_MOST_THREADS:,}: got {e.threads:,}. Lower it.", "threads")
 
 
 def _check_problem(e: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastplast.bounded import check_zip, open_regular, reason
 from fastplast.data.formats import Shape, checksum
 from fastplast.data.spec import DataError
 
@@ -25,6 +27,7 @@ _NAMES = (
     ("train_images", "train_labels"),
 )
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +169,8 @@ def load_own(path: str | os.PathLike[str]) -> Dataset:
 
 def _from_npz(path: Path, name: str) -> Dataset:
     try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as entries:
+            check_zip(entries, path.stat().st_size)
         with np.load(path, allow_pickle=False) as archive:
             for images, labels in _NAMES:
                 if images in archive and labels in archive:
@@ -174,7 +179,7 @@ def _from_npz(path: Path, name: str) -> Dataset:
     except DataError:
         raise
     except Exception as error:  # as for the archives in formats.decode_npz
-        raise DataError(f"{path} must be a readable .npz without pickles: {error}.") from error
+        raise DataError(f"{path} must be a readable .npz without pickles: {reason(error)}.") from error
     names = " or ".join(f"{a} and {b}" for a, b in _NAMES)
     raise DataError(f"{path} must hold {names}: got {found}.")
 
@@ -194,7 +199,7 @@ def _pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def _from_folder(root: Path, name: str) -> Dataset:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     pixels: list[np.ndarray] = []
     labels: list[int] = []
@@ -205,10 +210,13 @@ def _from_folder(root: Path, name: str) -> Dataset:
             raise DataError(f"{folder} must hold images ({', '.join(_ENDINGS)}): got none.")
         for file in files:
             try:
-                with Image.open(file) as image:
+                # No other formats: of some, such as PostScript, Pillow starts a program.
+                with open_regular(file) as stream, Image.open(stream, formats=_FORMATS) as image:
                     pixels.append(_pixels_of(image))
-            except (OSError, SyntaxError, ValueError) as error:
-                raise DataError(f"{file} must be a readable image: {error}.") from error
+            except UnidentifiedImageError:
+                raise DataError(f"{file} must be a readable image: it is none of {', '.join(_FORMATS)}.") from None
+            except Exception as error:  # Pillow reports what is broken in some ten ways
+                raise DataError(f"{file} must be a readable image: {reason(error)}.") from error
             if pixels[-1].shape != pixels[0].shape:
                 raise DataError(
                     f"images must have one size and all be grey or all in colour: got {list(pixels[-1].shape)} in "

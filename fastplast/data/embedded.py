@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastplast.bounded import reason
 from fastplast.data.formats import Arrays, checksum
 from fastplast.data.spec import DataError, Spec
 
@@ -48,7 +49,7 @@ def load_embedded(spec: Spec) -> Arrays:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"].astype(np.int64)
     except Exception as error:  # as for the archives in formats.decode_npz
-        raise DataError(f"{path}, a part of the package, is damaged: {error}. {mend}") from error
+        raise DataError(f"{path}, a part of the package, is damaged: {reason(error)}. {mend}") from error
     digest = checksum(images, labels)
     if digest != spec.embedded.checksum:
         raise DataError(

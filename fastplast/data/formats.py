@@ -11,11 +11,13 @@ import io
 import json
 import math
 import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from fastplast.bounded import check_zip, reason
 from fastplast.data.batches import read_batch
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -23,6 +25,7 @@ Shape = tuple[int, int, int]
 
 IDX_IMAGES_MAGIC = 0x00000803  # type 08 (unsigned byte), three dimensions
 IDX_LABELS_MAGIC = 0x00000801
+_MOST_IMAGES = 100_000  # of a file; the largest official one has 60,000
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,12 @@ def decode_npz(parts: dict[str, bytes], split: str, shape: Shape) -> Arrays:
     """
     ((name, content),) = parts.items()
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as entries:
+            check_zip(entries, len(content), _MOST_IMAGES * math.prod(shape))
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             images, labels = archive[f"x_{split}"], archive[f"y_{split}"]
     except Exception as error:  # of a damaged one, zipfile and numpy's header parser raise some ten types between them
-        raise ValueError(f"{name}: not a readable archive of x_{split} and y_{split}: {error}") from error
+        raise ValueError(f"{name}: not a readable archive of x_{split} and y_{split}: {reason(error)}") from error
     if images.dtype != np.uint8 or images.shape[1:] != shape[1:]:
         raise ValueError(
             f"{name}: expected uint8 images of {shape[1]} x {shape[2]}, "
@@ -169,15 +174,17 @@ def decode_cifar_sheets(parts: dict[str, bytes], split: str, shape: Shape) -> Ar
             with Image.open(io.BytesIO(content), formats=["PNG"]) as sheet:
                 if sheet.mode != "RGB" or sheet.width != pixels:
                     raise ValueError(f"expected RGB rows of {pixels:,} pixels, found {sheet.mode} of {sheet.width:,}")
+                if sheet.height > _MOST_IMAGES:
+                    raise ValueError(f"expected at most {_MOST_IMAGES:,} rows, found {sheet.height:,}")
                 rows = np.asarray(sheet)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow reports a broken chunk as a SyntaxError
-            raise ValueError(f"{name}: not a readable sheet of images: {error}") from error
+        except Exception as error:  # Pillow reports what is broken in some ten ways
+            raise ValueError(f"{name}: not a readable sheet of images: {reason(error)}") from error
         images.append(rows.transpose(0, 2, 1).reshape(-1, channels * pixels))
     count = sum(map(len, images))
     try:
         labels = np.array(json.loads(label_bytes))
-    except ValueError as error:
-        raise ValueError(f"{label_name}: not a readable list of labels: {error}") from error
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{label_name}: not a readable list of labels: {reason(error)}") from error
     return np.concatenate(images), _labels(label_name, labels, count)
 
 

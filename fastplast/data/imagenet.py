@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastplast.bounded import check_zip, open_regular, read_bytes, reason
 from fastplast.data.arrays import Dataset
 from fastplast.data.batches import read_batch
 from fastplast.data.formats import checksum
@@ -26,6 +28,8 @@ PER_CLASS = 700
 SIDE = 32
 BATCHES = 10
 CLASSES = 1000
+_CLASS = re.compile(r"[0-9]{1,4}")
+_MOST_BATCH = 1 << 30  # bytes; those of image-net.org have 394 million
 _FOLDERS = (
     "imagenet32",
     "Imagenet32_train",
@@ -58,7 +62,7 @@ def load_imagenet32(directory: str | os.PathLike[str] | None = None) -> Dataset:
     """
     root = data_dir(directory)
     for folder in (root / name for name in _FOLDERS) if root.is_dir() else ():
-        files = {int(f.stem): f for f in folder.glob("*.npy") if f.stem.isdigit()} if folder.is_dir() else {}
+        files = {int(f.stem): f for f in folder.glob("*.npy") if _CLASS.fullmatch(f.stem)} if folder.is_dir() else {}
         if files:
             return _from_classes(folder, files)
         for archive in [folder / name for name in _ARCHIVES if (folder / name).is_file()]:
@@ -79,9 +83,10 @@ def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
     images = []
     for number in range(len(files)):
         try:
-            pixels = np.load(files[number], allow_pickle=False)[:PER_CLASS]
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{files[number]} must be a readable .npy without pickles: {error}.") from error
+            with open_regular(files[number]) as file:
+                pixels = np.load(file, allow_pickle=False)[:PER_CLASS]
+        except Exception as error:  # numpy's parser of headers fails in some ten ways
+            raise DataError(f"{files[number]} must be a readable .npy without pickles: {reason(error)}.") from error
         if pixels.ndim != 4 or pixels.shape[1:] != (3, SIDE, SIDE):
             raise DataError(f"{files[number]} must be [images, 3, 32, 32]: got {list(pixels.shape)}.")
         images.append(_as_numbers(pixels, files[number]).reshape(len(pixels), -1))
@@ -94,7 +99,11 @@ def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
 def _as_numbers(pixels: np.ndarray, path: Path) -> np.ndarray:
     # Bytes, of whatever type their numbers are stored in, or float32.
     if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            numbers = pixels.astype(np.float32, copy=False)
+        if not np.isfinite(numbers).all():
+            raise DataError(f"{path} must hold finite numbers: got NaN or infinity.")
+        return numbers
     if pixels.dtype.kind not in "iu" or (pixels.size and not 0 <= pixels.min() <= pixels.max() <= 255):
         raise DataError(f"{path} must hold bytes or floating point numbers: got {pixels.dtype}.")
     return pixels.astype(np.uint8, copy=False)
@@ -112,6 +121,8 @@ def _from_batches(place: Path, batches: list[Batch]) -> Dataset:
             rows = np.flatnonzero(labels == number)[: PER_CLASS - counts[number]]
             kept[number].append(pixels[rows])
             counts[number] += len(rows)
+    if not counts.any():
+        raise DataError(f"{place} must hold images: got none. {_HELP}")
     present = int(np.flatnonzero(counts)[-1]) + 1
     images = np.concatenate([part for parts in kept for part in parts])
     labels = np.repeat(np.arange(present), counts[:present])
@@ -123,7 +134,7 @@ def _read(place: Path, batches: list[Batch]) -> Iterator[tuple[np.ndarray, np.nd
         try:
             pixels, labels = _decode(name, content())
         except Exception as error:  # damaged zips, arrays and pickles fail in some ten ways between them
-            raise DataError(f"{place}: {name} must be a readable batch: {error}.") from error
+            raise DataError(f"{place}: {name} must be a readable batch: {reason(error)}.") from error
         if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3 * SIDE**2):
             raise DataError(f"{place}: {name} must hold bytes [images, 3072]: got {pixels.dtype} {list(pixels.shape)}.")
         if len(labels) and not 1 <= labels.min() <= labels.max() <= CLASSES:
@@ -134,6 +145,8 @@ def _read(place: Path, batches: list[Batch]) -> Iterator[tuple[np.ndarray, np.nd
 def _decode(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if not name.endswith(".npz"):
         return read_batch(content, CLASSES)
+    with zipfile.ZipFile(io.BytesIO(content)) as entries:
+        check_zip(entries, len(content), _MOST_BATCH)
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return archive["data"], archive["labels"].astype(np.int64).reshape(-1)
 
@@ -141,20 +154,22 @@ def _decode(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 def _number(name: str) -> int | None:
     stem = name.rpartition("/")[2].removesuffix(".npz")
     number = stem.removeprefix("train_data_batch_")
-    return int(number) if number != stem and number.isdigit() else None
+    return int(number) if number != stem and _CLASS.fullmatch(number) else None
 
 
 def _loose(folder: Path) -> list[Batch]:
     found = {_number(path.name): path for path in sorted(folder.glob("train_data_batch_*"), reverse=True)}
-    return [(path.name, path.read_bytes) for number, path in sorted((n, p) for n, p in found.items() if n is not None)]
+    numbered = sorted((number, path) for number, path in found.items() if number is not None)
+    return [(path.name, partial(read_bytes, path, _MOST_BATCH)) for _, path in numbered]
 
 
 def _zipped(archive: Path) -> list[Batch]:
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_regular(archive) as file, zipfile.ZipFile(file) as opened:
+            check_zip(opened, archive.stat().st_size, _MOST_BATCH)
             names = {_number(name): name for name in opened.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive} must be a readable zip archive: {error}.") from error
+    except Exception as error:
+        raise DataError(f"{archive} must be a readable zip archive: {reason(error)}.") from error
 
     def read(name: str) -> bytes:
         with zipfile.ZipFile(archive) as opened:

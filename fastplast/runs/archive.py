@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.runs.files import StoreError, check_schema
+from fastplast.runs.reading import check_keys, reading
 from fastplast.runs.results import Results
 from fastplast.runs.tables import members_of, read_noted, write_noted
 
@@ -42,6 +43,8 @@ class Archive(Results):
                 f"path must be a file that `fastplast export RUN --out FILE{SUFFIX}` wrote: got {path}, a Parquet file "
                 "without its metadata."
             )
+        with reading(self.path, "Export it again."):
+            check_keys(note, {"env": dict, "finished": bool, "definitions": dict, "timings": list})
         check_schema(note["env"], self.path)
         self._note = note
 
@@ -68,7 +71,8 @@ class Archive(Results):
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters."""
-        return members_of(self._table())
+        with reading(self.path, "Export it again."):
+            return members_of(self._table())
 
     def _table(self) -> pyarrow.Table:
         return read_noted(self.path)[0]
@@ -77,7 +81,8 @@ class Archive(Results):
         """Seconds of training and measuring, a row for each task of each batch."""
         import pandas
 
-        return pandas.DataFrame(self._note["timings"])
+        with reading(self.path, "Export it again."):
+            return pandas.DataFrame(self._note["timings"])
 
     def __repr__(self) -> str:
         return f"Archive({str(self.path)!r}, {len(self.members)} members)"

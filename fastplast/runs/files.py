@@ -1,4 +1,4 @@
-"""Files of a run: each written whole or not at all, one writer of a directory, JSON and its digests.
+"""Writing files of a run: each whole or not at all, one writer of a directory, JSON and its digests.
 
 A file is written beside its place, flushed to the disk, and renamed: a reader, and a process killed at any moment,
 sees what was there before or the new file, never a part of one.
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import stat
 import time
 import warnings
@@ -19,8 +20,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fastplast.runs.heartbeat import living_elsewhere
+
 SCHEMA_VERSION = 1
+TRANSIENT = {  # what may work another time: a full disk, a lock that is held, a file system that is away
+    getattr(errno, name)
+    for name in ("EAGAIN", "ENOSPC", "EDQUOT", "EIO", "ESTALE", "ETIMEDOUT", "EBUSY", "ENOLCK", "EINTR")
+    if hasattr(errno, name)
+}
+LOCK = ".lock"
 _LOCK_TRIES = 20  # for a second in all
+_LEFT = re.compile(r"\..+\.\d+\.tmp")  # what ``write_file`` leaves when it is killed
 
 
 class StoreError(OSError):
@@ -81,8 +91,7 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     with writing(path):
         try:
             if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _sync_directory(path.parent.parent)
+                make_directory(path.parent)
             with open(temporary, "wb") as file:
                 for piece in [data] if isinstance(data, bytes) else data:
                     file.write(piece)
@@ -119,6 +128,8 @@ def append_line(path: Path, line: bytes) -> None:
 def make_locked_directory(path: Path) -> int:
     """Takes a new or empty directory for a run; ``FileExistsError`` if it holds anything.
 
+    What a process left that was killed before it had made a run of the directory is removed.
+
     Args:
         path: the directory; made if there is none.
 
@@ -127,14 +138,29 @@ def make_locked_directory(path: Path) -> int:
     """
     _refuse_existing(path)
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
     lock = take_lock(path)
     try:
         _refuse_existing(path)  # another process may have come and gone since
+        with writing(path):
+            for left in _leftovers(path):
+                left.unlink(missing_ok=True)
     except BaseException:
         os.close(lock)
         raise
     return lock
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory and those above it, so that their names outlast a power cut.
+
+    Args:
+        path: the directory.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        _sync_directory(folder.parent)
 
 
 def take_lock(directory: Path) -> int:
@@ -147,34 +173,88 @@ def take_lock(directory: Path) -> int:
         The descriptor that holds the lock.
 
     Raises:
-        StoreError: if another writer holds it.
+        second_writer_error: a ``StoreError``, if another writer holds it.
     """
-    path = directory / ".lock"
+    path = directory / LOCK
+    if holder := living_elsewhere(path):
+        raise second_writer_error(directory, holder)
     with writing(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # of a pipe too
     try:
         _flock(descriptor)
     except BlockingIOError:
         holder = os.read(descriptor, 200).decode(errors="replace") or "unknown"
         os.close(descriptor)
-        raise StoreError(
-            f"{directory} must have one writer: got a second one while {holder} writes it. "
-            + (
-                "That is this process: consume the events of the run's training, or close them."
-                if holder == _name_process()
-                else "Wait until that process ends or stop it, or choose another `--out`."
-            )
-        ) from None
+        raise second_writer_error(directory, holder) from None
     except OSError as error:
         warnings.warn(
             f"{directory} lies on a file system without locks ({error.strerror}): make sure that only one process "
             "writes this run.",
             stacklevel=3,
         )
+    try:
+        check_lock(descriptor, directory)  # it may have been replaced since it was opened
+    except BaseException:
+        os.close(descriptor)
+        raise
     with contextlib.suppress(OSError):  # the text is only for the message above
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _name_process().encode())
     return descriptor
+
+
+def second_writer_error(directory: Path, holder: str) -> StoreError:
+    """What to say of a directory that another process writes.
+
+    Args:
+        directory: the run directory.
+        holder: that process, in words.
+
+    Returns:
+        The error; its number says that it may pass.
+    """
+    error = StoreError(
+        f"{directory} must have one writer: got a second one while {holder} writes it. "
+        + (
+            "That is this process: consume the events of the run's training, or close them."
+            if holder == _name_process()
+            else "Wait until that process ends or stop it, or choose another `--out`."
+        )
+    )
+    error.errno = errno.EAGAIN
+    return error
+
+
+def release_lock(descriptor: int) -> None:
+    """Gives a lock back, so that nobody takes its time for a sign of life.
+
+    Args:
+        descriptor: from ``take_lock``.
+    """
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def check_lock(descriptor: int, directory: Path) -> None:
+    """Refuses to write into a directory that is no longer the one whose lock is held.
+
+    Args:
+        descriptor: from ``take_lock``.
+        directory: the run directory.
+
+    Raises:
+        StoreError: if the directory was moved, removed or replaced, or its lock was.
+    """
+    held = os.fstat(descriptor)
+    with contextlib.suppress(OSError):
+        there = os.stat(directory / LOCK)
+        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+            return
+    raise StoreError(
+        f"{directory} is no longer the directory that this process writes: it was moved, removed or replaced, or the "
+        f"file {LOCK} in it was. Nothing more is written; what was written before lies where the directory went."
+    )
 
 
 def _name_process() -> str:
@@ -205,24 +285,6 @@ def json_bytes(value: Any) -> bytes:
         "utf-8",
         "backslashreplace",  # JSON's own escape of bytes in a file's name that are no UTF-8
     )
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a run.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        StoreError: if it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}). Restore it from a copy of the run.") from error
 
 
 def config_digest(config: Any) -> str:
@@ -262,7 +324,7 @@ def _refuse_existing(path: Path) -> None:
         return
     if not path.is_dir():
         raise FileExistsError(f"out must be a new or empty directory: got the file {path}. Choose another `--out`.")
-    if all(name == ".lock" or name.endswith(".tmp") for name in os.listdir(path)):
+    if {entry.name for entry in path.iterdir()} <= {LOCK, *(left.name for left in _leftovers(path))}:
         return
     is_run = (path / "config.json").exists()
     raise FileExistsError(
@@ -275,8 +337,30 @@ def _refuse_existing(path: Path) -> None:
     )
 
 
+def _leftovers(path: Path) -> list[Path]:
+    """What a killed process left in a directory that it had not made a run of: ``config.json`` comes last."""
+    found = [entry for entry in path.iterdir() if is_leftover(entry.name)]
+    env = path / "env.json"
+    if not (path / "config.json").exists() and env.is_file():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if (content := json.loads(env.read_bytes())) == {} or content.get("schema_version"):
+                found.append(env)
+    return found
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file has the name of one that a killed process was writing."""
+    return _LEFT.fullmatch(name) is not None
+
+
+def flush(path: Path) -> None:
+    """Makes what was added to a file outlast a power cut; nothing if there is no such file."""
+    _sync_directory(path)
+
+
 def _sync_directory(path: Path) -> None:
-    # Makes a rename outlast a power cut. A file system that cannot do it still keeps its promise after a kill.
+    # Makes a rename, or what was added to a file, outlast a power cut. A file system that cannot do it still keeps its
+    # promise after a kill.
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

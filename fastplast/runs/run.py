@@ -4,21 +4,30 @@
 ``metrics/part-<task>-<start|end>.parquet`` (one row per member, every hyperparameter as a column),
 ``metrics/definitions.json`` and, of metrics on request, ``metrics/units.json``, ``epochs/part-<task>.parquet`` on
 request, ``spectra/task-<task>-<start|end>.npz``,
-``checkpoint/``, ``timings.jsonl`` (what is not reproducible bit for bit), ``progress.json`` (for whoever looks on),
-``figures/``.
+``manifest.jsonl`` (rows and digests of these parts), ``checkpoint/``, ``previous_checkpoint/``, ``timings.jsonl``
+(what is not reproducible bit for bit), ``progress.json`` (for whoever looks on), ``figures/``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import shlex
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.runs.files import StoreError, check_schema, read_json
+from fastplast.bounded import check_zip, read_bytes
+from fastplast.runs.files import StoreError, check_schema
+from fastplast.runs.manifest import FILE, Part, check_part, read_manifest
+from fastplast.runs.parquet import read_part
+from fastplast.runs.reading import MOST_TEXT, check_keys, digest_of, read_json, reading
 from fastplast.runs.results import Results
-from fastplast.runs.tables import ORDER, as_format, concatenate, described, read_part
+from fastplast.runs.tables import ORDER, as_format, concatenate, described
 from fastplast.text import closest
 
 if TYPE_CHECKING:
@@ -54,17 +63,19 @@ class Run(Results):
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
-        return read_json(self.path / "config.json")
+        return read_json(self.path / "config.json", {})
 
     @property
     def env(self) -> dict[str, Any]:
         """Command, commit, versions, hardware, times, notes; ``resumes`` holds the same of every later process."""
-        return read_json(self.path / "env.json")
+        return read_json(self.path / "env.json", {"finished": bool, "resumes": list, "notes": dict})
 
     @property
     def identity(self) -> dict[str, Any]:
         """Digests of the data and the network; empty for a run that was started before there were any."""
-        return self.env.get("identity", {})
+        identity = self.env.get("identity", {})
+        with reading(self.path / "env.json"):
+            return check_keys(identity, {"data": str} if identity else {})
 
     @property
     def is_finished(self) -> bool:
@@ -75,22 +86,26 @@ class Run(Results):
     def definitions(self) -> dict[str, str]:
         """Metric to definition."""
         path = self.path / "metrics" / "definitions.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(path, {}) if path.exists() else {}
 
     @property
     def units(self) -> dict[str, str]:
         """Metric to unit, of metrics on request that have one."""
         path = self.path / "metrics" / "units.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(path, {}) if path.exists() else {}
 
     @property
     def members(self) -> pandas.DataFrame:
         """One row per member: its number, seed and hyperparameters, as the first part of the metrics has them."""
-        table = read_part(self._parts()[0])
-        return table.select(described(table)).sort_by("member").to_pandas()
+        first, check = self._parts("metrics")[0]
+        table = read_part(first, check)
+        with reading(first):
+            return table.select(described(table)).sort_by("member").to_pandas()
 
     def _table(self) -> pyarrow.Table:
-        return concatenate([read_part(part) for part in self._parts()]).sort_by(ORDER)
+        parts = self._parts("metrics")
+        with reading(self.path / "metrics"):
+            return concatenate([read_part(part, check) for part, check in parts]).sort_by(ORDER)
 
     def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
         """Eigenvalues of the Hessian block.
@@ -103,7 +118,7 @@ class Run(Results):
             One fp32 vector per member, in the order of ``members``; lengths may differ.
 
         Raises:
-            StoreError: if they were not stored; the text lists what was.
+            StoreError: if they were not stored, and the text lists what was; or if they are damaged.
         """
         import numpy
 
@@ -111,8 +126,17 @@ class Run(Results):
         if not path.exists():
             there = ", ".join(p.stem for p in sorted(path.parent.glob("task-*.npz"))) or "none"
             raise StoreError(f"{path} is not there. Spectra of this run: {there}.")
-        with numpy.load(path, allow_pickle=False) as arrays:
-            return numpy.split(arrays["eigenvalues"], arrays["offsets"][1:-1])
+        with reading(path):
+            data = read_bytes(path)
+            self._check_of(path)(*digest_of(path))
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                check_zip(archive, len(data))
+            with numpy.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                values, offsets = arrays["eigenvalues"], arrays["offsets"]
+            ends = [0, *offsets.tolist(), len(values)]
+            if values.dtype.kind != "f" or offsets.dtype.kind != "i" or ends != sorted(ends):
+                raise StoreError(f"{path} is damaged: its offsets are not those of its eigenvalues.")
+            return numpy.split(values, offsets[1:-1])
 
     def epochs(self, format: str = "pandas") -> Any:
         """Curves within tasks, of a run with ``epoch_curves``: one row per member, task and epoch.
@@ -126,24 +150,30 @@ class Run(Results):
         Raises:
             StoreError: if there are none.
         """
-        if not (parts := self._epoch_parts()):
+        if not (parts := self._parts("epochs")):
             raise StoreError(no_epochs(self.path))
-        return as_format(concatenate([read_part(part) for part in parts]), format)
+        with reading(self.path / "epochs"):
+            table = concatenate([read_part(part, check) for part, check in parts])
+        return as_format(table, format)
 
     @property
     def has_epochs(self) -> bool:
         """Whether it holds curves within tasks."""
-        return bool(self._epoch_parts())
+        return any((self.path / "epochs").glob("part-*.parquet"))
 
     def timings(self) -> pandas.DataFrame:
         """Seconds and rates: one row per task; of a task that was trained again after a kill, the last."""
         import pandas
 
         path = self.path / "timings.jsonl"
-        records = {}
-        for line in path.read_bytes().splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):  # what a killed process left of a line
-                record = json.loads(line)
+        records: dict[int, dict[str, Any]] = {}
+        lines = []
+        if path.exists():
+            with reading(path):
+                lines = read_bytes(path, MOST_TEXT).splitlines()
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):  # what a killed process left of a line
+                record = check_keys(json.loads(line), {"task": int})
                 records[record["task"]] = record
         return pandas.DataFrame([*records.values()])
 
@@ -153,13 +183,44 @@ class Run(Results):
         state = "finished" if self.is_finished else "not finished"
         return f"Run({str(self.path)!r}, {members}{tasks} tasks, {state})"
 
-    def _epoch_parts(self) -> list[Path]:
-        return sorted((self.path / "epochs").glob("part-*.parquet"))
+    def _parts(self, folder: str) -> list[tuple[Path, Callable[[int, str], None]]]:
+        # Parts in a folder, each with what refuses it if it is not what was written; an error if one is missing.
+        known = self._manifest()
+        there = sorted(path.name for path in (self.path / folder).glob("part-*.parquet"))
+        for name in sorted(known):
+            place, _, file = name.partition("/")
+            if place == folder and file not in there:
+                raise StoreError(
+                    f"{self.path / name} is missing: {known[name].rows:,} rows that were written. `fastplast resume "
+                    f"{shlex.quote(str(self.path))}` makes them again."
+                )
+        if folder == "metrics" and not there:
+            raise StoreError(f"{self.path} holds no metrics yet: its first task has not been measured.")
+        return [
+            (self.path / folder / file, partial(check_part, self.path, name, part=known.get(name)))
+            for file in there
+            for name in [f"{folder}/{file}"]
+        ]
 
-    def _parts(self) -> list[Path]:
-        if parts := sorted((self.path / "metrics").glob("part-*.parquet")):
-            return parts
-        raise StoreError(f"{self.path} holds no metrics yet: its first task has not been measured.")
+    def _check_of(self, path: Path) -> Callable[[int, str], None]:
+        name = path.relative_to(self.path).as_posix()
+        return partial(check_part, self.path, name, part=self._manifest().get(name))
+
+    def _manifest(self) -> dict[str, Part]:
+        # What the run must hold; of a finished run no less than what it held when it was finished.
+        kept = self.env.get("manifest")
+        if kept is not None and kept != self.manifest_digest():
+            raise StoreError(
+                f"{self.path / FILE} is missing or damaged. Restore it from a copy of the run, or `fastplast resume "
+                f"{shlex.quote(str(self.path))}` makes it again."
+            )
+        return read_manifest(self.path)
+
+    def manifest_digest(self) -> str:
+        """SHA-256 of the manifest; empty if there is none."""
+        with contextlib.suppress(OSError):
+            return digest_of(self.path / FILE)[1]
+        return ""
 
 
 def no_epochs(path: Path) -> str:

@@ -11,18 +11,21 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fastplast.config import Experiment, with_known_names
-from fastplast.runs.files import read_json
+from fastplast.runs.files import StoreError
+from fastplast.runs.heartbeat import living_elsewhere
+from fastplast.runs.manifest import task_of
+from fastplast.runs.parquet import read_part
 from fastplast.runs.paths import is_sweep, shard_paths
+from fastplast.runs.reading import check_keys, read_json, reading
 from fastplast.runs.run import Run
-from fastplast.runs.tables import read_part
-from fastplast.text import duration, size
 
+_POSITION = {"task": int, "epoch": int}
 _RECENT = 5  # tasks that the time of a task is taken from
 
 
@@ -32,7 +35,8 @@ class Status:
 
     Attributes:
         path: of the run.
-        state: ``training``, ``finished``, ``stopped`` (on request, after a checkpoint) or ``died``.
+        state: ``training``, ``finished``, ``stopped`` (on request, after a checkpoint), ``died``, or of a shard whose
+            files cannot be read ``damaged``.
         holder: the process that trains it.
         members: M.
         diverged: members frozen so far.
@@ -88,10 +92,20 @@ def status(path: str | os.PathLike) -> Status | list[Status]:
     """
     path = Path(path)
     if is_sweep(path):
-        return [_of_run(shard) for shard in shard_paths(path)]
+        return [_of_shard(shard) for shard in shard_paths(path)]
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"path must be a run or a sweep: got {path}{_what_is_there(path)}")
     return _of_run(path)
+
+
+def _of_shard(path: Path) -> Status:
+    """Of one shard among many, which may be damaged: the others are told all the same."""
+    try:
+        return _of_run(path)
+    except (OSError, ValueError):
+        nothing = dict.fromkeys(("holder", "rate", "seconds_left", "error", "error_task", "srank", "srank_task"))
+        known = {"members": 0, "diverged": 0, "task": 0, "tasks": 1, "epoch": 0, "epochs": 1, "bytes": _bytes(path)}
+        return Status(str(path), "damaged", **known, **nothing)
 
 
 def _what_is_there(path: Path) -> str:
@@ -112,7 +126,8 @@ def _what_is_there(path: Path) -> str:
 def lock_holder(path: Path) -> str | None:
     """Who writes a run now.
 
-    The lock is asked for as one of many readers, for an instant in which a writer that starts only waits.
+    The lock is asked for as one of many readers, for an instant in which a writer that starts only waits. Of one on
+    another machine its last sign of life tells too.
 
     Args:
         path: run directory.
@@ -130,7 +145,7 @@ def lock_holder(path: Path) -> str | None:
                 return file.read(200) or "a process that is just starting"
     except OSError:
         pass
-    return None
+    return living_elsewhere(path / ".lock")
 
 
 def _of_run(path: Path) -> Status:
@@ -138,6 +153,8 @@ def _of_run(path: Path) -> Status:
     run = Run(path)
     config = run.config
     listed = config.pop("member_list", None)
+    if listed is not None and not isinstance(listed, list):
+        raise StoreError(f"{path / 'config.json'} is damaged: member_list must be a list.")
     e = Experiment.from_dict(with_known_names(config), str(path / "config.json"))
     finished = run.is_finished
     progress = _progress(path, holder is not None)
@@ -145,13 +162,14 @@ def _of_run(path: Path) -> Status:
     members, tasks = len(e.members() if listed is None else listed), e.tasks or 1
     task, epoch = (tasks, 0) if finished else (progress["task"], progress["epoch"])  # (tasks, 0): all are done
     task_seconds, rate = _pace(run, e, members)
+    rate_now = progress.get("rate") if isinstance(progress.get("rate"), float) else None
     left = None
     if finished:
         left = 0.0
     elif task_seconds is not None:
         left = (tasks - task - epoch / e.epochs) * task_seconds
-    elif progress.get("rate"):
-        left = ((tasks - task) * e.epochs - epoch) * e.steps_per_epoch() * members / progress["rate"]
+    elif rate_now:
+        left = ((tasks - task) * e.epochs - epoch) * e.steps_per_epoch() * members / rate_now
     if left and state == "training" and "time" in progress:
         left = max(left - _seconds_since(progress["time"]), 0.0)
     ends, starts = (sorted((path / "metrics").glob(f"part-*-{when}.parquet")) for when in ("end", "start"))
@@ -167,9 +185,9 @@ def _of_run(path: Path) -> Status:
         tasks=tasks,
         epoch=e.epochs if task == tasks else epoch,
         epochs=e.epochs,
-        rate=progress.get("rate") or rate,
+        rate=rate_now or rate,
         seconds_left=left,
-        error=mean(last["error"].to_pylist()) if last is not None and "error" in last.column_names else None,
+        error=mean(_column(last, "error", ends[-1])) if last is not None and "error" in last.column_names else None,
         error_task=None if last is None else _task_of(ends[-1]),
         srank=median(sranks),
         srank_task=srank_task,
@@ -183,8 +201,12 @@ def _progress(path: Path, is_training: bool) -> dict[str, Any]:
     kept: dict[str, Any] = {"task": 0, "epoch": 0}
     checkpoint = path / "checkpoint" / "checkpoint.json"
     if checkpoint.exists():
-        kept = read_json(checkpoint)["position"]
-    told = read_json(path / "progress.json") if (path / "progress.json").exists() else kept
+        position = read_json(checkpoint, {"position": dict})["position"]
+        with reading(checkpoint):
+            kept = check_keys(position, _POSITION)
+    told = kept
+    with contextlib.suppress(StoreError):  # without it, or where it is damaged, training is where it would go on
+        told = read_json(path / "progress.json", _POSITION)
     further = (told["task"], told["epoch"]) >= (kept["task"], kept["epoch"])
     return told if further and (is_training or told.get("stopped")) else kept
 
@@ -195,36 +217,45 @@ def _pace(run: Run, e: Experiment, members: int) -> tuple[float | None, float | 
     if records.empty:
         return None, None
     recent = records.tail(_RECENT)
-    train = float(recent["train_seconds"].median())
+    with reading(run.path / "timings.jsonl"):
+        train, measure = (float(recent[name].median()) for name in ("train_seconds", "measure_seconds"))
     rate = members * e.epochs * e.steps_per_epoch() / train if train > 0 else None
-    return train + float(recent["measure_seconds"].median()), rate
+    return train + measure, rate
 
 
-def _seconds_since(time: str) -> float:
-    return max((datetime.now(timezone.utc) - datetime.fromisoformat(time)).total_seconds(), 0.0)
+def _seconds_since(time: Any) -> float:
+    try:
+        return max((datetime.now(timezone.utc) - datetime.fromisoformat(time)).total_seconds(), 0.0)
+    except (TypeError, ValueError):  # damaged
+        return 0.0
 
 
 def _last_sranks(starts: Sequence[Path], e: Experiment) -> tuple[tuple[float, ...], int | None]:
     for part in reversed(starts[-e.srank_every :] if e.srank != "off" else ()):
         table = read_part(part)
         if "hessian_srank" in table.column_names:
-            return tuple(finite(table["hessian_srank"].to_pylist())), _task_of(part)
+            return tuple(finite(_column(table, "hessian_srank", part))), _task_of(part)
     return (), None
 
 
 def _diverged(starts: Sequence[Path], ends: Sequence[Path]) -> int:
     parts = sorted([*starts[-1:], *ends[-1:]], key=lambda part: (_task_of(part), "start" in part.name))
-    later = [read_part(part)["diverged"].to_pylist() for part in parts]
-    return max((sum(flags) for flags in later), default=0)
+    later = [_column(read_part(part), "diverged", part) for part in parts]
+    return max((sum(map(bool, flags)) for flags in later), default=0)
+
+
+def _column(table: Any, name: str, part: Path) -> list[Any]:
+    with reading(part):
+        return table[name].to_pylist()
 
 
 def _task_of(part: Path) -> int:
-    return int(part.name.split("-")[1])
+    return task_of(part.name)
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
     """The numbers among what members have: neither missing nor infinite."""
-    return [value for value in values if value is not None and math.isfinite(value)]
+    return [value for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -246,96 +277,3 @@ def _bytes(path: Path) -> int:
             with contextlib.suppress(OSError):  # replaced since
                 total += os.stat(os.path.join(folder, name)).st_size
     return total
-
-
-def as_json(found: Status | list[Status], path: str) -> dict[str, Any]:
-    """The same for scripts.
-
-    Args:
-        found: from ``status``.
-        path: what was asked for.
-
-    Returns:
-        JSON values: the fields of a run; of a sweep its ``path``, ``shards``, and ``total``.
-    """
-    if isinstance(found, Status):
-        return _fields(found)
-    return {"path": path, "shards": [_fields(shard) for shard in found], "total": _total(found)}
-
-
-def _fields(found: Status) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if name != "sranks"}
-
-
-def as_text(found: Status | list[Status], path: str) -> str:
-    """The same for people.
-
-    Args:
-        found: from ``status``.
-        path: what was asked for.
-
-    Returns:
-        Lines: what is known of a run, or a table of shards and their total.
-    """
-    return _run_lines(found) if isinstance(found, Status) else _sweep_lines(found, path)
-
-
-def _run_lines(s: Status) -> str:
-    go_on = f"; go on with: fastplast resume {s.path}" if s.state in ("stopped", "died") else ""
-    done = f"all {s.tasks} tasks"
-    if s.state != "finished":
-        done = f"task {s.task + 1} of {s.tasks}, {s.epoch} of {s.epochs} epochs of it; {s.share:.1%} of all"
-    left = None if s.seconds_left is None or s.state == "finished" else duration(s.seconds_left)
-    rows = {
-        "state": s.state + (f" ({s.holder})" if s.holder else "") + go_on,
-        "progress": done,
-        "rate": None if s.rate is None else f"{s.rate:,.0f} updates/s",
-        "left": left,
-        "error": None if s.error is None else f"{s.error:.4f} at the end of task {(s.error_task or 0) + 1}",
-        "srank": None
-        if s.srank is None
-        else f"{s.srank:.1f}, median over members, at the start of task {(s.srank_task or 0) + 1}",
-        "diverged": f"{s.diverged} of {s.members} members",
-        "disk": size(s.bytes),
-        "place": str(Path(s.path).resolve()),
-    }
-    return "\n".join(f"{name:9} {text}" for name, text in rows.items() if text is not None)
-
-
-def _sweep_lines(shards: list[Status], path: str) -> str:
-    total = _total(shards)
-    header = ("shard", "state", "members", "task", "error", "srank", "diverged", "left", "disk")
-    rows = [header, *(_cells(Path(s.path).name, asdict(s)) for s in shards), _cells("total", total)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
-    states = ", ".join(f"{count} {state}" for state, count in total["states"].items()) or "none begun"
-    return "\n".join([*lines, f"{len(shards)} shards: {states}; {Path(path).resolve()}"])
-
-
-def _cells(name: str, s: dict[str, Any]) -> tuple[str, ...]:
-    task = f"{s['task'] + (s.get('state') != 'total')}/{s['tasks']}"
-    left = duration(s["seconds_left"]) if s["seconds_left"] else ""
-    error = "" if s["error"] is None else f"{s['error']:.4f}"
-    srank = "" if s["srank"] is None else f"{s['srank']:.1f}"
-    state = "" if s["state"] == "total" else s["state"]
-    return name, state, f"{s['members']:,}", task, error, srank, str(s["diverged"]), left, size(s["bytes"])
-
-
-def _total(shards: list[Status]) -> dict[str, Any]:
-    """Sums, the mean error and the median srank over members that have one; time left as if one process did all."""
-    states = [s.state for s in shards]
-    left = [s.seconds_left for s in shards]
-    errors = [(s.error, s.members) for s in shards if s.error is not None]
-    counted = sum(members for _, members in errors)
-    return {
-        "state": "total",
-        "states": {state: states.count(state) for state in sorted(set(states))},
-        "members": sum(s.members for s in shards),
-        "diverged": sum(s.diverged for s in shards),
-        "task": sum(s.tasks if s.state == "finished" else s.task for s in shards),
-        "tasks": sum(s.tasks for s in shards),
-        "error": sum(error * members for error, members in errors) / counted if errors else None,
-        "srank": median([srank for s in shards for srank in s.sranks]),
-        "seconds_left": None if None in left else sum(value for value in left if value is not None),
-        "bytes": sum(s.bytes for s in shards),
-    }

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.bounded import read_bytes, reason
 from fastplast.runs.files import StoreError, write_file
+from fastplast.runs.parquet import check_digest, decode, encode, with_digest
 from fastplast.text import closest
 
 if TYPE_CHECKING:
@@ -22,24 +24,6 @@ if TYPE_CHECKING:
 FORMATS = ("pandas", "polars", "arrow")
 _KEY = b"fastplast"
 ORDER = [("task", "ascending"), ("when", "descending"), ("member", "ascending")]
-
-
-def read_part(path: Path) -> pyarrow.Table:
-    """Reads a Parquet file of a run."""
-    from pyarrow import parquet
-
-    # Not read_table: it takes a folder named like "lr=0.1" above the file for a column.
-    with parquet.ParquetFile(path) as file:
-        return file.read()
-
-
-def write_part(table: pyarrow.Table, path: Path) -> None:
-    """Writes a Parquet file of a run, replacing what was there; the same table makes the same bytes."""
-    from pyarrow import parquet
-
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd")
-    write_file(path, buffer.getvalue())
 
 
 def described(table: Any) -> list[str]:
@@ -78,7 +62,8 @@ def _names(table: Any) -> list[str]:
 
 def _note_of(table: Any) -> dict[str, Any]:
     metadata = table.schema.metadata if hasattr(table, "schema") else None
-    return json.loads((metadata or {}).get(_KEY, b"{}"))
+    note = json.loads((metadata or {}).get(_KEY, b"{}"))
+    return note if isinstance(note, dict) else {}
 
 
 def _with_note(table: pyarrow.Table, described: Iterable[str], values: Iterable[str], **more: Any) -> pyarrow.Table:
@@ -89,12 +74,14 @@ def _with_note(table: pyarrow.Table, described: Iterable[str], values: Iterable[
 def write_noted(table: pyarrow.Table, path: Path, note: Mapping[str, Any]) -> None:
     """Writes a Parquet file with a note, replacing what was there; the same table and note make the same bytes.
 
+    The checksums of Parquet cover pages and not the footer, so the file holds a digest of all of it.
+
     Args:
         table: what to write.
         path: the file.
         note: what JSON can say, kept in the file's metadata.
     """
-    write_part(_with_note(table, described(table), measured(table), **note), path)
+    write_file(path, with_digest(encode(_with_note(table, described(table), measured(table), **note))))
 
 
 def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table, dict[str, Any]]:
@@ -108,20 +95,19 @@ def read_noted(path: Path, rows: bool = True) -> tuple[pyarrow.Table, dict[str, 
         The table, empty without its rows; and the note, empty if there is none.
 
     Raises:
-        StoreError: if it is no Parquet file.
+        StoreError: if it is no Parquet file, or is damaged.
     """
-    import pyarrow
-    from pyarrow import parquet
-
     try:
-        with parquet.ParquetFile(path) as file:
-            table = file.read() if rows else file.schema_arrow.empty_table()
-    except pyarrow.ArrowInvalid as error:
-        raise StoreError(f"path must be a Parquet file: got {path}, which is none or is damaged ({error}).") from error
-    note = _note_of(table)
-    return _with_note(table, described(table), measured(table)), {
-        name: value for name, value in note.items() if name not in ("described", "values")
-    }
+        data = read_bytes(path)
+        check_digest(data)
+        table = decode(data, rows)
+        note = _note_of(table)
+        table = _with_note(table, described(table), measured(table))
+    except Exception as error:  # as in ``reading``
+        raise StoreError(
+            f"path must be a Parquet file: got {path}, which is none or is damaged ({reason(error)})."
+        ) from error
+    return table, {name: value for name, value in note.items() if name not in ("described", "values")}
 
 
 def make_table(described: Mapping[str, Any], place: Mapping[str, Any], values: Mapping[str, Any]) -> pyarrow.Table:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastplast.machine.environment import environment, now
-from fastplast.runs.checkpoint import load_checkpoint, save_checkpoint
+from fastplast.runs.checkpoint import load_checkpoint, remove_previous, save_checkpoint
 from fastplast.runs.files import (
     SCHEMA_VERSION,
     append_line,
+    check_lock,
     config_digest,
+    flush,
+    is_leftover,
     json_bytes,
     make_locked_directory,
+    release_lock,
     take_lock,
     write_file,
 )
-from fastplast.runs.run import Run, probe_name
-from fastplast.runs.tables import make_probe_table, make_table, on_host, write_part
+from fastplast.runs.heartbeat import beating
+from fastplast.runs.manifest import FILE, FOLDERS, Part, add_part, find_damage, manifest_text, read_manifest, task_of
+from fastplast.runs.parquet import write_part
+from fastplast.runs.run import WHENS, Run, probe_name
+from fastplast.runs.tables import make_probe_table, make_table, on_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +54,8 @@ class RunWriter:
     """
 
     def __init__(self, run: Run, lock: int) -> None:
-        self.run = run
-        self._release = weakref.finalize(self, os.close, lock)
+        self.run, self._lock = run, lock
+        self._release = weakref.finalize(self, release_lock, lock)
 
     @classmethod
     def create(
@@ -98,13 +107,21 @@ class RunWriter:
             env = run.env
             env["resumes"].append(environment(command))
             write_file(run.path / "env.json", json_bytes(env))
-            for folder in ("", "metrics", "spectra", "epochs"):  # what a kill left; figures may have another writer
-                for left in (run.path / folder).glob(".*.tmp"):
-                    left.unlink()
+            for folder in ("", *FOLDERS):  # what a kill left; figures may have another writer
+                if not (run.path / folder).is_symlink():
+                    for left in (run.path / folder).glob(".*.tmp"):
+                        if is_leftover(left.name):
+                            left.unlink()
         except BaseException:
             writer.close()
             raise
         return writer
+
+    def _file(self, *names: str) -> Path:
+        """Where a file of the run goes; a ``StoreError`` if the directory is no longer the one that was locked."""
+        if self._release.alive:
+            check_lock(self._lock, self.run.path)
+        return self.run.path.joinpath(*names)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -141,7 +158,7 @@ class RunWriter:
         """
         env = self.run.env
         env["notes"][name] = value
-        write_file(self.run.path / "env.json", json_bytes(env))
+        write_file(self._file("env.json"), json_bytes(env))
 
     def write_definitions(self, definitions: Mapping[str, str], units: Mapping[str, str] | None = None) -> None:
         """Writes what the metrics mean, beside the numbers.
@@ -151,8 +168,8 @@ class RunWriter:
             units: metric to its unit, of those whose unit the package does not know.
         """
         if units:
-            write_file(self.run.path / "metrics" / "units.json", json_bytes(dict(units)))
-        write_file(self.run.path / "metrics" / "definitions.json", json_bytes(dict(definitions)))
+            write_file(self._file("metrics", "units.json"), json_bytes(dict(units)))
+        write_file(self._file("metrics", "definitions.json"), json_bytes(dict(definitions)))
 
     def write_metrics(self, task: int, when: str, columns: Mapping[str, Any]) -> None:
         """Writes one row per member; the same values make the same bytes, and replace what was there.
@@ -163,8 +180,9 @@ class RunWriter:
             columns: name to `[M]` values, None where there is none; first ``member``, ``seed`` and the
                 hyperparameters, then ``updates`` and what was measured. ``task`` and ``when`` are put between the two.
         """
-        path = self.run.path / "metrics" / f"part-{probe_name(task, when)}.parquet"
-        write_part(make_probe_table(task, when, columns), path)
+        name = f"part-{probe_name(task, when)}.parquet"
+        table = make_probe_table(task, when, columns)
+        self._note_part(f"metrics/{name}", len(table), write_part(table, self._file("metrics", name)))
 
     def write_epochs(
         self, task: int, described: Mapping[str, Any], epochs: Sequence[int], values: Mapping[str, Any]
@@ -178,7 +196,8 @@ class RunWriter:
             values: name to what was measured in each row.
         """
         table = make_table(described, {"task": [task] * len(epochs), "epoch": epochs}, values)
-        write_part(table, self.run.path / "epochs" / f"part-{task:05d}.parquet")
+        name = f"part-{task:05d}.parquet"
+        self._note_part(f"epochs/{name}", len(table), write_part(table, self._file("epochs", name)))
 
     def write_spectra(self, task: int, when: str, eigenvalues: Sequence[Tensor]) -> None:
         """Writes the eigenvalues of every member as fp32: ``eigenvalues``, concatenated, and ``offsets`` `[M + 1]`.
@@ -195,7 +214,40 @@ class RunWriter:
         offsets = numpy.cumsum([0, *map(len, rows)], dtype=numpy.int64)
         buffer = io.BytesIO()
         numpy.savez(buffer, eigenvalues=numpy.concatenate([*rows, numpy.empty(0, numpy.float32)]), offsets=offsets)
-        write_file(self.run.path / "spectra" / f"task-{probe_name(task, when)}.npz", buffer.getvalue())
+        name = f"task-{probe_name(task, when)}.npz"
+        write_file(self._file("spectra", name), buffer.getvalue())
+        self._note_part(f"spectra/{name}", len(rows), buffer.getvalue())
+
+    def _note_part(self, name: str, rows: int, data: bytes) -> None:
+        part = Part(rows, len(data), hashlib.sha256(data).hexdigest())
+        add_part(self._file(), name, part)
+
+    def find_damage(self, position: Mapping[str, int]) -> str | None:
+        """Compares what the run holds with what it must hold up to a position.
+
+        Args:
+            position: ``task`` and ``epoch`` of a checkpoint.
+
+        Returns:
+            What is wrong with the first part that is missing or damaged; None if all are whole.
+        """
+        tasks, epoch = position["task"], position["epoch"]
+        if self.run.env.get("manifest") not in (None, self.run.manifest_digest()):
+            return f"{self.run.path / FILE} is missing or damaged."
+        needed = {f"metrics/part-{probe_name(task, when)}.parquet" for task in range(tasks) for when in WHENS}
+        if epoch:
+            needed.add(f"metrics/part-{probe_name(tasks, 'start')}.parquet")
+        known = read_manifest(self.run.path)
+        before = {name: part for name, part in known.items() if task_of(name) < tasks or name in needed}
+        return find_damage(self.run.path, before, needed)
+
+    def begin_again(self) -> None:
+        """Says that the run is not finished: it is trained from its first task again."""
+        env = self.run.env
+        env["finished"] = False
+        env.pop("manifest", None)
+        write_file(self._file("env.json"), json_bytes(env))
+        self._file(FILE).unlink(missing_ok=True)
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
         """Adds a line to ``timings.jsonl``: whatever is not reproducible bit for bit.
@@ -203,7 +255,7 @@ class RunWriter:
         Args:
             record: JSON values; the unit in the name, as in ``train_seconds``.
         """
-        append_line(self.run.path / "timings.jsonl", json.dumps(dict(record)).encode())
+        append_line(self._file("timings.jsonl"), json.dumps(dict(record)).encode())
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
         """Says how far training is, for ``fastplast status``; nothing is read back, and failing to write is no error.
@@ -212,7 +264,7 @@ class RunWriter:
             progress: JSON values.
         """
         with contextlib.suppress(OSError):
-            write_file(self.run.path / "progress.json", json_bytes({**progress, "time": now()}))
+            write_file(self._file("progress.json"), json_bytes({**progress, "time": now()}))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Replaces the checkpoint; a kill at any moment leaves the previous or the new one whole.
@@ -221,8 +273,8 @@ class RunWriter:
             tensors: name to tensor, of any shape, on any device.
             position: where the run stands: JSON values.
         """
-        digest = config_digest(self.config)
-        save_checkpoint(self.run.path / "checkpoint", tensors, position, digest)
+        flush(self._file(FILE))  # what the position says is there outlasts a power cut
+        save_checkpoint(self._file("checkpoint"), tensors, position, config_digest(self.config))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Reads the checkpoint; a ``StoreError`` if it is damaged or of another configuration.
@@ -234,11 +286,18 @@ class RunWriter:
 
     def finish(self) -> None:
         """Marks the run as finished, and closes it."""
+        parts = read_manifest(self._file())
+        write_file(self._file(FILE), manifest_text(parts))
         env = self.run.env
-        env["finished"] = True
+        env["finished"], env["manifest"] = True, self.run.manifest_digest()
         (env["resumes"] or [env])[-1]["ended"] = now()
-        write_file(self.run.path / "env.json", json_bytes(env))
+        write_file(self._file("env.json"), json_bytes(env))
+        remove_previous(self.run.path / "checkpoint")
         self.close()
+
+    def beating(self) -> AbstractContextManager[None]:
+        """Shows that this process lives, to other machines, as long as the block goes on."""
+        return beating(self._lock)
 
     def close(self) -> None:
         """Releases the lock."""

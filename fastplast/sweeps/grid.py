@@ -28,10 +28,10 @@ from fastplast.config import (
     option_fields,
 )
 from fastplast.config.fields import as_plain
+from fastplast.config.rules import MOST_MEMBERS
 from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
 
-MOST_MEMBERS = 1_000_000
 ONE_VALUE = ("data_dir", "seed_start", *MACHINE_FIELDS)  # for the whole sweep
 _LISTS = ("widths", "channels", "metrics")  # whose one value is a list
 _FIELDS = [name for name in Experiment.__dataclass_fields__ if name not in ("member_list", "options", "out")]

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastplast.bounded import read_bytes, reason
 from fastplast.config import ConfigError
 from fastplast.config.numbers import spelling_advice
+
+_MOST_TEXT = 1 << 24  # bytes; a million members take some kilobytes
 
 
 class Section(NamedTuple):
@@ -45,8 +48,8 @@ def read_grid_file(path: str | Path) -> tuple[Section, list[Section]]:
             advice = " Write it in TOML: `seeds = 2` for `seeds: 2`, and `[[cross]]` above the fields of each cross."
         raise ConfigError(f"--grid must end in .toml: got {path}.{advice}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, _MOST_TEXT).decode()
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--grid must be a readable file: got {path} ({error}).") from None
     values, lines = _parse(text, path), _lines_of_keys(text)
     crosses = values.pop("cross", [])
@@ -63,10 +66,10 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         place = re.search(r"at line (\d+)", str(error))
         advice = spelling_advice(text.split("\n")[int(place[1]) - 1].partition("=")[2]) if place else ""
-        raise ConfigError(f"{path}: --grid must be TOML: {error}.{advice}") from None
+        raise ConfigError(f"{path}: --grid must be TOML: {reason(error)}.{advice}") from None
 
 
 def _lines_of_keys(text: str) -> dict[tuple, int]:

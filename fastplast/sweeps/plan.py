@@ -21,6 +21,8 @@ from fastplast.training.capacity import bytes_per_member
 from fastplast.training.identity import check_data
 from fastplast.training.setup import Setup, prepare
 
+MOST_OF_A_BATCH = 512  # members, where neither their number nor their memory is given: far more than cores need
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -116,6 +118,7 @@ def make_plan(
 ) -> SweepPlan:
     """Plans a sweep, checking everything that can be checked before anything runs. Writes nothing.
 
+    Which members form a shard depends on the grid and on `batch` or `memory` alone: whoever plans again finds the same.
     A slice takes every n-th member, so that each has its share of every setting. What a shard of the directory has,
     finished or not, is not planned again; an unfinished one is resumed by the slice that its first member is in.
 
@@ -123,8 +126,8 @@ def make_plan(
         grid: crosses.
         directory: of the sweep.
         part: i and n of the slice.
-        memory: GiB that a shard may take; what is free if None.
-        batch: most members of a shard; as many as fit if None.
+        memory: GiB that a shard may take.
+        batch: most members of a shard; without it as many as `memory` holds, or else 512.
 
     Returns:
         The plan.
@@ -133,11 +136,7 @@ def make_plan(
         ConfigError: if the grid is bad, or a member or the batch asked for does not fit.
     """
     directory, machine = Path(directory).expanduser(), machine_of(grid)
-    for name, value in (("--memory", memory), ("--batch", batch)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} must be positive: got {value}.")
-    if directory.exists() and not (directory / SHARDS).is_dir() and any(directory.iterdir()):
-        raise ConfigError(f"--out must be a sweep, or a new or empty directory: got {directory}. Choose another --out.")
+    _check_request(directory, memory, batch)
     cells = expand(grid)
     keys = [key_of(cell) for cell in cells]
     in_slice = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
@@ -166,6 +165,14 @@ def make_plan(
         datasets=datasets,
         grid=grid,
     )
+
+
+def _check_request(directory: Path, memory: float | None, batch: int | None) -> None:
+    for name, value in (("--memory", memory), ("--batch", batch)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} must be positive: got {value}.")
+    if directory.exists() and not (directory / SHARDS).is_dir() and any(directory.iterdir()):
+        raise ConfigError(f"--out must be a sweep, or a new or empty directory: got {directory}. Choose another --out.")
 
 
 def _check_data(directory: Path, datasets: dict[str, Dataset]) -> None:
@@ -206,16 +213,37 @@ def _plan_group(
     setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), dataset=dataset)
     member_bytes = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
     budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
-    capacity = (budget - dataset.images.nbytes) // member_bytes
-    for count, what in ((1, "one member"), (min(batch or 1, len(members)), f"--batch {batch}")):
-        if capacity < count:
+    fitting = max((budget - dataset.images.nbytes) // member_bytes, 0)
+    wanted = batch or (fitting if memory is not None else MOST_OF_A_BATCH)
+    largest = min(wanted, len(members))
+    what = f"--batch {batch}" if batch else f"a batch of {largest:,} members"
+    for count, name in ((1, "one member"), (largest, what)):
+        if fitting < count:
             need = (member_bytes * count + dataset.images.nbytes) / 2**30
             raise ConfigError(
-                f"{what} of {setup.group.network.name} must fit in memory: it takes {need:,.2f} GiB of "
-                f"{budget / 2**30:,.2f}. Use a smaller network or batch, or a machine with more memory."
+                f"{name} of {setup.group.network.name} must fit in memory: it takes {need:,.2f} GiB of "
+                f"{budget / 2**30:,.2f}. "
+                + (f"Say --batch {fitting:,}, or less; u" if fitting else "U")
+                + "se a smaller network or batch, or a machine with more memory."
             )
-    capacity = min(capacity, batch or capacity)
-    return GroupPlan(group, setup, len(members), missing, member_bytes, capacity), budget
+    return GroupPlan(group, setup, len(members), missing, member_bytes, min(wanted, fitting)), budget
+
+
+def halves_of(shard: Shard, directory: Path) -> tuple[Shard, Shard] | None:
+    """Two shards in place of one.
+
+    Args:
+        shard: not begun, or to be begun anew.
+        directory: of the sweep.
+
+    Returns:
+        Both, each with its share of every setting; None if the shard has one member.
+    """
+    members = list(shard.experiment.members())
+    if len(members) < 2:
+        return None
+    first, second = (_new_shard(shard.experiment, members[i::2], directory) for i in range(2))
+    return first, second
 
 
 def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import MACHINE_FIELDS, TAKES_STRENGTH, ConfigError
-from fastplast.runs.files import read_json, write_file
+from fastplast.runs.files import write_file
+from fastplast.runs.ledger import locked
+from fastplast.runs.reading import check_keys, read_json, reading
 from fastplast.sweeps.grid import Grid, grid_of
 
 FILE = "grid.json"
@@ -22,17 +24,24 @@ def add_request(directory: Path, grid: Grid) -> None:
         directory: of the sweep.
         grid: its crosses.
     """
-    path = directory / FILE
-    before = read_json(path) if path.exists() else {"machine": {}, "crosses": []}
-    crosses: list[dict[str, Any]] = list(before["crosses"])
+    if _with_crosses(directory, grid) != _asked(directory):
+        with locked(directory):
+            now = _with_crosses(directory, grid)
+            write_file(directory / FILE, (json.dumps(now, indent=2) + "\n").encode())
+
+
+def _asked(directory: Path) -> dict[str, Any]:
+    return _read(directory / FILE) if (directory / FILE).exists() else {"machine": {}, "crosses": []}
+
+
+def _with_crosses(directory: Path, grid: Grid) -> dict[str, Any]:
+    crosses: list[dict[str, Any]] = list(_asked(directory)["crosses"])
     machine: dict[str, Any] = {}
     for cross in json.loads(json.dumps([dict(cross.values) for cross in grid], default=str)):
         machine |= {name: cross.pop(name) for name in MACHINE_FIELDS if name in cross}
         if cross not in crosses:
             crosses.append(cross)
-    now = {"machine": machine, "crosses": crosses}
-    if now != before:
-        write_file(path, (json.dumps(now, indent=2) + "\n").encode())
+    return {"machine": machine, "crosses": crosses}
 
 
 def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None = None) -> Grid:
@@ -54,13 +63,21 @@ def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None
             f"a sweep must hold its {FILE} to be resumed: got {directory}, which holds none. "
             f"Give the grid again: fastplast sweep ... --out {directory}."
         )
-    kept = read_json(path)
+    kept = _read(path)
     for cross in kept["crosses"]:
         named = cross.get("method", "none")
         for method in named if isinstance(named, list) else [named]:
-            if method not in TAKES_STRENGTH:
+            if isinstance(method, str) and method not in TAKES_STRENGTH:
                 raise ConfigError(
                     f"resume needs the method {method} of the sweep: got none of that name. Call "
                     f"fastplast.methods.register({method!r}, ...) and fastplast.sweep from Python."
                 )
     return grid_of([cross | kept["machine"] | dict(machine or {}) for cross in kept["crosses"]])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    kept = read_json(path, {"machine": dict, "crosses": list})
+    with reading(path):
+        for cross in kept["crosses"]:
+            check_keys(cross, {})
+    return kept

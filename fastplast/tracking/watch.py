@@ -18,8 +18,9 @@ from typing import Any
 
 from fastplast.config import ConfigError
 from fastplast.drawing.settings import Setting, settings_of
+from fastplast.runs.parquet import read_part
 from fastplast.runs.run import Run, probe_name
-from fastplast.runs.tables import measured, read_part
+from fastplast.runs.tables import measured
 from fastplast.tracking.sink import Sink, import_package, label_of
 from fastplast.tracking.tensorboard import TensorBoard
 from fastplast.tracking.wandb import Wandb

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from math import prod
 
-from fastplast.config import Experiment
+from fastplast.config import ConfigError, Experiment
 from fastplast.engines import Group, Hooks
-from fastplast.machine.memory import USABLE
+from fastplast.machine.memory import USABLE, all_bytes
 from fastplast.networks import Conv, Layer, Network
 from fastplast.problems import Problem
+from fastplast.text import size
 
 # Copies of a member's parameters: parameters, two moments, initial values, targets, the task's start, and while a
 # checkpoint is written the five of them that it holds, again.
 _ARENA_COPIES = 11
 _VMAP_COPIES = 6  # gradients, their sum with the pull, ranked targets, and what the optimiser makes on its way
 _HOOK_COPIES = 12  # of methods with hooks: what they keep, the rows of their members, steps of their own
+FEWEST_COPIES = 5  # what no engine does without: parameters, two moments, initial values, the task's start
 _CUDA_COPIES = 4  # what is trained (parameters, two moments), and targets
 _CUDA_RANKS = 9  # buckets of ranked weights, their sorted targets, and what a call puts in their place on its way
 _CUDA_MAP = 65_540  # bytes of the map of a weight matrix to buckets, and of its histogram
@@ -48,6 +50,25 @@ def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, eng
             copies += _CUDA_RANKS
             more += _CUDA_MAP * sum(slot.is_weight for slot in layout.slots)
     return 4 * layout.size * copies + tables + more
+
+
+def check_memory(members: int, each: int, what: str) -> None:
+    """Refuses what this machine could not hold if nothing else were in its memory.
+
+    Args:
+        members: of the experiment.
+        each: bytes that one takes at least.
+        what: takes them, in words.
+
+    Raises:
+        ConfigError: with the memory that it would take.
+    """
+    there = all_bytes()
+    if there is not None and members * each > there:
+        raise ConfigError(
+            f"{what} must fit in memory: {members:,} members of {size(each)} each take {size(members * each)}, and "
+            f"this machine has {size(there)}. Use fewer --seeds, a smaller network or fastplast sweep: its batches fit."
+        )
 
 
 def fitting(experiment: Experiment, group: Group, problem: Problem, engine: str, memory: int) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
 from fastplast.runs.writer import RunWriter
 from fastplast.training.background import BackgroundWorker
+from fastplast.training.checks import check_checkpoint, naming_user_code
 from fastplast.training.orders import EpochOrders
 from fastplast.training.setup import Setup, identity_columns, member_columns, task_to_device, to_device
 
@@ -96,8 +98,10 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
     e, device = setup.experiment, setup.engine.device
     with (
         writer,
+        writer.beating(),
         BackgroundWorker[_Start](device, at_once=not e.overlap) as worker,
         EpochOrders(e, setup.group.seeds, ahead=device.type == "cuda") as orders,
+        naming_user_code(setup, writer.run.path),
     ):
         yield from _Loop(setup, writer, worker, orders, stop).run()
 
@@ -315,7 +319,13 @@ class _Loop:
             self._save(0, 0)
             return {"task": 0, "epoch": 0}
         stored, position = found
-        group, state = self.setup.group, self.setup.state
+        group, state, e = self.setup.group, self.setup.state, self.setup.experiment
+        check_checkpoint(self.writer.run.path, stored, position, self._tensors(), e)
+        if damage := self.writer.find_damage(position):
+            warnings.warn(f"{damage} The run is trained from its first task again, to the same results.", stacklevel=2)
+            self.writer.begin_again()
+            self._save(0, 0)
+            return {"task": 0, "epoch": 0}
         is_init_the_same = torch.equal(state.init.cpu(), stored["state.init"])
         for name, tensor in self._tensors().items():
             tensor.copy_(stored[name])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastplast.config import MEMBER_HYPERPARAMETERS, OWN, ConfigError, Experiment, is_path
+from fastplast.config.rules import count_members
 from fastplast.data import DATASETS, Dataset, load
 from fastplast.engines import (
     Engine,
@@ -31,7 +32,7 @@ from fastplast.measuring.measurement import Column
 from fastplast.methods import Pull, shown_strength
 from fastplast.networks import ModuleFactory, ModuleNetwork, build_network
 from fastplast.problems import Problem, Task, build_problem
-from fastplast.training.capacity import fitting
+from fastplast.training.capacity import FEWEST_COPIES, check_memory, fitting
 
 Holder = TypeVar("Holder", Task, GroupState, Pull)
 
@@ -81,6 +82,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
     if device.index is not None:
         torch.cuda.set_device(device)  # where kernels are launched
     dataset = dataset or load(e.dataset, e.data_dir)
+    check_memory(count_members(e), 8 * e.examples, "the rows of every member's examples")
     members = e.members()
     problem = build_problem(e, dataset, tuple(member.seed for member in members))
     if network is None:
@@ -96,6 +98,7 @@ def prepare(experiment: Experiment, network: ModuleFactory | None = None, datase
         net.check_training({e.batch_size, e.examples % e.batch_size or e.batch_size}, e.loss)
     check_block(net, e)
     group = build_group(e, net, members)
+    check_memory(len(members), 4 * FEWEST_COPIES * group.layout.size, "the networks")
     curve = torch.full((e.epochs, 4, len(members)), torch.nan, dtype=torch.float64) if e.epoch_curves else None
     try:
         state = to_device(new_state(group), device)

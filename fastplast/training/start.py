@@ -45,7 +45,11 @@ def start(
         out = _make_new_directory(f"runs/{experiment.benchmark}-{experiment.method}")
         setup.experiment = dataclasses.replace(setup.experiment, out=out)
     writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity)
-    writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source})
+    try:
+        writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source})
+    except BaseException:
+        writer.close()
+        raise
     return setup, training(setup, writer, stop)
 
 

@@ -149,3 +149,17 @@ def test_closures_of_one_name_that_two_processes_compiled_are_told_apart_by_a_th
         command = [sys.executable, "-c", CALLS, *names]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [answers[name] for name in names]
+
+
+@pytest.mark.parametrize("kind", ["of all", "link", "own"])
+def test_a_shared_place_is_used_only_if_nobody_else_may_write_there(package, tmp_path, kind):
+    place = tmp_path / f"fastplast-{os.getuid()}"
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    place.symlink_to(other) if kind == "link" else place.mkdir()
+    place.chmod(0o777 if kind == "of all" else 0o700)
+    variables = {"XDG_CACHE_HOME": "/dev/null/none", "TMPDIR": str(tmp_path), "PATH": "", "PYTHONPATH": str(package)}
+    command = [sys.executable, "-c", "import compilation; print(compilation.cache_directory())"]
+    found = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+    assert found.startswith(str(place)) if kind == "own" else not found
+    assert not list(other.iterdir())

@@ -1,0 +1,143 @@
+"""What a sweep directory says of shards beside their runs: which are planned, and which failed, and why.
+
+``plan.json`` names each shard that was ever planned, ``failed/`` has a file for each that failed and was not trained
+since. Standard library only: looking after a sweep costs its training nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from fastplast.runs.files import StoreError, json_bytes, release_lock, take_lock, write_file
+from fastplast.runs.reading import check_keys, read_json, reading
+
+PLAN, FAILED = "plan.json", "failed"
+_PATIENCE = 30.0  # seconds for another process to note what it plans
+
+
+class Planned(NamedTuple):
+    """A shard that is to be trained.
+
+    Attributes:
+        members: of it.
+        updates: of all of them, over all tasks.
+    """
+
+    members: int
+    updates: int
+
+
+class Failure(NamedTuple):
+    """Why a shard was not trained to its end.
+
+    Attributes:
+        error: what was raised, in words.
+        is_transient: whether the same may work another time: a full disk, a lock that another process held.
+    """
+
+    error: str
+    is_transient: bool
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Makes this process the only one that writes what a sweep directory says of all shards; waits for others.
+
+    Args:
+        directory: of the sweep.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StoreError: if another process holds it for long.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            lock = take_lock(directory)
+            break
+        except StoreError:
+            if time.monotonic() > end:
+                raise
+    try:
+        yield
+    finally:
+        release_lock(lock)
+
+
+def add_plan(directory: Path, shards: Mapping[str, Planned]) -> None:
+    """Adds shards to those that are planned.
+
+    Args:
+        directory: of the sweep.
+        shards: by name.
+    """
+    if shards.keys() <= read_plan(directory).keys():
+        return
+    with locked(directory):
+        planned = read_plan(directory) | dict(shards)
+        entries = {name: shard._asdict() for name, shard in sorted(planned.items())}
+        write_file(directory / PLAN, json_bytes({"shards": entries}))
+
+
+def read_plan(directory: Path) -> dict[str, Planned]:
+    """The shards that were ever planned.
+
+    Args:
+        directory: of the sweep.
+
+    Returns:
+        By name; none where none of this version was.
+    """
+    path, planned = directory / PLAN, {}
+    if not path.exists():
+        return {}
+    shards = read_json(path, {"shards": dict})["shards"]
+    with reading(path):
+        for name, entry in shards.items():
+            entry = check_keys(entry, {"members": int, "updates": int})
+            planned[name] = Planned(entry["members"], entry["updates"])
+    return planned
+
+
+def note_failure(directory: Path, shard: str, failure: Failure) -> None:
+    """Keeps why a shard failed.
+
+    Args:
+        directory: of the sweep.
+        shard: its name.
+        failure: the reason.
+    """
+    write_file(directory / FAILED / f"{shard}.json", json_bytes(failure._asdict()))
+
+
+def forget_failure(directory: Path, shard: str) -> None:
+    """Removes what was kept of a shard's failure, if it had one.
+
+    Args:
+        directory: of the sweep.
+        shard: its name.
+    """
+    (directory / FAILED / f"{shard}.json").unlink(missing_ok=True)
+
+
+def read_failures(directory: Path) -> dict[str, Failure]:
+    """The shards that failed and were not trained since.
+
+    Args:
+        directory: of the sweep.
+
+    Returns:
+        By name.
+    """
+    failures = {}
+    for path in sorted((directory / FAILED).glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):
+            entry = read_json(path, {"error": str, "is_transient": bool})
+            failures[path.stem] = Failure(entry["error"], entry["is_transient"])
+    return failures
