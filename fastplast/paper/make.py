@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from fastplast.config import ConfigError
 from fastplast.drawing.captions import seed_words, span, title_words
-from fastplast.drawing.page import FORMATS, add_texts, check_formats, figures_directory, fit_caption, save, styled
+from fastplast.drawing.page import (
+    FORMATS,
+    add_texts,
+    check_formats,
+    figures_directory,
+    fit_caption,
+    plain,
+    save,
+    styled,
+)
 from fastplast.paper.grid import Drawn, draw_grid
 from fastplast.paper.plans import RUNS, missing_grid, uses_of
 from fastplast.paper.registry import Figure, Scores
@@ -103,7 +112,7 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> tuple[Page
     more = [*drawn.more, f"Data: {'; '.join(data.sources)}."]
     title = "  ·  ".join([figure.title, *_title(data, drawn)])
     text = fit_caption(caption, drawn.size[0], CAPTION_LINES, f"More: {figure.stem}.txt.")
-    add_texts(page, drawn.size, title, drawn.legend, text)
+    add_texts(page, drawn.size, plain(title), [(one, plain(label)) for one, label in drawn.legend], text)
     if data.scale == "smoke":
         page.text(0.5, 0.55, "smoke scale: no result", fontsize=26, color="0.5", alpha=0.35, rotation=20,
                   ha="center", va="center", gid="watermark")  # fmt: skip
