@@ -128,7 +128,8 @@ def place_fields(members: Frame, given: Mapping[str, str | None], several: int) 
     varying = varying_fields(members)
     if several <= MOST_SETTINGS or len(varying) < 2:
         return None
-    found["hue"] = next((name for name in _USUAL["hue"] if name in varying), varying[0])
+    others = [name for name in varying if name not in PROBLEM]
+    found["hue"] = next((name for name in (*_USUAL["hue"], *others) if name in varying), varying[0])
     for place in ("col", "row", "style"):
         names = [name for name in found.values() if name]
         parts = [part for _, part in members.groupby(names, dropna=False)]

@@ -100,7 +100,7 @@ def colours_of(name: str, values: Sequence[Any], count: int) -> list[int]:
     taken = {index for index in own if index < count}
     for index in own:
         free = [one for one in range(count) if one not in taken]
-        found.append(index if index < count else free[0])
+        found.append(index if index < count else index % count if index % count in free else free[0])
         taken.add(found[-1])
     return found
 
