@@ -162,7 +162,7 @@ def _reductions(uses: Sequence[Use]) -> list[str]:
         small, whole = use.grid("smoke"), use.grid("paper")
         known = Experiment(benchmark=whole["benchmark"]).resolved()
         preset = NETWORKS[whole.get("network") or known.network or ""]
-        usual = {"widths": preset.widths, "channels": preset.channels}
+        usual = {name: getattr(preset, name, ()) for name in ("widths", "channels")}
         for name in (
             "examples",
             "test_examples",
