@@ -7,8 +7,10 @@ import collections
 import csv
 import dataclasses
 import importlib.util
+import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -228,7 +230,70 @@ def _range(values: list[int]) -> str:
     return f"{min(values):,}–{max(values):,}"
 
 
+API = (
+    "fastplast",
+    "fastplast.stats",
+    "fastplast.drawing",
+    "fastplast.methods",
+    "fastplast.problems",
+    "fastplast.measuring",
+    "fastplast.data",
+    "fastplast.curvature",
+)
+
+
+def api() -> str:
+    """Every public function and class of the modules in ``API``, with its docstring."""
+    text = []
+    for name in API:
+        module = importlib.import_module(name)
+        found = [(one, getattr(module, one)) for one in sorted(module.__all__, key=str.casefold)]
+        shown = [(one, value) for one, value in found if inspect.isclass(value) or inspect.isfunction(value)]
+        text += [f"## {name} {{ #{name} }}", ""]
+        for one, value in shown:
+            text += _documented(f"{name}.{one}", value, "###")
+            methods = inspect.getmembers(value, inspect.isfunction) if inspect.isclass(value) else []
+            for own, method in methods:
+                if not own.startswith("_") and method.__doc__:
+                    text += _documented(f"{one}.{own}", method, "####")
+    return "\n".join(text)
+
+
+def _documented(name: str, value: Any, level: str) -> list[str]:
+    # Without the types of parameters, which the docstring has where they are not plain: a line of names can be read.
+    is_known = inspect.isclass(value) and issubclass(value, Exception)
+    parameters = [] if is_known else list(inspect.signature(value).parameters.values())
+    shown = [str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters if one.name != "self"]
+    shown = [one for one in shown if "<factory>" not in one]
+    call = f"{name.rpartition('.')[2]}({', '.join(shown)})"
+    lines = textwrap.wrap(call, 100, subsequent_indent="    ", break_on_hyphens=False)
+    return [f"{level} {name} {{ #{name} }}", "", "```python", *lines, "```", "", *_sections(value.__doc__ or ""), ""]
+
+
+def _sections(docstring: str) -> list[str]:
+    """A docstring of Google's style as Markdown."""
+    titles = r"^(Args|Attributes|Returns|Yields|Raises|Example|Reference):\n"
+    paragraphs = re.split(titles, inspect.cleandoc(docstring), flags=re.MULTILINE)
+    text = [paragraphs[0].strip(), ""]
+    for title, body in zip(paragraphs[1::2], paragraphs[2::2]):
+        body = textwrap.dedent(body).strip()
+        if title == "Example":
+            text += ["**Example**", "", "```python", body.replace("  # doctest: +SKIP", ""), "```", ""]
+        elif title in ("Args", "Attributes", "Raises"):
+            items = re.split(r"\n(?=\S)", body)
+            text += [
+                f"**{title}**",
+                "",
+                *(re.sub(r"^(\S+):\s", r"- `\1`: ", " ".join(one.split())) for one in items),
+                "",
+            ]
+        else:
+            text += [f"**{title}**: {' '.join(body.split())}", ""]
+    return [re.sub(r"(?<!`)``(?!`)", "`", line) for line in text]
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "api": api,
     "cli": cli,
     "experiment": experiment,
     "metrics": metrics,

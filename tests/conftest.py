@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,3 +239,33 @@ def make_ordinary_module() -> Callable[..., nn.Sequential]:
 def make_trial() -> Callable[..., Trial]:
     """``make_trial(members, module, dataset, **fields)``: a small group ready to train."""
     return small_trial
+
+
+_BROWSER_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+_BROWSER_FLAGS += ["--disable-sync", "--no-first-run"]
+_BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The system's Chromium. $FASTPLAST_REQUIRE_BROWSER=1 turns its absence from a skip into a failure."""
+    named = os.environ.get("FASTPLAST_CHROMIUM")
+    program = named or next(filter(None, map(shutil.which, _BROWSERS)), None)
+    required = os.environ.get("FASTPLAST_REQUIRE_BROWSER") == "1"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        program = None
+    if program is None:
+        reason = "no Chromium on PATH ($FASTPLAST_CHROMIUM names one), or no package playwright"
+        pytest.fail(reason) if required else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=_BROWSER_FLAGS)
+        yield chromium
+        chromium.close()

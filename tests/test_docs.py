@@ -1,6 +1,10 @@
 """The documentation: it builds without a warning, fetches nothing from elsewhere, and what it says is tried."""
 
+import html
+import importlib
+import inspect
 import itertools
+import json
 import os
 import pkgutil
 import re
@@ -9,6 +13,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +77,37 @@ def test_nothing_is_fetched_from_elsewhere(site):
             assert not re.match(r"(\w+:)?//", url), (page.name, url)
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(\w+:)?//|@import", sheet.read_text()), sheet.name
+
+
+def test_search_works_from_disk_and_fetches_nothing(site, browser):
+    page, fetched, wrong = browser.new_page(), [], []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto((site / "index.html").as_uri())
+    page.click("input[name=query]")
+    page.keyboard.type("wasserstein_penalty")
+    page.wait_for_selector(".md-search-result__item", timeout=60_000)
+    assert "methods.html" in page.inner_html(".md-search-result__list")
+    page.close()
+    assert wrong == []
+    assert [url for url in fetched if not url.startswith("file:")] == []
+
+
+def test_the_api_has_every_public_name_with_its_parameters(site):
+    page = html.unescape((site / "api.html").read_text())
+    modules = re.findall(r'<h2 id="([\w.]+)"', page)
+    assert modules[:3] == ["fastplast", "fastplast.stats", "fastplast.drawing"]
+    for module in modules:
+        for name in importlib.import_module(module).__all__:
+            value = pkgutil.resolve_name(f"{module}:{name}")
+            if not inspect.isfunction(value):
+                continue
+            part = page.split(f'id="{module}.{name}"')[1].split("<h3")[0]
+            for parameter in inspect.signature(value).parameters:
+                assert re.search(rf"<code>\**{parameter}</code>:", part) or not value.__doc__.count("Args:"), (
+                    name,
+                    parameter,
+                )
 
 
 def test_every_page_is_built_and_no_place_is_left_empty(site):
@@ -153,6 +189,30 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys, registries):
     monkeypatch.setattr(fastplast, "Experiment", shrunk)
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {})
+
+
+def test_the_notebook_runs_and_its_statements_are_those_of_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(DOCS)
+    cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        assert not cell.get("outputs")
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "notebook.ipynb", "exec"), names)
+    assert set(names["chosen"].report_seeds) == {0, 1, 2}
+    assert names["difference"].high < 0  # the regulariser has the lower error
+    assert [axes.get_title() for axes in names["figure"].axes] == ["relu", "tanh"]
+    assert len(names["table"]) == 2 * 2 * 2
+
+
+def test_containers_run_scripts_that_there_are():
+    (command,) = re.findall(r"^CMD (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    prepared = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+    scripts = [*json.loads(command)[1:], *re.findall(r"scripts/\w+\.sh", (ROOT / "Dockerfile").read_text() + prepared)]
+    assert scripts
+    for script in scripts:
+        assert (ROOT / script).is_file(), script
 
 
 @pytest.mark.parametrize("page", PAGES)

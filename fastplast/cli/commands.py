@@ -27,6 +27,7 @@ from fastplast.text import closest
 
 FAILURE, ALL_DIVERGED, TRANSIENT_FAILURE, INTERRUPTED = 1, 3, 75, 130
 STDOUT = "-"
+PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "log", "title", "members", "band", "caption")
 OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
 
 
@@ -197,10 +198,16 @@ def _status(options: dict[str, Any]) -> int:
 
 
 def _plot(options: dict[str, Any]) -> int:
-    from fastplast.drawing import plot
+    from fastplast.drawing import write_plot
+
+    look = {name: options[name] for name in PLOT_OPTIONS} | {
+        "where": pairs_of("where", options["where"], several=True),
+        "labels": pairs_of("labels", options["labels"]),
+        "size": _size(options["size"]),
+    }
 
     def draw(out: str | Path | None, formats: list[str]) -> list[Path]:
-        return plot(options["runs"], options["columns"], out, formats, options["log"])
+        return write_plot(options["runs"], options["columns"], out, formats, **look)
 
     if options["out"] == STDOUT:
         if len(options["formats"]) > 1:
@@ -210,6 +217,23 @@ def _plot(options: dict[str, Any]) -> int:
     for path in draw(options["out"], options["formats"]):
         print(path)
     return 0
+
+
+def _size(text: str | None) -> tuple[float, float] | None:
+    """Width and height of a figure as they were typed.
+
+    Raises:
+        ConfigError: if these are none.
+    """
+    if text is None:
+        return None
+    try:
+        width, height = map(float, text.casefold().split("x"))
+    except ValueError:
+        width = height = 0.0
+    if not (0 < width <= 100 and 0 < height <= 100):
+        raise ConfigError(f"--size must be WIDTHxHEIGHT in inches, such as 5.5x3: got {text!r}.")
+    return width, height
 
 
 def _figure(options: dict[str, Any]) -> int:

@@ -76,7 +76,20 @@ def _add_looking(command: _Adder) -> None:
     plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps")
     plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
     plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    for names, text in ((["--row"], "rows of panels"), (["--col"], "columns of panels"),
+                        (["--hue", "--colour", "--color"], "colours"), (["--style"], "line styles")):  # fmt: skip
+        plot.add_argument(*names, metavar="FIELD", help=f"the field by which {text} are told apart")
+    plot.add_argument("--where", nargs="+", default=[], metavar="FIELD=VALUES",
+                      help="draw these members only, such as method=l2,redo seed=0,1,2")  # fmt: skip
+    plot.add_argument("--best", default="error", metavar="METRIC",
+                      help="draw that setting of a line which has the least mean METRIC (default: error)")  # fmt: skip
     plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
+    plot.add_argument("--labels", nargs="+", default=[], metavar="NAME=TEXT",
+                      help="draw TEXT for a metric, field or value, such as l2='weight decay'")  # fmt: skip
+    plot.add_argument("--title", metavar="TEXT", help="'' for none (default: what is drawn)")
+    plot.add_argument("--size", metavar="WIDTHxHEIGHT", help="of the whole figure in inches, such as 5.5x3")
+    for name, text in (("members", "thin lines of members"), ("band", "intervals"), ("caption", "small print")):
+        plot.add_argument(f"--no-{name}", dest=name, action="store_false", help=f"leave out the {text}")
     plot.add_argument(
         "--out", metavar="PATH", help="a directory or a file; - prints it (default: figures/ in the first run)"
     )

@@ -1,5 +1,5 @@
 """Figures of runs, drawn from their files only."""
 
-from fastplast.drawing.runs import plot
+from fastplast.drawing.runs import plot, write_plot
 
-__all__ = ["plot"]
+__all__ = ["plot", "write_plot"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastplast.stats import Interval, mean_interval, within_range
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
+PARTS = ("members", "band")  # what is drawn beside a mean
 BAND = 0.22  # opacity
 _LEAST = 3  # members from which on several bands are drawn: of two they are nine times as wide as members are apart
 _FEW = 4  # members up to which several bands are drawn by their edges
 _EDGE = {"alpha": 0.7, "lw": 0.7, "ls": ":"}
 # Lines that lie on each other are seen by the gaps of those drawn later.
-_LINE_STYLES = ("-", "--", "-.", ":")
+LINE_STYLES = ("-", "--", "-.", ":")
 _RASTER = 300  # thin lines from which on they are pixels in PDF and SVG, which would take megabytes
 
 
@@ -70,6 +71,7 @@ def draw_members(
     settings: int = 1,
     geometric: bool = False,
     ends: tuple[float, float] = (-math.inf, math.inf),
+    parts: Collection[str] = PARTS,
 ) -> tuple[numpy.ndarray, ...]:
     """Draws one of several settings: its members, their mean, and the interval of the mean within its range.
 
@@ -84,9 +86,11 @@ def draw_members(
         geometric: whether mean and interval are those of logarithms, of the members with a positive value: for
             logarithmic axes, on which the lower end of the other interval may not be.
         ends: the smallest and the greatest value that there can be.
+        parts: of ``PARTS``, what is drawn beside the mean.
 
     Returns:
-        The finite values of the members, of the lower ends and of the upper ends, for ``limits``.
+        The finite values of the members, of the lower ends and of the upper ends, for ``limits``; in place of members
+        that are not drawn, of the mean.
     """
     import numpy as np
     from matplotlib.collections import LineCollection
@@ -96,16 +100,17 @@ def draw_members(
         found = Interval(np.exp(logs.estimate), np.exp(logs.low), np.exp(logs.high), logs.n)
     else:
         found = within_range(mean_interval(values), *ends)
-    least = _LEAST if settings > 1 else 2
+    least = (_LEAST if settings > 1 else 2) if "band" in parts else math.inf
     low, high = (np.where(found.n >= least, end, np.nan) for end in (found.low, found.high))
     faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
     if len(x) == 1:
-        dots = np.repeat(x, len(values))
-        axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
+        if "members" in parts:
+            dots = np.repeat(x, len(values))
+            axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
         bar = np.nan_to_num([found.estimate - low, high - found.estimate])
         axes.errorbar(x, found.estimate, bar, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
     else:
-        if len(values) > 1:
+        if len(values) > 1 and "members" in parts:
             lines = [np.column_stack([x, row])[np.isfinite(row)] for row in values]
             pixels = len(values) * settings > _RASTER
             thin = LineCollection(lines, colors=colour, linewidths=0.5, alpha=faint, rasterized=pixels, zorder=1.5)
@@ -119,7 +124,8 @@ def draw_members(
             axes.fill_between(x, low, high, **style, zorder=1.8)
         marker = "o" if len(x) <= 12 else None
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
-    return tuple(part[np.isfinite(part)] for part in (values, low, high))
+    shown = values if "members" in parts else found.estimate
+    return tuple(part[np.isfinite(part)] for part in (shown, low, high))
 
 
 def band_style(colour: str, members: int, settings: int) -> dict[str, Any]:
@@ -207,4 +213,4 @@ def line_style_of(index: int) -> str:
     from matplotlib import rcParams
 
     again, place = divmod(index, len(rcParams["axes.prop_cycle"]))
-    return _LINE_STYLES[(place + again) % len(_LINE_STYLES)]
+    return LINE_STYLES[(place + again) % len(LINE_STYLES)]

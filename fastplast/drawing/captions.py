@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastplast.drawing.bands import PARTS
+from fastplast.drawing.page import plain
+from fastplast.drawing.settings import phrase
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import pandas
 
 IN_TITLE = ("benchmark", "network", "activation")
-BANDS = "Line: mean over members; band: its 95% interval, within what is possible; thin lines: members."
+_LINES = {"mean": "line", "band": "band", "members": "thin lines"}
+_DOTS = {"mean": "dot", "band": "bar", "members": "small dots"}
 FEW = "†: fewer than 5 members, with a rough interval or none."
 CROSSES = "×: a member diverged in this task, and is left out from it on."
+
+
+def mean_words(are_lines: bool = True, parts: Collection[str] = PARTS) -> str:
+    """What a line, its band and thin lines are; of one task, a dot, its bar and small dots.
+
+    Args:
+        are_lines: whether there are several tasks.
+        parts: what is drawn beside means, as of ``draw_members``.
+
+    Returns:
+        A sentence.
+    """
+    marks = _LINES if are_lines else _DOTS
+    words = [f"{marks['mean'].capitalize()}: mean over members"]
+    words += [f"{marks['band']}: its 95% interval, within what is possible"] if "band" in parts else []
+    words += [f"{marks['members']}: members"] if "members" in parts else []
+    return f"{'; '.join(words)}."
 
 
 def title_words(table: pandas.DataFrame) -> list[str]:
@@ -57,3 +80,45 @@ def count_words(counts: Iterable[int], diverged: int, few: str = "") -> str:
     counts = list(counts)
     return f"n = {span(counts)}{f' {few}' * bool(few and min(counts) < 5)}" + (
         f", {diverged} diverged ×" if diverged else "")  # fmt: skip
+
+
+class Labels:
+    """The words of a figure: its own, or those given in their place.
+
+    Args:
+        given: what would be drawn, the name of a metric, of a field or of a value, to what is drawn.
+    """
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self._known: dict[str, None] = {}
+
+    def given(self, *names: str) -> str | None:
+        """The label of the first of some names that has one, as it was given, with its formulas; None if none has."""
+        self._known |= dict.fromkeys(names)
+        return next((self._given[name] for name in names if name in self._given), None)
+
+    def value(self, name: str, value: Any) -> str:
+        """A value of a field in words.
+
+        Args:
+            name: of the field.
+            value: which.
+
+        Returns:
+            The label of these words, or of the value; else the words, with the label of the field.
+        """
+        words = phrase(name, value)
+        short = words.removeprefix(f"{name.replace('_', ' ')} ")
+        own, field = self.given(words, short, str(value)), self.given(name)
+        return own or (f"{field} {plain(short)}" if field and short != words else plain(words))
+
+    def check(self) -> None:
+        """Checks that every label was drawn.
+
+        Raises:
+            ValueError: if one was not.
+        """
+        for name in self._given:
+            if name not in self._known:
+                raise ValueError(f"labels must name what is drawn: got {name!r}. {closest(name, self._known)}")

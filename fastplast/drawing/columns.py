@@ -149,7 +149,10 @@ def measured_at(table: pandas.DataFrame, column: str) -> list[str]:
 
 
 def find_column(
-    column: str, measured: Mapping[str, Sequence[str]], units: Mapping[str, str] | None = None
+    column: str,
+    measured: Mapping[str, Sequence[str]],
+    units: Mapping[str, str] | None = None,
+    option: str = "columns",
 ) -> tuple[str, Axis]:
     """Finds a column and the probe time to draw it at.
 
@@ -157,6 +160,7 @@ def find_column(
         column: a name, or ``name@start``, ``name@end`` to choose the time.
         measured: column to the times at which it has values.
         units: as of ``axis_of``.
+        option: what names the column.
 
     Returns:
         The column's name and its axis, whose ``when`` is a time at which it has values.
@@ -168,8 +172,8 @@ def find_column(
 
     name, _, when = column.partition("@")
     if name not in measured:
-        raise ValueError(f"columns must be metrics of the run: got {name!r}. {closest(name, sorted(measured))}")
+        raise ValueError(f"{option} must be metrics of the run: got {name!r}. {closest(name, sorted(measured))}")
     axis, times = axis_of(name, units), measured[name]
     if when and when not in times:
-        raise ValueError(f"columns has {column!r}, which was not measured: {name} has values at {', '.join(times)}.")
+        raise ValueError(f"{option} has {column!r}, which was not measured: {name} has values at {', '.join(times)}.")
     return name, axis._replace(when=when or (axis.when if axis.when in times else times[0]))

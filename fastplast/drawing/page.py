@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "svg")
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no time: same bytes
+_LEAST_HEIGHT = 0.8  # inches of panels
 _LETTER = 0.053  # inches, of the legend's font
 
 
@@ -70,42 +71,61 @@ def wrapped(caption: str, width: float) -> list[str]:
     return textwrap.wrap(caption, int(width * 20), break_on_hyphens=False)
 
 
-def _without_formulas(text: str) -> str:
+def plain(text: str) -> str:
     """A text whose dollar signs are drawn: names of runs and data may hold some."""
     return text.replace("$", r"\$")
 
 
 def add_texts(
-    figure: Figure, size: tuple[float, float], title: str, legend: Sequence[tuple[Any, str]], caption: str
+    figure: Figure,
+    size: tuple[float, float],
+    title: str,
+    legend: Sequence[tuple[Any, str]],
+    caption: str,
+    height: float | None = None,
 ) -> None:
     """Puts title, legend and caption around the panels of a figure, which grows for them.
 
     Args:
         figure: with its panels, in constrained layout.
         size: width and height of the panels, inches.
-        title: a line.
-        legend: handles and labels.
-        caption: text, which is wrapped; lines do not break at no-break spaces.
+        title: a line; formulas stand between dollar signs. May be empty.
+        legend: handles and labels, likewise.
+        caption: text, which is wrapped; lines do not break at no-break spaces. May be empty.
+        height: of the whole figure, inches, in which the panels get what the texts leave; from `size` if None.
+
+    Raises:
+        ValueError: if `height` leaves too little for panels.
     """
     width, panels = size
-    text = [_without_formulas(line) for line in wrapped(caption, width)]
+    text = [plain(line) for line in wrapped(caption, width)]
     labels = [textwrap.fill(text, int((width - 0.65) / _LETTER), break_on_hyphens=False) for _, text in legend]
     longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
     columns = max(1, min(len(labels), int(width / (0.5 + _LETTER * longest))))
-    title, labels = _without_formulas(title), [_without_formulas(label) for label in labels]
     lines = max((label.count("\n") + 1 for label in labels), default=0) * math.ceil(len(labels) / columns)
+    head = 0.3 if title else 0.06
     legend_height = 0.158 * lines + 0.1
-    caption_height = 0.115 * len(text) + 0.08
-    height = 0.3 + panels + legend_height + caption_height
+    caption_height = 0.115 * len(text) + 0.08 if text else 0.0
+    texts = head + legend_height + caption_height
+    if height is None:
+        height = panels + texts
+    elif height - texts < _LEAST_HEIGHT:
+        raise ValueError(
+            f"size must leave {_LEAST_HEIGHT} inches for panels: got {width:g} x {height:g}, of which the texts take "
+            f"{texts:.1f}. Give more height, or leave out the caption."
+        )
     figure.set_size_inches(width, height)
     bottom = (legend_height + caption_height) / height
-    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - 0.3 / height), w_pad=0.07)  # type: ignore[union-attr]
-    fitting = min(9.0, 130 * width / max(len(title), 1))
-    figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=fitting)
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom - head / height), w_pad=0.07)  # type: ignore[union-attr]
+    if title:
+        fitting = min(9.0, 130 * width / len(title))
+        figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=fitting)
     if labels:
         handles, anchor = [handle for handle, _ in legend], (0.5, caption_height / height)
         figure.legend(handles, labels, loc="lower center", bbox_to_anchor=anchor, ncols=columns, borderaxespad=0)
-    figure.text(0.06 / width, 0.06 / height, "\n".join(text), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2)
+    if text:
+        place = (0.06 / width, 0.06 / height)
+        figure.text(*place, "\n".join(text), va="bottom", fontsize=6.5, color="0.35", linespacing=1.2)
 
 
 def check_formats(formats: Sequence[str]) -> None:

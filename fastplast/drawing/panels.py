@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastplast.drawing.bands import band_style, colour_of, draw_members, limits, line_style_of, member_curves
+from fastplast.drawing.bands import PARTS, band_style, colour_of, draw_members, limits, line_style_of, member_curves
 from fastplast.drawing.columns import Axis, range_of
 from fastplast.drawing.settings import Setting
 
@@ -16,6 +16,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# Inches of a panel, by how many stand side by side.
+WIDTHS = {1: 4.8, 2: 3.6, 3: 2.9, 4: 2.5}
+LEAST_WIDTH = 2.35  # of more than four
+
+
+class Room(NamedTuple):
+    """What fits a panel.
+
+    Attributes:
+        ticks: as many at most on the horizontal axis.
+        letters: of a metric from which on it has a line of its own in the label of the vertical axis.
+    """
+
+    ticks: int
+    letters: int
+
+
+SPACIOUS, NARROW = Room(10, 24), Room(6, 20)  # the latter of panels side by side, by a field
+
+
 def draw_over_tasks(
     axes: Axes,
     table: pandas.DataFrame,
@@ -23,7 +43,8 @@ def draw_over_tasks(
     settings: Sequence[Setting],
     diverged: Mapping[tuple[int, int], int],
     geometric: bool = False,
-    ticks: int = 10,
+    ticks: int = SPACIOUS.ticks,
+    parts: Collection[str] = PARTS,
 ) -> list[tuple[numpy.ndarray, ...]]:
     """Draws a metric of several settings over tasks, with all but the label and the limits of the vertical axis.
 
@@ -35,6 +56,7 @@ def draw_over_tasks(
         diverged: (run, member) to the task in which it diverged.
         geometric: whether means and bands are those of logarithms.
         ticks: as many at most on the horizontal axis.
+        parts: what is drawn beside means, as of ``draw_members``.
 
     Returns:
         What ``draw_members`` returned of each setting, for ``limits``.
@@ -46,8 +68,8 @@ def draw_over_tasks(
         # Of one task, means and bars would lie over each other.
         shift = 0.5 * (i - (len(settings) - 1) / 2) / len(settings) if len(tasks) == 1 else 0.0
         own = values.reindex(list(setting.members)).to_numpy()
-        colour, style = colour_of(setting.colour), line_style_of(setting.colour)
-        drawn.append(draw_members(axes, tasks + shift, own, colour, style, len(settings), geometric, ends))
+        colour, style = colour_of(setting.colour), setting.dash or line_style_of(setting.colour)
+        drawn.append(draw_members(axes, tasks + shift, own, colour, style, len(settings), geometric, ends, parts))
         _mark_divergences(axes, i, colour, [diverged[member] for member in setting.members if member in diverged])
     if not any(lines.size for lines, *_ in drawn):
         axes.text(0.5, 0.5, "no member left", transform=axes.transAxes, ha="center")
@@ -73,7 +95,7 @@ def set_limits(
     axes.set_ylim(*limits(drawn, log, ends))
 
 
-def label_of(axis: Axis, room: int = 24) -> str:
+def label_of(axis: Axis, room: int = SPACIOUS.letters) -> str:
     """The label of a vertical axis: what, when and in which unit.
 
     Args:

@@ -2,103 +2,149 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastplast.drawing.bands import first_divergence
-from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
-from fastplast.drawing.columns import Axis, find_column, measured_at, range_of
-from fastplast.drawing.page import (
-    FORMATS,
-    add_texts,
-    check_formats,
-    figures_directory,
-    name_of,
-    save,
-    styled,
-    version_of,
-)
-from fastplast.drawing.panels import dot_handle, draw_over_tasks, label_of, legend_handle, set_limits
-from fastplast.drawing.settings import Setting, phrase, settings_of
+from fastplast.drawing.bands import first_divergence, member_curves
+from fastplast.drawing.captions import Labels
+from fastplast.drawing.choice import Frame
+from fastplast.drawing.columns import find_column, measured_at
+from fastplast.drawing.facets import arrange, in_one_panel, narrow, place_fields
+from fastplast.drawing.page import FORMATS, check_formats, figures_directory, name_of, save, styled, version_of
+from fastplast.drawing.settings import settings_of
+from fastplast.drawing.sheet import Shown, draw_sheet
 from fastplast.results import open_results
 from fastplast.runs.results import Results
 from fastplast.runs.tables import measured
 from fastplast.text import closest
 
 if TYPE_CHECKING:
-    import pandas
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PANEL = (3.6, 2.6)  # inches
-_DOTS = "Dot: mean over members; bar: its 95% interval, within what is possible; small dots: members."
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a figure shows: `table` has every run's rows, `measured` names what can be drawn and when it has values."""
-
-    table: pandas.DataFrame
-    measured: dict[str, list[str]]
-    settings: list[Setting]
-    constant: dict[str, Any]
-    diverged: dict[tuple[int, int], int]
-    sources: list[str]
-
-    @property
-    def has_lines(self) -> bool:
-        """Whether there is more than one task, and so lines in place of dots."""
-        return self.table["task"].nunique() > 1
+Run = Results | str | os.PathLike
+Runs = Run | Sequence[Run]
 
 
 def plot(
-    runs: Results | str | os.PathLike | Sequence[Results | str | os.PathLike],
+    runs: Runs,
     columns: Sequence[str] = ("error", "hessian_srank"),
-    out: str | os.PathLike | None = None,
-    formats: Sequence[str] = FORMATS,
+    *,
+    row: str | None = None,
+    col: str | None = None,
+    hue: str | None = None,
+    style: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    best: str = "error",
     log: Collection[str] = (),
-) -> list[Path]:
+    labels: Mapping[str, str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+    members: bool = True,
+    band: bool = True,
+    caption: bool = True,
+) -> Figure:
     """Draws metrics over tasks; several runs are compared. Reads run files only, needs no display.
 
     A setting is what members with the same hyperparameters share; it has its mean over members, the t interval of the
     mean, and its members as thin lines. A member is left out from the task in which it diverged.
 
+    Where no field is named, each setting is a line; of more than seven that differ in several fields, colours are
+    methods and panels activations. Where fields are named, or chosen so, members that would share a line and differ in
+    more than their seed are of several settings: the one of least mean `best` over tasks is drawn. It is chosen on the
+    last two or three seeds, which are then not drawn; where there are fewer than four, on those that are drawn. The
+    caption says which.
+
     Args:
         runs: a run, a sweep or a file of exported results, or several: readers or paths.
         columns: a panel each: names of metrics, or ``name@start``, ``name@end`` where a metric is measured at both.
+        row: field of ``Experiment``, ``"seed"`` or ``"run"`` by which rows of panels are told apart.
+        col: likewise columns.
+        hue: likewise colours.
+        style: likewise line styles.
+        where: field to the value, or the values, of the members that are drawn.
+        best: the metric by which the best setting of a line is chosen, the smaller the better.
+        log: the columns with a logarithmic axis.
+        labels: metric, field, value, or legend entry, to what is drawn in its place; formulas stand between dollar
+            signs.
+        title: above the panels, likewise; made from what is drawn if None, none if empty.
+        size: width and height of the whole figure in inches; as large as panels and texts need if None.
+        members: whether thin lines are drawn for members.
+        band: whether intervals are drawn.
+        caption: whether the small print below says what is drawn, and from which data.
+
+    Returns:
+        A figure of matplotlib, to change or to save.
+
+    Raises:
+        ValueError: if there is no run, no column, or an unknown column, field, value or label; if lines cannot be told
+            apart; if nothing is positive on a log axis; or if `size` leaves no room.
+
+    Example:
+        >>> plot("runs/sweep", ["error"], hue="method", col="activation").savefig("error.pdf")  # doctest: +SKIP
+    """
+    opened: list[Results] = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
+    columns = _checked(opened, columns, log)
+    table, rows, known = _read(opened, where or {})
+    units = {name: unit for run in opened for name, unit in run.units.items()}
+    panels = [find_column(column, known, units) for column in columns]
+    names, words = _names(opened), Labels(labels or {})
+
+    def say(field: str, value: Any) -> str:
+        return words.value(field, names[value] if field == "run" else value)
+
+    settings, constant = settings_of(rows, names, words.value)
+    fields = place_fields(rows, {"row": row, "col": col, "hue": hue, "style": style}, len(settings))
+    diverged = first_divergence(table)
+    if fields is None:
+        facets, score = in_one_panel(settings, rows), ""
+    else:
+        column, axis = find_column(best, known, units, "best")
+        facets = arrange(rows, fields, member_curves(table, column, axis.when, diverged), say)
+        score = axis.label
+    parts = [part for part, is_drawn in (("members", members), ("band", band)) if is_drawn]
+    sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, opened)]
+    shown = Shown(table, rows, diverged, facets, constant, sources, parts, score, say)
+    with styled():
+        return draw_sheet(shown, panels, [column in log for column in columns], words, title, size, caption)
+
+
+def write_plot(
+    runs: Runs,
+    columns: Sequence[str] = ("error", "hessian_srank"),
+    out: str | os.PathLike | None = None,
+    formats: Sequence[str] = FORMATS,
+    **options: Any,
+) -> list[Path]:
+    """Draws metrics over tasks into files.
+
+    Args:
+        runs: as of ``plot``.
+        columns: as of ``plot``.
         out: a directory, or a file whose ending is a format; ``figures/`` of the first run if None.
         formats: of the files: ``"png"``, ``"pdf"``, ``"svg"``.
-        log: the columns with a logarithmic axis.
+        **options: others of ``plot``.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if there is no run, no column, an unknown column or format, or nothing positive on a log axis.
+        ValueError: as of ``plot``, or if a format is unknown.
 
     Example:
-        >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
+        >>> write_plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
         [PosixPath('runs/none/figures/error-loss.png'), ...]
     """
-    opened = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
-    columns = [columns] if isinstance(columns, str) else list(columns)
-    for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
-        if not values:
-            raise ValueError(f"{name} must name at least one: got none.")
-    paths = _paths(opened[0], columns, out, formats)
-    data = _read(opened)
-    units = {name: unit for run in opened for name, unit in run.units.items()}
-    panels = [find_column(column, data.measured, units) for column in columns]
-    for column in log:
-        if column not in columns:
-            raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
-
+    listed, columns = _listed(runs), [columns] if isinstance(columns, str) else list(columns)
+    if not formats:
+        raise ValueError("formats must name at least one: got none.")
+    check_formats(formats)
+    figure = plot(listed, columns, **options)
+    first = listed[0]
+    paths = _paths(first.path if isinstance(first, Results) else Path(first).expanduser(), columns, out, formats)
     with styled():
-        save(_figure(data, panels, [column in log for column in columns]), paths)
+        save(figure, paths)
     return paths
 
 
@@ -106,31 +152,53 @@ def _listed(runs: Any) -> list[Any]:
     return list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
 
 
-def _paths(first: Results, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
-    directory = figures_directory(first.path) if out is None else Path(out).expanduser()
+def _checked(opened: list[Results], columns: Sequence[str], log: Collection[str]) -> list[str]:
+    """The columns as a list.
+
+    Raises:
+        ValueError: if there is no run or no column, or a logarithmic one that is not drawn.
+    """
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    for name, values in (("runs", opened), ("columns", columns)):
+        if not values:
+            raise ValueError(f"{name} must name at least one: got none.")
+    for column in log:
+        if column not in columns:
+            raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
+    return columns
+
+
+def _paths(first: Path, columns: list[str], out: str | os.PathLike | None, formats: Sequence[str]) -> list[Path]:
+    directory = figures_directory(first) if out is None else Path(out).expanduser()
     if directory.suffix[1:] in FORMATS:
         return [directory]
-    check_formats(formats)
     stem = "-".join(columns).replace("@", "_")
     return [directory / f"{stem}.{name}" for name in formats]
 
 
-def _read(runs: Sequence[Results]) -> _Data:
+def _names(runs: Sequence[Results]) -> list[str]:
+    names = [name_of(run.path) for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _read(runs: Sequence[Results], where: Mapping[str, Any]) -> tuple[Frame, Frame, dict[str, list[str]]]:
+    """The metrics of all runs, their members, a row each, and what can be drawn with when it has values."""
     import pandas
 
     tables = [run.metrics("arrow") for run in runs]
-    table = pandas.concat([one.to_pandas().assign(run=i) for i, one in enumerate(tables)], ignore_index=True)
+    table: Frame = pandas.concat([one.to_pandas().assign(run=i) for i, one in enumerate(tables)], ignore_index=True)
     columns = dict.fromkeys(name for one in tables for name in measured(one))
-    members = pandas.concat([run.members.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
-    names = [name_of(run.path) for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run.path) for run in runs]
-    settings, constant = settings_of(members, names)
-    sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, runs)]
-    return _Data(table, _times(table, columns), settings, constant, first_divergence(table), sources)
+    members: Frame = pandas.concat([run.members.assign(run=i) for i, run in enumerate(runs)], ignore_index=True)
+    members = members.astype(object).where(members.notna(), None)
+    members = narrow(members, where).reset_index(drop=True)
+    drawn = pandas.MultiIndex.from_frame(members[["run", "member"]])
+    table = table[pandas.MultiIndex.from_frame(table[["run", "member"]]).isin(drawn)].reset_index(drop=True)
+    ended = table[table["when"] == "end"].groupby(["run", "member"])["task"].nunique()
+    members["tasks"] = ended.reindex(drawn, fill_value=0).to_numpy()
+    return table, members, _times(table, columns)
 
 
-def _times(table: pandas.DataFrame, columns: Iterable[str]) -> dict[str, list[str]]:
+def _times(table: Frame, columns: Iterable[str]) -> dict[str, list[str]]:
     """Column that can be drawn to the times at which it has values."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -140,55 +208,3 @@ def _times(table: pandas.DataFrame, columns: Iterable[str]) -> dict[str, list[st
         if (is_numeric_dtype(table[name]) or is_bool_dtype(table[name].dropna().infer_objects()))
         and (times := measured_at(table, name))
     }  # fmt: skip
-
-
-def _figure(data: _Data, panels: Sequence[tuple[str, Axis]], log: Sequence[bool]) -> Figure:
-    from matplotlib.figure import Figure
-
-    wide = 2 if len(panels) == 4 else min(len(panels), 3)
-    rows = math.ceil(len(panels) / wide)
-    width = max(wide * _PANEL[0], 4.8)
-    figure = Figure(layout="constrained")
-    for index, ((column, axis), is_log) in enumerate(zip(panels, log)):
-        axes = figure.add_subplot(rows, wide, index + 1)
-        _panel(axes, data, column, axis, is_log)
-    add_texts(figure, (width, rows * _PANEL[1]), _title(data), _legend(data), _caption(data))
-    return figure
-
-
-def _panel(axes: Axes, data: _Data, column: str, axis: Axis, log: bool) -> None:
-    drawn = draw_over_tasks(axes, data.table, (column, axis.when), data.settings, data.diverged)
-    axes.set_ylabel(label_of(axis))
-    if any(lines.size for lines, *_ in drawn):
-        if log and not any((lines > 0).any() for lines, *_ in drawn):
-            raise ValueError(f"log needs positive values: got none in {column!r}. Draw it on a linear axis.")
-        set_limits(axes, drawn, log, range_of(column, data.table, data.table[column].to_numpy(float)))
-
-
-def _legend(data: _Data) -> list[tuple[Any, str]]:
-    entries = []
-    for setting in data.settings:
-        n, diverged = len(setting.members), sum(member in data.diverged for member in setting.members)
-        handle = legend_handle(setting.colour, n, len(data.settings)) if data.has_lines else dot_handle(setting.colour)
-        label = setting.label or ("mean" if n > 1 else "member")
-        entries.append((handle, f"{label} ({count_words([n], diverged)})"))
-    return entries
-
-
-def _title(data: _Data) -> str:
-    count = sum(len(setting.members) for setting in data.settings)
-    return "  ·  ".join([*title_words(data.table), f"{count} member{'s' * (count > 1)}"])
-
-
-def _caption(data: _Data) -> str:
-    sentences = []
-    if any(len(setting.members) > 1 for setting in data.settings):
-        sentences.append(BANDS if data.has_lines else _DOTS)
-    if data.diverged:
-        sentences.append(CROSSES)
-    sentences.append(f"Data: {'; '.join(data.sources)}.")
-    shared = [phrase(name, value) for name, value in data.constant.items() if name not in IN_TITLE]
-    if "seed" in data.table:
-        shared.append(seed_words(data.table["seed"]))
-    words = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in shared)  # lines break between them
-    return " ".join([*sentences, f"Settings: {words}."])

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastplast.drawing.bands import colour_of
-from fastplast.drawing.captions import BANDS, CROSSES, FEW, count_words
-from fastplast.drawing.panels import legend_handle
-from fastplast.paper.lines import Line, lines_of, values_of, words
+from fastplast.drawing.captions import CROSSES, FEW, count_words, mean_words
+from fastplast.drawing.choice import Line, choice_sentences
+from fastplast.drawing.panels import LEAST_WIDTH, WIDTHS, legend_handle
+from fastplast.paper.lines import lines_of, values_of, words
 from fastplast.paper.panels import TASKS_WITHIN, against, over_tasks, shape_of, within_tasks
 from fastplast.paper.registry import LAST_HIDDEN, Grid
 from fastplast.paper.results import FigureData
@@ -17,7 +18,6 @@ from fastplast.paper.results import FigureData
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTHS = {1: 4.8, 2: 3.6, 3: 2.9, 4: 2.5}  # inches of a panel, by how many stand side by side
 _POINTS = (
     "Points: members and tasks; lines: least squares, dashed where the 95% interval of the correlation (bootstrap over "
     "members) holds 0; above: signs of the slopes, in brackets likewise."
@@ -84,12 +84,14 @@ def draw_grid(figure: Figure, data: FigureData, spec: Grid) -> Drawn:
     for place in {(r, c) for r in range(tall) for c in range(wide)} - used:
         grid[place].set_visible(False)
     lines_of_all = [line for lines in lines_in.values() for line in lines]
-    caption = _steps(spec, lines_in)
+    caption = _steps(data, spec, lines_in)
     if any(len(line.members) < 5 for line in lines_of_all):
         caption.append(FEW)
-    caption += _choices(spec, lines_in)
+    fields = [name for name in (spec.down, spec.across) if name]
+    by_place = {", ".join(words(*one) for one in zip(fields, key)): lines for key, lines in lines_in.items()}
+    caption += choice_sentences(by_place, say=lambda name: name.replace("learning_rate", "step size"))
     mean = "geometric mean over" if spec.log else "mean over"
-    caption.append(BANDS.replace("mean over", mean) if spec.x in ("task", "update") else _POINTS)
+    caption.append(mean_words().replace("mean over", mean) if spec.x in ("task", "update") else _POINTS)
     if any(member in data.diverged for line in lines_of_all for member in line.members):
         caption.append(CROSSES)
     caption += _lacking(data, spec, lines_in, left_out)
@@ -102,7 +104,7 @@ def draw_grid(figure: Figure, data: FigureData, spec: Grid) -> Drawn:
         )
     if spec.x == "task":
         more.append("A panel ends at the task that at least half of its lines get to.")
-    size = (max(wide * _WIDTHS.get(wide, 2.35), 5.6), 2.3 * tall + 0.1)
+    size = (max(wide * WIDTHS.get(wide, LEAST_WIDTH), 5.6), 2.3 * tall + 0.1)
     members = frozenset(member for line in lines_of_all for member in line.members)
     return Drawn(size, _legend(data, lines_of_all, spec.x in ("task", "update")), caption, more, members)
 
@@ -163,55 +165,18 @@ def _legend(data: FigureData, lines: Sequence[Line], are_curves: bool) -> list[t
     return entries
 
 
-def _steps(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
+def _steps(data: FigureData, spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
     """The step size of what is drawn, where it was not chosen."""
-    steps: dict[float, dict[str, None]] = {}
+    means, steps = data.means, dict[float, dict[str, None]]()
+    step_of = dict(zip(zip(means["run"], means["member"]), means["learning_rate"]))
     for line in (line for lines in lines_in.values() for line in lines if "learning_rate" not in line.chosen):
-        for step in line.step_sizes:
+        for step in sorted({step_of[member] for member in line.members}):
             steps.setdefault(step, {})[line.label] = None
     if spec.lines == "learning_rate" or not steps:
         return []
     if len(steps) == 1:
         return [f"Step size {next(iter(steps)):g}."]
     return [f"Step size {'; '.join(f'{step:g} of ' + ', '.join(names) for step, names in sorted(steps.items()))}."]
-
-
-def _choices(spec: Grid, lines_in: Mapping[tuple, Sequence[Line]]) -> list[str]:
-    """What was chosen, and on which seeds."""
-    texts: dict[str, list[str]] = {}
-    kinds = dict.fromkeys(tuple(line.chosen) for lines in lines_in.values() for line in lines if line.chosen)
-    names = [name.replace("learning_rate", "step size") for name in next(iter(kinds), ())] if len(kinds) == 1 else []
-
-    def said_of(line: Line) -> str:
-        if names:
-            return "/".join(map(_brief, line.chosen.values()))
-        return " ".join(f"{name.replace('learning_rate', 'step size')} {_brief(v)}" for name, v in line.chosen.items())
-
-    for key, lines in lines_in.items():
-        own = {line.label: said_of(line) for line in lines if line.chosen}
-        if not own:
-            continue
-        same = len(set(own.values())) == 1 and len(own) == len(lines)
-        said = next(iter(own.values())) if same else ", ".join(f"{label} {text}" for label, text in own.items())
-        place = ", ".join(words(*one) for one in zip([n for n in (spec.down, spec.across) if n], key))
-        texts.setdefault(_by(lines), []).append(f"{place}: {said}" if place else said)
-    if not texts:
-        return []
-    chosen = "; ".join(f"{by}: {'; '.join(said)}" for by, said in texts.items())
-    return [f"Least mean error, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
-
-
-def _by(lines: Sequence[Line]) -> str:
-    """What chose the lines of a panel."""
-    seeds = {line.by for line in lines if line.chosen and line.by is not None}
-    if not seeds:
-        return "the only ones of enough seeds"
-    return "on drawn seeds, being few (optimistic)" if () in seeds else (
-        f"on seeds {', '.join(map(str, max(seeds)))} (not drawn)")  # fmt: skip
-
-
-def _brief(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _lacking(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from fastplast.config import ACTIVATIONS, BENCHMARKS, METHOD_NAMES
-from fastplast.drawing.settings import Setting, phrase
+from fastplast.drawing.choice import Line, choose, with_same_seeds
+from fastplast.drawing.settings import phrase
 from fastplast.paper.results import FigureData, Frame
-from fastplast.stats import split_seeds
 
 # A value has one place in every figure.
 ORDER: dict[str, tuple] = {"activation": ACTIVATIONS, "method": METHOD_NAMES, "benchmark": tuple(BENCHMARKS)}
@@ -28,25 +26,6 @@ WORDS = {
     "cifar_shuffle": "label-shuffled CIFAR-10",
     "cifar_permute": "pixel-permuted CIFAR-10",
 }
-
-
-@dataclass(frozen=True)
-class Line(Setting):
-    """A setting that is drawn as one line.
-
-    Attributes:
-        value: of the field that tells lines apart; ``label`` has it in words.
-        seeds: of its members.
-        step_sizes: of its members.
-        chosen: hyperparameter to the value that was chosen; empty where there was no choice.
-        by: seeds that chose and are not drawn; empty where drawn ones did; None where there was no choice.
-    """
-
-    value: Any
-    seeds: frozenset[int]
-    step_sizes: tuple[float, ...]
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    by: tuple[int, ...] | None = None
 
 
 def words(name: str, value: Any) -> str:
@@ -113,67 +92,17 @@ def lines_of(data: FigureData, field: str, panel: Mapping[str, Any]) -> list[Lin
     known = (field, *panel)
     chosen, by = {}, None
     if field in ABLATED and (varying := data.varying(part, known)):
-        chosen, by = choose(data, part, varying, field)
+        chosen, by = choose(part, data.errors, varying, field)
         part = in_panel(part, chosen)
     lines = []
     for value in values_of(part, field):
         own, of_line, seeds = part[part[field] == value], chosen, by
         if varying := data.varying(own, known):
-            of_line, seeds = choose(data, own, varying)
+            of_line, seeds = choose(own, data.errors, varying)
             own = in_panel(own, of_line)
         members = tuple((int(run), int(member)) for run, member in zip(own["run"], own["member"]))
         colour = colour_index(data.means, field, value)
-        steps = tuple(sorted(set(own["learning_rate"])))
-        lines.append(Line(words(field, value), members, colour, value, frozenset(own["seed"]), steps, of_line, seeds))
-    return _of_same_seeds(data, lines) if any(line.chosen for line in lines) else lines
-
-
-def _of_same_seeds(data: FigureData, lines: Sequence[Line]) -> list[Line]:
-    used = {seed for line in lines for seed in line.by or ()}
-    shared = frozenset.intersection(*(line.seeds for line in lines)) - used
-    seed_of = dict(zip(zip(data.means["run"], data.means["member"]), data.means["seed"]))
-    narrowed = []
-    for line in lines:
-        seeds = shared or (line.seeds - used) or line.seeds
-        members = tuple(member for member in line.members if seed_of[member] in seeds)
-        narrowed.append(dataclasses.replace(line, members=members, seeds=seeds))
-    return narrowed
-
-
-def choose(
-    data: FigureData, members: Frame, varying: Sequence[str], ablated: str | None = None
-) -> tuple[dict[str, Any], tuple[int, ...] | None]:
-    """The setting of least mean error over the tasks and seeds that all candidates have.
-
-    Settings of fewer than half as many seeds as the best covered one are no candidates; where a field is ablated, those
-    with fewer of its values are none, and a setting is as good as at the best of these values.
-
-    Args:
-        data: of the figure.
-        members: rows of ``means``.
-        varying: hyperparameters that tell settings apart.
-        ablated: the field whose values are all drawn.
-
-    Returns:
-        Hyperparameter to value, and the seeds that chose: none where drawn ones did, None where one candidate was left.
-    """
-    import numpy as np
-
-    keys = [*varying, *([ablated] if ablated else [])]
-    members = members.dropna(subset=keys)
-    count = members.groupby(list(varying))[ablated or "seed"].transform("nunique")
-    members = members[count == count.max()] if ablated else members[2 * count >= count.max()]
-    parts = [part for _, part in members.groupby(keys)]
-    if len(parts) == 1:
-        return {name: members[name].iloc[0] for name in varying}, None
-    choosing, reporting = split_seeds(set.intersection(*(set(part["seed"]) for part in parts)))
-    fair = choosing != reporting
-    errors = data.errors
-    tasks = errors.columns[: int(members["tasks"].min())]
-    best, least = parts[0], np.inf
-    for part in parts:
-        own = part[part["seed"].isin(choosing)] if choosing else part
-        found = errors.reindex(list(zip(own["run"], own["member"])))[tasks].to_numpy().mean()
-        if found < least:  # a setting with a member that diverged has no mean
-            best, least = part, found
-    return {name: best[name].iloc[0] for name in varying}, choosing if fair else ()
+        found = {"value": value, "seeds": frozenset(own["seed"]), "chosen": of_line, "by": seeds}
+        lines.append(Line(words(field, value), members, colour, **found))
+    means = data.means
+    return with_same_seeds(lines, dict(zip(zip(means["run"], means["member"]), means["seed"])))

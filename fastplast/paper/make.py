@@ -8,9 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastplast.config import ConfigError
+from fastplast.config import ConfigError, Experiment
 from fastplast.drawing.captions import seed_words, span, title_words
-from fastplast.drawing.page import FORMATS, add_texts, check_formats, figures_directory, fit_caption, save, styled
+from fastplast.drawing.page import (
+    FORMATS,
+    add_texts,
+    check_formats,
+    figures_directory,
+    fit_caption,
+    plain,
+    save,
+    styled,
+)
+from fastplast.networks import NETWORKS
 from fastplast.paper.grid import Drawn, draw_grid
 from fastplast.paper.plans import RUNS, missing_grid, uses_of
 from fastplast.paper.registry import Figure, Scores
@@ -98,12 +108,13 @@ def page_of(figure: Figure, data: FigureData, uses: Sequence[Use]) -> tuple[Page
     if datasets := _datasets(data):
         shows = shows.replace("Continual ImageNet", f"Continual ImageNet's protocol on {datasets}")
     first = f"{shows} (section {figure.section})."
-    caption = [first, *drawn.caption[:1], _counts(data, drawn, uses), *drawn.caption[1:]]
+    reduced = _reductions(uses) if data.scale == "smoke" else []
+    caption = [first, *drawn.caption[:1], _counts(data, drawn, uses), *reduced, *drawn.caption[1:]]
     caption += [figure.choice] if figure.choice else []
     more = [*drawn.more, f"Data: {'; '.join(data.sources)}."]
     title = "  ·  ".join([figure.title, *_title(data, drawn)])
     text = fit_caption(caption, drawn.size[0], CAPTION_LINES, f"More: {figure.stem}.txt.")
-    add_texts(page, drawn.size, title, drawn.legend, text)
+    add_texts(page, drawn.size, plain(title), [(one, plain(label)) for one, label in drawn.legend], text)
     if data.scale == "smoke":
         page.text(0.5, 0.55, "smoke scale: no result", fontsize=26, color="0.5", alpha=0.35, rotation=20,
                   ha="center", va="center", gid="watermark")  # fmt: skip
@@ -141,4 +152,36 @@ def _counts(data: FigureData, drawn: Drawn, uses: Sequence[Use]) -> str:
     return (
         f"{len(means)} members, {seed_words(means['seed'])} (paper: {seeds}), {span(means['tasks'])} tasks (paper: "
         f"{tasks}) of {per_task} updates{scale}."
+    )
+
+
+def _reductions(uses: Sequence[Use]) -> list[str]:
+    """What is smaller at the scale smoke than in the paper, but for seeds and tasks, of which ``_counts`` tells."""
+    found: dict[str, None] = {}
+    for use in uses:
+        small, whole = use.grid("smoke"), use.grid("paper")
+        known = Experiment(benchmark=whole["benchmark"]).resolved()
+        preset = NETWORKS[whole.get("network") or known.network or ""]
+        usual = {name: getattr(preset, name, ()) for name in ("widths", "channels")}
+        for name in (
+            "examples",
+            "test_examples",
+            "batch_size",
+            "epochs",
+            "widths",
+            "channels",
+            "strength",
+            "reduction",
+        ):
+            had = whole.get(name, usual.get(name, getattr(known, name)))
+            if name in small and _sizes(name, small[name]) != _sizes(name, had):
+                words = f"{name.replace('_', ' ')} {_sizes(name, small[name])} (paper: {_sizes(name, had)})"
+                found[words] = None
+    return [f"Reduced: {', '.join(found)}."] if found else []
+
+
+def _sizes(name: str, value: object) -> str:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return ("-" if name in ("widths", "channels") else "/").join(
+        f"{one:,}" if isinstance(one, int) else f"{one:g}" if isinstance(one, float) else str(one) for one in values
     )

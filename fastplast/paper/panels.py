@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastplast.drawing.bands import colour_of, draw_members, limits, line_style_of, member_curves
+from fastplast.drawing.choice import Line
 from fastplast.drawing.columns import Axis, find_column, measured_at, range_of
-from fastplast.drawing.panels import draw_over_tasks, label_of, set_limits
-from fastplast.paper.lines import Line
+from fastplast.drawing.panels import NARROW, draw_over_tasks, label_of, set_limits
 from fastplast.paper.results import FigureData
 from fastplast.stats import least_squares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TICKS, LABEL_ROOM = 6, 20  # panels are narrower than those of ``fastplast plot``
 TASKS_WITHIN = 10  # of which curves within tasks are drawn
 _SIGNS = {True: "+", False: "−"}
 
@@ -62,8 +61,8 @@ def over_tasks(axes: Axes, data: FigureData, name: str, lines: Sequence[Line], l
     """
     column, axis = axis_for(data, name)
     table = data.table[data.table["task"] <= _last_task(data, lines)]
-    drawn = draw_over_tasks(axes, table, (column, axis.when), lines, data.diverged, log, TICKS)
-    axes.set_ylabel(label_of(axis, LABEL_ROOM))
+    drawn = draw_over_tasks(axes, table, (column, axis.when), lines, data.diverged, log, NARROW.ticks)
+    axes.set_ylabel(label_of(axis, NARROW.letters))
     axes.set_xlabel("task (from 0)")
     if any(part.size for part, *_ in drawn):
         is_log = log and any((part > 0).any() for part, *_ in drawn)
@@ -121,8 +120,8 @@ def against(axes: Axes, data: FigureData, name: str, lines: Sequence[Line], x: s
     if across == column:
         axes.axline((0, 0), slope=1, color="0.6", lw=0.8, zorder=1)
     axes.ticklabel_format(axis="both", scilimits=(-3, 5))
-    axes.set_xlabel(label_of(x_axis, LABEL_ROOM))
-    axes.set_ylabel(label_of(axis, LABEL_ROOM))
+    axes.set_xlabel(label_of(x_axis, NARROW.letters))
+    axes.set_ylabel(label_of(axis, NARROW.letters))
     for shown, range_, set_ends in zip(values.values(), ends, (axes.set_xlim, axes.set_ylim)):
         members = [member for line in lines for member in line.members]
         known = shown.reindex(members)[shared].to_numpy(float)

@@ -105,11 +105,11 @@ def _outcomes(data: ReportData) -> list[tuple[str, str, str, np.ndarray]]:
     found = []
     error = data.curves.get(("error", "end"))
     if error is not None:
-        found.append(("j", "mean error", "error at task end, mean over tasks", _mean(error)))
+        found.append(("j", "mean error", "error at task end, mean over tasks", mean_over_tasks(error)))
         found.append(("final", "last error", "error at the end of the last task it finished", _ends(error)[1]))
     test = data.curves.get(("test_error", "end"))
     if test is not None:
-        found.append(("test", "mean test error", "test error at task end, mean over tasks", _mean(test)))
+        found.append(("test", "mean test error", "test error at task end, mean over tasks", mean_over_tasks(test)))
     times = [when for when in ("start", "end") if ("hessian_srank", when) in data.curves]
     if times:
         first, last = _ends(data.curves["hessian_srank", times[0]])
@@ -118,7 +118,15 @@ def _outcomes(data: ReportData) -> list[tuple[str, str, str, np.ndarray]]:
     return found
 
 
-def _mean(curve: np.ndarray) -> np.ndarray:
+def mean_over_tasks(curve: np.ndarray) -> np.ndarray:
+    """The mean of each member over the tasks in which it has a value.
+
+    Args:
+        curve: `[M, K]`; NaN where there is no value.
+
+    Returns:
+        `[M]`; NaN where there is none at all.
+    """
     present = np.isfinite(curve)
     count = present.sum(1)
     return np.divide(np.where(present, curve, 0.0).sum(1), count, out=np.full(len(curve), np.nan), where=count > 0)

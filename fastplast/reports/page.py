@@ -97,6 +97,8 @@ def page(data: ReportData, library: str) -> str:
         style=(_ASSETS / "page.css").read_text(encoding="utf-8"),
         overview=sections.overview(data),
         status=sections.status(data),
+        ranking=sections.ranking(data),
+        count=len(data.settings),
         settings=sections.settings(data),
         places=sections.places(data),
         solvers=sections.solvers(data),

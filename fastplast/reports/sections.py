@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from fastplast.drawing.settings import phrase
 from fastplast.reports.curves import metric_words
-from fastplast.reports.members import json_value, member_words
+from fastplast.reports.members import json_value, mean_over_tasks, member_words, setting_labels
 from fastplast.reports.reading import Part, ReportData
+from fastplast.stats.ranking import rank
 from fastplast.text import duration
 
 _MOST_ROWS = 200  # of a table that nobody reads to its end
@@ -40,6 +41,51 @@ def overview(data: ReportData) -> str:
             words.append(", ".join(values) if len(values) <= 4 else f"{len(values)} values of {name}")
     counts = {"member": len(data.members), "setting": len(data.settings), "task": len(data.tasks)}
     return " · ".join([*words, *(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())])
+
+
+class Ranking(NamedTuple):
+    """All settings by their mean error.
+
+    Attributes:
+        best: the first of them, in words.
+        table: a row for each, best first.
+    """
+
+    best: str
+    table: Table
+
+
+def ranking(data: ReportData) -> Ranking | None:
+    """Settings by their mean error over tasks and members, least first; those with a diverged member come last.
+
+    Args:
+        data: of the runs.
+
+    Returns:
+        The table; None if no error at task end was measured.
+    """
+    import numpy as np
+
+    error = data.curves.get(("error", "end"))
+    if error is None:
+        return None
+    diverged = np.isin(np.arange(len(error)), list(data.diverged))
+    means = np.where(diverged, np.nan, mean_over_tasks(error))
+    members = data.members[[]].assign(setting=0, mean_error=means, diverged=diverged)
+    for number, rows in enumerate(data.rows):
+        members.loc[list(rows), "setting"] = number
+    labels = [setting["label"] for setting in setting_labels(data)]
+    rows = []
+    for place, row in enumerate(rank(members, ["setting"]).to_dict("records"), 1):
+        mean, low, high = (
+            f"{row[name]:.4f}" if row[name] == row[name] else "" for name in ("mean_error", "low", "high")
+        )
+        interval = f"[{low}, {high}]" if low else ""
+        rows.append((place, labels[row["setting"]], mean, interval, row["n"], row["diverged"] or ""))
+    _, label, mean, interval, n, _ = rows[0]
+    best = f"{label}, {mean} {interval}".strip() + f", n = {n}" if mean else ""
+    heads = ("", "setting", "mean error", "95% interval", "n", "diverged")
+    return Ranking(best, Table(heads, rows, numbers=(0, 2, 3, 4, 5)))
 
 
 def status(data: ReportData) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from small_runs import small
 import fastplast as fp
 from fastplast.cli.main import run
 from fastplast.config import ConfigError, Experiment, load_config
-from fastplast.drawing import plot
+from fastplast.drawing import write_plot
 from fastplast.reports import report
 from fastplast.runs.archive import write_archive
 from fastplast.runs.files import write_file
@@ -108,7 +108,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(rates):
 
 def test_a_hyphen_is_standard_output_of_one_picture(finished, tmp_path, capfdbinary, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (path,) = plot(finished, ("error",), tmp_path / "error.svg")
+    (path,) = write_plot(finished, ("error",), tmp_path / "error.svg")
     words = ["plot", str(finished.path), "--columns", "error", "--out", "-"]
     assert run([*words, "--formats", "svg"]) == 0
     assert capfdbinary.readouterr().out == path.read_bytes()
@@ -138,7 +138,7 @@ def test_a_hyphen_is_no_directory(words, tmp_path, capsys, monkeypatch):
 def test_a_tilde_is_the_home_directory_of_every_output(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert plot(finished, ("error",), "~/e.svg") == [tmp_path / "e.svg"]
+    assert write_plot(finished, ("error",), "~/e.svg") == [tmp_path / "e.svg"]
     assert finished.export_csv("~/m.csv") == tmp_path / "m.csv"
     assert write_archive(finished, "~/a.parquet") == tmp_path / "a.parquet"
     assert fp.load("~/a.parquet").path == tmp_path / "a.parquet"

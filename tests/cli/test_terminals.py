@@ -9,7 +9,7 @@ import pytest
 from small_runs import small
 
 import fastplast as fp
-from fastplast.drawing import plot
+from fastplast.drawing import write_plot
 
 OPTIONS = [
     "--seeds",
@@ -72,5 +72,5 @@ def test_data_whose_name_is_no_text_are_trained_on(tmp_path):
 def test_a_dollar_in_a_name_is_no_formula(name, tmp_path):
     run = fp.train(small(tmp_path / name, **TINY))
     other = fp.train(small(tmp_path / "other", **TINY | {"learning_rate": 0.1}))
-    (path,) = plot([run, other], ["error"], out=tmp_path / "f.svg")
+    (path,) = write_plot([run, other], ["error"], out=tmp_path / "f.svg")
     assert path.stat().st_size > 1000

@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from fastplast.drawing import plot
+from fastplast.drawing import write_plot
 from fastplast.runs.writer import RunWriter
 from fastplast.stats import mean_interval, within_range
 
@@ -66,7 +66,7 @@ def drawn(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(Figure, "savefig", capture)
-            plot(*args, formats=("png",), **options)
+            write_plot(*args, formats=("png",), **options)
         return figures[0]
 
     return drawn
@@ -94,7 +94,7 @@ def words(figure):
 
 def test_figures_are_written_beside_the_run_and_are_what_their_name_says(make):
     run = make()
-    paths = plot(run.path)
+    paths = write_plot(run.path)
     assert paths == [run.path / "figures" / f"error-hessian_srank.{name}" for name in ("png", "pdf", "svg")]
     starts = [path.read_bytes()[:5] for path in paths]
     assert starts == [b"\x89PNG\r", b"%PDF-", b"<?xml"]
@@ -102,15 +102,15 @@ def test_figures_are_written_beside_the_run_and_are_what_their_name_says(make):
 
 def test_the_same_run_makes_the_same_bytes(make):
     run = make(seeds=2)
-    first = [path.read_bytes() for path in plot(run)]
-    assert [path.read_bytes() for path in plot(run)] == first
+    first = [path.read_bytes() for path in write_plot(run)]
+    assert [path.read_bytes() for path in write_plot(run)] == first
 
 
 def test_out_is_a_directory_or_a_file(make, tmp_path):
     run = make(seeds=1, tasks=2)
-    (png,) = plot(run, "error@start", out=tmp_path / "new", formats=("png",))
+    (png,) = write_plot(run, "error@start", out=tmp_path / "new", formats=("png",))
     assert png == tmp_path / "new" / "error_start.png"
-    assert plot([run], ["error"], out=tmp_path / "a.pdf") == [tmp_path / "a.pdf"]
+    assert write_plot([run], ["error"], out=tmp_path / "a.pdf") == [tmp_path / "a.pdf"]
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -119,7 +119,7 @@ def test_plots_need_no_display_and_leave_pyplot_alone(make):
     code = (
         "import sys, fastplast.drawing; assert 'matplotlib' not in sys.modules; import matplotlib;"
         "matplotlib.rcParams['font.size'] = 31; before = dict(matplotlib.rcParams);"
-        f"fastplast.drawing.plot({str(run.path)!r});"
+        f"fastplast.drawing.write_plot({str(run.path)!r});"
         "assert dict(matplotlib.rcParams) == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")} | {"MPLBACKEND": "tkagg"}
@@ -284,12 +284,12 @@ def test_a_log_axis_shows_every_positive_member(make, drawn):
 def test_wrong_arguments_are_errors_that_say_what_to_do(make, arguments, message):
     run = make(seeds=1, tasks=1)
     with pytest.raises(ValueError, match=message):
-        plot(run, **arguments)
+        write_plot(run, **arguments)
     assert not (run.path / "figures").exists()
 
 
 def test_no_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="runs must name at least one: got none"):
-        plot([])
+        write_plot([])
     with pytest.raises(FileNotFoundError, match="path must be a run directory"):
-        plot(tmp_path)
+        write_plot(tmp_path)

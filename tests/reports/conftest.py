@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,6 @@ from fastplast.reports import report
 from fastplast.runs.run import Run
 from fastplast.runs.writer import RunWriter
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FLAGS += ["--disable-sync", "--no-first-run"]
-BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 HYPERPARAMETERS = ("learning_rate", "method", "strength", "activation")
 
 
@@ -93,25 +88,6 @@ def payload() -> Callable[[Path], dict[str, Any]]:
         return json.loads(found[1])
 
     return payload
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """The system's Chromium. $FASTPLAST_REQUIRE_BROWSER=1 turns its absence from a skip into a failure."""
-    named = os.environ.get("FASTPLAST_CHROMIUM")
-    program = named or next(filter(None, map(shutil.which, BROWSERS)), None)
-    required = os.environ.get("FASTPLAST_REQUIRE_BROWSER") == "1"
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program = None
-    if program is None:
-        reason = "no Chromium on PATH ($FASTPLAST_CHROMIUM names one), or no package playwright"
-        pytest.fail(reason) if required else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

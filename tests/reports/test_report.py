@@ -1,6 +1,7 @@
 """What the file says, read as text."""
 
 import html
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from fastplast.reports import report
 from fastplast.reports.page import as_script
 from fastplast.runs.files import StoreError
 from fastplast.runs.writer import RunWriter
+from fastplast.stats import mean_interval, within_range
 from fastplast.sweeps import Sweep
 
 
@@ -150,3 +152,37 @@ def test_plotly_and_pandas_are_imported_only_when_a_report_is_written():
     code = "import sys, fastplast.reports; print({'plotly', 'pandas', 'matplotlib'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_the_first_screen_ranks_settings_by_mean_error_with_the_best_marked(make):
+    settings = tuple({"method": "l2", "strength": strength} for strength in (1.0, 0.1, 0.01))
+    run = make(settings=settings, seeds=3, tasks=4, diverge={0: 1})
+    text, metrics = words(report(run)), run.metrics()
+    part = text.split('<section id="ranking">')[1].split("</section>")[0]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr><td.*?</tr>", part)]
+    of_members = metrics[(metrics.when == "end") & (metrics.member != 0)].groupby(["strength", "member"]).error.mean()
+    expected = {f"strength {strength:g}": within_range(mean_interval(own.to_numpy()), 0, 1)
+                for strength, own in of_members.groupby("strength")}  # fmt: skip
+    assert cells[-1][1] == "strength 1"  # a member of it diverged
+    assert [row[5] for row in cells] == ["", "", "1"]
+    assert [float(row[2]) for row in cells[:2]] == sorted(float(row[2]) for row in cells[:2])
+    for number, (place, setting, mean, interval, n, _) in enumerate(cells, 1):
+        found = expected[setting]
+        assert (place, mean, n) == (str(number), f"{found.estimate:.4f}", str(found.n))
+        assert interval == f"[{found.low:.4f}, {found.high:.4f}]"
+    assert f"Best of 3 settings: <strong>{cells[0][1]}, {cells[0][2]} {cells[0][3]}, n = 3</strong>" in part
+    assert text.index('<section id="ranking">') < text.index('<section id="curves">')
+
+
+def test_contents_name_the_sections_that_there_are(make, tmp_path):
+    for path in (report(make()), report(make("bare", drop=("error",)), tmp_path / "bare.html")):
+        text = words(path)
+        nav = text.split("<nav")[1].split("</nav>")[0]
+        assert re.findall(r'href="#(\w+)"', nav) == re.findall(r'<section id="(\w+)"', text)
+    assert 'id="ranking"' not in text
+
+
+def test_one_setting_has_a_mean_error_and_no_table(make):
+    part = words(report(make(settings=({},), seeds=2))).split('<section id="ranking">')[1].split("</section>")[0]
+    assert re.search(r"<p>all members, 0\.\d{4} \[[01]\.\d{4}, [01]\.\d{4}\], n = 2\.", part)
+    assert "<table>" not in part

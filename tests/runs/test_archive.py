@@ -4,7 +4,7 @@ import pytest
 
 import fastplast as fp
 from fastplast.cli.main import run
-from fastplast.drawing import plot
+from fastplast.drawing import write_plot
 from fastplast.runs.archive import Archive, write_archive
 from fastplast.runs.files import StoreError
 
@@ -44,7 +44,7 @@ def test_the_same_results_make_the_same_file_also_through_a_file(results, archiv
 
 
 def test_figures_are_drawn_from_a_file_of_results_beside_it(archive):
-    (path,) = plot(archive.path, ["error"], formats=["svg"])
+    (path,) = write_plot(archive.path, ["error"], formats=["svg"])
     assert path == archive.path.parent / "figures" / "error.svg"
     assert "results (fastplast" in path.read_text()
 

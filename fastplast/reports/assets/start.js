@@ -7,3 +7,8 @@ scatter();
 memberTable();
 watchTheme();
 changed();
+
+// The contents name what the page shows.
+for (const link of document.querySelectorAll("nav a")) {
+  link.hidden = document.querySelector(link.getAttribute("href")).hidden;
+}
