@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.config import ConfigError
 from fastplast.drawing.bands import first_divergence
 from fastplast.drawing.captions import BANDS, CROSSES, IN_TITLE, count_words, seed_words, title_words
 from fastplast.drawing.columns import Axis, find_column, measured_at, range_of
@@ -78,7 +79,8 @@ def plot(
         The files written.
 
     Raises:
-        ValueError: if there is no run, no column, an unknown column or format, or nothing positive on a log axis.
+        ConfigError: if there is no run, no column, or an unknown column or format.
+        ValueError: if there is nothing positive on a log axis.
 
     Example:
         >>> plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
@@ -88,14 +90,14 @@ def plot(
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns), ("formats", formats)):
         if not values:
-            raise ValueError(f"{name} must name at least one: got none.")
+            raise ConfigError(f"{name} must name at least one: got none.")
     paths = _paths(opened[0], columns, out, formats)
     data = _read(opened)
     units = {name: unit for run in opened for name, unit in run.units.items()}
     panels = [find_column(column, data.measured, units) for column in columns]
     for column in log:
         if column not in columns:
-            raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
+            raise ConfigError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
 
     with styled():
         save(_figure(data, panels, [column in log for column in columns]), paths)
