@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastplast.api_inputs import as_dataset, check_experiment
 from fastplast.config import Experiment
-from fastplast.data import Dataset
 from fastplast.machine.arithmetic import restored_settings
 from fastplast.networks import ModuleFactory
+from fastplast.progress import show
 from fastplast.results import open_results
 from fastplast.runs.results import Results
 from fastplast.runs.run import Run
@@ -18,20 +19,25 @@ from fastplast.sweeps import Shard, Sweep, execute, grid_of, make_plan
 from fastplast.training.start import proceed, run_directory, start
 
 
-def train(experiment: Experiment, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
+def train(
+    experiment: Experiment, network: ModuleFactory | None = None, dataset: Any = None, *, progress: bool = True
+) -> Run:
     """Trains every member of an experiment and stores what was measured.
 
     Args:
         experiment: what to run.
         network: makes an ``nn.Module`` that maps `[B, channels, height, width]` to `[B, C]`; called once per member.
             In place of a built-in network; trained by the ``vmap`` engine.
-        dataset: images in memory, in place of those that the experiment names; see ``fastplast.data.from_arrays``.
+        dataset: images in memory, in place of those that the experiment names: a pair of arrays, a dataset of PyTorch
+            or Hugging Face, or a ``fastplast.data.Dataset``.
+        progress: whether to show how far it is: a bar on a terminal and in a notebook, elsewhere a line for each task.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: if parts of the experiment do not fit together.
+        ConfigError: if parts of the experiment do not fit together, or an option does nothing.
+        TypeError: if the experiment or the dataset is none.
         FileExistsError: if ``experiment.out`` exists.
 
     Example:
@@ -39,31 +45,43 @@ def train(experiment: Experiment, network: ModuleFactory | None = None, dataset:
         >>> run = fp.train(fp.Experiment(benchmark="mnist_shuffle", seeds=8))  # doctest: +SKIP
         >>> run.metrics()[["seed", "task", "when", "error", "hessian_srank"]]  # doctest: +SKIP
     """
+    check_experiment(experiment, network)
     with restored_settings():
-        setup, events = start(experiment, network, dataset=dataset)
-        for _ in events:
+        setup, events = start(experiment, network, dataset=as_dataset(dataset))
+        for _ in show(setup, events, quiet=not progress):
             pass
     return Run(run_directory(setup.experiment))
 
 
-def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Dataset | None = None) -> Run:
+def resume(
+    path: str | Path,
+    network: ModuleFactory | None = None,
+    dataset: Any = None,
+    *,
+    tasks: int | None = None,
+    progress: bool = True,
+) -> Run:
     """Goes on with a run that was stopped or killed, to the same bits as if it had not been.
 
     Args:
         path: run directory.
         network: the factory the run was started with, if it was.
         dataset: the images the run was started with, if it was.
+        tasks: how many the run, finished or not, is to have, if more than it was started with; the results are those
+            of one that had them from the start.
+        progress: as of ``train``.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: if the run was made with a module and none is given, or with other data or another module.
+        ConfigError: if tasks are fewer than the run has, or it was made with a module and none is given, or with other
+            data or another module.
         ValueError: if the run was made by an incompatible version, or its configuration was changed.
     """
     with restored_settings():
-        _, events = proceed(path, network, dataset=dataset)
-        for _ in events:
+        setup, events = proceed(path, network, dataset=as_dataset(dataset), tasks=tasks)
+        for _ in show(setup, events, quiet=not progress):
             pass
     return Run(path)
 
@@ -71,19 +89,25 @@ def resume(path: str | Path, network: ModuleFactory | None = None, dataset: Data
 def sweep(
     grid: Mapping[str, Any] | Iterable[Mapping[str, Any]],
     out: str | os.PathLike,
+    network: ModuleFactory | None = None,
+    dataset: Any = None,
     *,
     part: tuple[int, int] = (0, 1),
     memory: float | None = None,
     batch: int | None = None,
+    progress: bool = True,
 ) -> Sweep:
     """Trains every member of a grid that its directory does not hold yet.
 
     Args:
         grid: field of ``Experiment`` to a value or a list of values, which are crossed; or several such crosses.
         out: the sweep directory; made if there is none.
+        network: as of ``train``, of every member.
+        dataset: as of ``train``, of every member.
         part: i and n: train only this slice of n.
         memory: GiB that a batch may take.
         batch: most members of a batch; without it as many as `memory` holds, or else 512.
+        progress: as of ``train``.
 
     Returns:
         The sweep, for reading.
@@ -98,10 +122,12 @@ def sweep(
         >>> fp.sweep(grid, "runs/mine").metrics()  # doctest: +SKIP
     """
     with restored_settings():
-        plan = make_plan(grid_of(grid), out, part=part, memory=memory, batch=batch)
+        plan = make_plan(
+            grid_of(grid), out, part=part, memory=memory, batch=batch, network=network, dataset=as_dataset(dataset)
+        )
         failed: list[tuple[Shard, Exception]] = []
-        for _, _, events in execute(plan, failed=failed, retry_failed=True):
-            for _ in events:
+        for _, setup, events in execute(plan, failed=failed, retry_failed=True):
+            for _ in show(setup, events, quiet=not progress, is_part=True):
                 pass
     if failed:
         raise failed[0][1]

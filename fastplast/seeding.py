@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 PURPOSES = (
     "subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout", "reset", "noise", "method",
     "problem",
+    "test_labels",
 )  # fmt: skip
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def duration(seconds: float, decimals: bool = False) -> str:
-    """Seconds in words: ``45 s``, ``12 min``, ``3 h 05 min``; with decimals ``45.2 s``, ``12.3 min``, ``3.1 h``."""
+    """Seconds in words: ``45 s``, ``3 h 05 min``, ``13 d 4 h``; with decimals ``45.2 s``, ``3.1 h``."""
     if decimals:
         length, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
         return f"{seconds / length:.1f} {unit}"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h" if hours >= 72 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def size(count: float) -> str:
@@ -26,10 +29,35 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def _plain(name: str) -> str:
+    """A name without what people write differently: case, hyphens, underscores, spaces."""
+    return "".join(letter for letter in name.casefold() if letter not in "-_ ")
+
+
+def recognize(name: str, known: Iterable[str], other_names: Mapping[str, str] | None = None) -> str | None:
+    """The known name that is meant: the name itself, or the one that is written alike, or is called so as well.
+
+    Args:
+        name: what came.
+        known: the names there are.
+        other_names: other names, as lower case letters and digits alone, to the known ones.
+
+    Returns:
+        The known name; None if there is none, or more than one.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    alike = [one for one in known if _plain(one) == _plain(name)]
+    other = (other_names or {}).get(_plain(name))
+    return alike[0] if len(alike) == 1 else other if other in known else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that is most like an unknown one: ``Did you mean 'relu'?``, or nothing if none is."""
-    match = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"Did you mean {match[0]!r}?" if match else ""
+    plain = {_plain(one): one for one in known}
+    match = difflib.get_close_matches(_plain(str(name)), plain, n=1)
+    return f"Did you mean {plain[match[0]]!r}?" if match else ""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

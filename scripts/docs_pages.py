@@ -47,16 +47,14 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def cli() -> str:
     """Every command with its options."""
-    from fastplast.cli.parser import build_parser
+    from fastplast.cli.parser import build_parser, command_parsers
 
-    parser = build_parser()
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     text = []
-    for name, sub in commands.choices.items():
+    for name, sub in command_parsers(build_parser()).items():
         text += [f"## fastplast {name} {{ #{name} }}", "", f"{_sentence(sub.description or '')}", ""]
         text += [f"```\n{_usage(name, sub)}\n```", ""]
         for group in sub._action_groups:
-            rows = [(_words(action), _help(action)) for action in group._group_actions if action.dest != "help"]
+            rows = [(_words(action), _help(action)) for action in group._group_actions if is_shown(action)]
             if rows:
                 title = {"positional arguments": "", "options": "", "optional arguments": ""}.get(
                     group.title or "", group.title or ""
@@ -65,6 +63,18 @@ def cli() -> str:
                 text += [_sentence(group.description), ""] if group.description else []
                 text += [table((" ", "what it does"), rows), ""]
     return "\n".join(text)
+
+
+def exit_codes() -> str:
+    """Every exit status."""
+    from fastplast.cli.exit_codes import EXIT_CODES
+
+    return table(("status", ""), ((f"`{status}`", text) for status, text in EXIT_CODES.items()))
+
+
+def is_shown(action: argparse.Action) -> bool:
+    """Whether a flag is on the page: not help itself, nor what a command takes only to check it."""
+    return action.help != argparse.SUPPRESS and "--help" not in action.option_strings
 
 
 def _usage(name: str, parser: argparse.ArgumentParser) -> str:
@@ -295,6 +305,7 @@ def _sections(docstring: str) -> list[str]:
 PARTS: dict[str, Callable[[], str]] = {
     "api": api,
     "cli": cli,
+    "exit_codes": exit_codes,
     "experiment": experiment,
     "metrics": metrics,
     "methods": methods,

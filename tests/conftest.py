@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OWN, TAKES_STRENGTH, Experiment, Member
+from fastplast.config.errors import naming_flags
 from fastplast.data import Dataset
 from fastplast.data.dataset import LOADERS
 from fastplast.engines import Accumulators, Group, GroupState, VmapEngine, build_group, new_state
@@ -34,6 +35,13 @@ SIZES = {"mlp": {"widths": (14, 12, 9)}, "mlp13": {"widths": (10,) * 12}, "cnn":
 SIZES["convnet"] = {"widths": (9, 8), "channels": (4, 5, 3)}
 SMALLEST = (3, 24, 24)  # image from which the convolutions of convnet leave a pixel
 MODULES = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.01), "tanh": nn.Tanh, "identity": nn.Identity}
+
+
+@pytest.fixture(autouse=True)
+def errors_name_flags():
+    """Texts of errors are written out in tests as the command line says them; Python names fields."""
+    with naming_flags():
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ def test_known_answers_of_the_seed_contract() -> None:
         [[5, 3, 6], [0, 1, 2], [4, -1, -1]],
     ]
     first = ("subset", "init", "labels", "pixels", "order", "module", "classes", "head", "dropout")
-    assert (*first, "reset", "noise", "method", "problem") == PURPOSES
+    assert (*first, "reset", "noise", "method", "problem", "test_labels") == PURPOSES
 
 
 def test_streams_differ_by_every_part_of_the_name() -> None:

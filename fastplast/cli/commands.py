@@ -2,188 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastplast.cli.flags import fields_from, option_help, pairs_of, values_of
+from fastplast.cli import train
+from fastplast.cli.exit_codes import DONE, FAILED
+from fastplast.cli.flags import OWN_RUN, option_help, pairs_of
 from fastplast.cli.signals import stopping
-from fastplast.config import (
-    BENCHMARKS,
-    MACHINE_FIELDS,
-    METHOD_OPTIONS,
-    ConfigError,
-    Experiment,
-    flag,
-    load_config,
-    option_fields,
-)
-from fastplast.text import closest
+from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OTHER_NAMES, ConfigError, Experiment, flag
+from fastplast.text import closest, recognize
 
-FAILURE, ALL_DIVERGED, TRANSIENT_FAILURE, INTERRUPTED = 1, 3, 75, 130
 STDOUT = "-"
 PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "log", "title", "members", "band", "caption")
-OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
-
-
-def _train(options: dict[str, Any]) -> int:
-    path = options.get("config")
-    values = load_config(path) if path else {}
-    experiment = Experiment.from_dict(values | fields_from(options), str(path) if path else "configuration")
-    if (experiment.network or "").startswith("module:"):
-        raise ConfigError(f"--network {experiment.network} is a module of its author's: train it with fastplast.train.")
-    if options["dry_run"]:
-        from fastplast.training.dry_run import dry_run
-
-        print(dry_run(experiment, options["memory"]))
-        return 0
-    if options["memory"] is not None:
-        raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
-    from fastplast.training.start import start
-
-    _check_views(options)
-    with stopping() as stop:
-        setup, events = start(experiment, stop=stop)
-        return _follow(setup, events, options)
-
-
-def _sweep(options: dict[str, Any]) -> int:
-    from fastplast.sweeps import make_plan, parse_slice, read_grid
-
-    flags = {name: options[name] for name in Experiment.__dataclass_fields__ if name in options and name != "out"}
-    flags |= {name: options[name] for name, _, _ in option_fields() if name in options}
-    several = ("widths", "channels", "learning_rate", "strength", "seeds", *(name for name, _, _ in option_fields()))
-    for name in several:
-        if name in flags:
-            flags[name] = values_of(name, flags[name])
-    grid = read_grid(options["grid"], flags)
-    out = options.get("out") or _sweep_directory(grid)
-    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
-    plan = make_plan(grid, out, part=part, memory=options["memory"], batch=options["batch"])
-    if options["dry_run"]:
-        from fastplast.sweeps.dry_run import dry_run
-
-        print(dry_run(plan))
-        return 0
-    _check_views(options)
-    with stopping() as stop:
-        return _run_plan(plan, options, stop)
-
-
-def _run_plan(plan: Any, options: dict[str, Any], stop: Callable[[], bool]) -> int:
-    """Trains the shards of a plan; the exit status says whether all are finished."""
-    from fastplast.sweeps import address_of, execute, execute_on_cluster
-    from fastplast.sweeps.dry_run import summarize
-
-    if not options["quiet"]:
-        print(summarize(plan), flush=True)
-    retry_failed, failed = options.get("retry_failed", False), []
-    if options.get("cluster"):
-        tell = (lambda text: None) if options["quiet"] else partial(print, flush=True)
-        execute_on_cluster(plan, address_of(options["cluster"]), stop, tell, retry_failed)
-        return _report_failures(plan, stop)
-    for number, (_, setup, events) in enumerate(execute(plan, stop, failed, retry_failed), 1):
-        if not options["quiet"]:
-            print(f"shard {number}/{len(plan.shards)}", flush=True)
-        if _follow(setup, events, options) == INTERRUPTED:
-            return INTERRUPTED
-    return _report_failures(plan, stop)
-
-
-def _report_failures(plan: Any, stop: Callable[[], bool]) -> int:
-    """Says which shards of a plan failed, and how to go on; the exit status says whether all are finished."""
-    from fastplast.runs.ledger import read_failures
-
-    if stop():
-        return INTERRUPTED
-    failures = read_failures(plan.directory)
-    names = [shard.path.name for shard in plan.shards if shard.path.name in failures]
-    for name in names:
-        print(f"fastplast: shard {name} failed: {failures[name].error}", file=sys.stderr)
-    if not names:
-        return 0
-    again = " --retry-failed" * (not all(failures[name].is_transient for name in names))
-    place = shlex.quote(str(plan.directory))
-    print(f"{len(names)} of {len(plan.shards)} shards failed. Again: fastplast resume {place}{again}", file=sys.stderr)
-    return FAILURE if again else TRANSIENT_FAILURE
-
-
-def _sweep_directory(grid: Any) -> str:
-    """The same for the same benchmarks, so that a sweep typed again, or with more values, finds what there is."""
-    names: list[str] = []
-    for cross in grid:
-        value = cross.values.get("benchmark", Experiment.__dataclass_fields__["benchmark"].default)
-        names += [value] if isinstance(value, str) else list(value)
-    return f"runs/sweep-{'-'.join(dict.fromkeys(map(str, names)))}"
-
-
-def _resume(options: dict[str, Any]) -> int:
-    from fastplast.runs.paths import is_sweep
-    from fastplast.training.start import proceed
-
-    _check_views(options)
-    changes = {name: value for name, value in fields_from(options).items() if name != "out"}
-    if is_sweep(options["run"]):
-        return _resume_sweep(options, changes)
-    for name in ("shard", "cluster", "retry_failed"):
-        if options[name]:
-            raise ConfigError(f"{flag(name)} of resume must be of a sweep: got the run {options['run']}. Leave it out.")
-    with stopping() as stop:
-        setup, events = proceed(options["run"], stop=stop, **changes)
-        return _follow(setup, events, options)
-
-
-def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
-    # Trains what a sweep directory lacks of everything that was asked of it.
-    from fastplast.sweeps import make_plan, parse_slice, read_request
-
-    for name in changes:
-        if name not in MACHINE_FIELDS:
-            raise ConfigError(
-                f"{flag(name)} of a sweep is in its grid: got another on resume. Extend a sweep with fastplast sweep."
-            )
-    part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
-    plan = make_plan(read_request(options["run"], changes), options["run"], part=part)
-    with stopping() as stop:
-        return _run_plan(plan, options, stop)
-
-
-def _check_views(options: dict[str, Any]) -> None:
-    if _is_watched(options):
-        from fastplast.tracking import Views, check
-
-        check(Views(options.get("tensorboard"), options.get("wandb")))
-
-
-def _is_watched(options: dict[str, Any]) -> bool:
-    """Whether a view was asked for; without one nothing of it is imported, statistics and plots among it."""
-    return options.get("tensorboard") is not None or options.get("wandb") is not None
-
-
-def _follow(setup: Any, events: Iterator[Any], options: dict[str, Any]) -> int:
-    """Shows events as they come; the exit status says whether the run is finished."""
-    from fastplast.cli.progress import show
-    from fastplast.training.loop import Stopped
-
-    stopped, diverged = False, 0
-    if _is_watched(options):
-        from fastplast.tracking import Views, watch
-
-        events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
-    for event in show(setup, events, options["quiet"]):
-        stopped = isinstance(event, Stopped)
-        diverged = getattr(event, "diverged", diverged)
-    if stopped:
-        return INTERRUPTED
-    if diverged < (members := len(setup.group.members)):
-        return 0
-    print(f"fastplast: all {members:,} members diverged: {setup.experiment.out}", file=sys.stderr)
-    return ALL_DIVERGED
 
 
 def _status(options: dict[str, Any]) -> int:
@@ -194,10 +29,11 @@ def _status(options: dict[str, Any]) -> int:
 
     found = status(options["run"])
     print(json.dumps(as_json(found, options["run"])) if options["json"] else as_text(found, options["run"]))
-    return 0
+    return DONE
 
 
 def _plot(options: dict[str, Any]) -> int:
+    _check_paths(options["runs"])
     from fastplast.drawing import write_plot
 
     look = {name: options[name] for name in PLOT_OPTIONS} | {
@@ -216,7 +52,7 @@ def _plot(options: dict[str, Any]) -> int:
         return _print_file(lambda out: draw(out.with_suffix(f".{ending}"), [ending])[0])
     for path in draw(options["out"], options["formats"]):
         print(path)
-    return 0
+    return DONE
 
 
 def _size(text: str | None) -> tuple[float, float] | None:
@@ -241,7 +77,7 @@ def _figure(options: dict[str, Any]) -> int:
 
     if options["list"]:
         print(paper.list_figures())
-        return 0
+        return DONE
     if options["figure"] is None:
         raise ConfigError("figure needs a number or a name: got none. `fastplast figure --list` lists them.")
     where = pairs_of("where", options["where"], several=True)
@@ -250,24 +86,43 @@ def _figure(options: dict[str, Any]) -> int:
     given = options["from_paths"]
     if options["dry_run"]:
         print(paper.preview(figure, options["scale"], given))
-        return 0
+        return DONE
     if given is None:
+        again = f"fastplast figure {options['figure']} --scale {options['scale']}"
         with stopping() as stop:
             for plan in paper.plan_missing(figure, options["scale"]):
-                if status := _run_plan(plan, options, stop):
+                if status := train.run_plan(plan, options, stop, again):
                     return status
     for path in paper.draw_figure(figure, given, options["scale"], options["out"], options["formats"]):
         print(path)
-    return 0
+    return DONE
+
+
+def _table(options: dict[str, Any]) -> int:
+    _check_paths(options["runs"])
+    from fastplast.cli.table import table_of
+
+    by = [one for name in options["by"] for one in name.split(",") if one]
+    print(table_of(options["runs"], by, options["best"], options["kind"]))
+    return DONE
+
+
+def _check_suffix(out: str | None, *suffixes: str) -> None:
+    # Refuses a file whose name says another format than what will be in it.
+    found = Path(out or "").suffix
+    if found and found not in suffixes and not Path(str(out)).is_char_device():
+        raise ConfigError(f"--out must end in {' or '.join(suffixes)}: got {out}. Name it after what is in it.")
 
 
 def _report(options: dict[str, Any]) -> int:
+    _check_suffix(options["out"], ".html", ".htm")
+    _check_paths(options["runs"])
     from fastplast.reports import report
 
     if options["out"] == STDOUT:
         return _print_file(partial(report, options["runs"]))
     print(report(options["runs"], options["out"]))
-    return 0
+    return DONE
 
 
 def _list(options: dict[str, Any]) -> int:
@@ -289,6 +144,16 @@ def _list(options: dict[str, Any]) -> int:
             rows[name] = method.summary + (f" ({method.reference})" if method.reference else "")
             options = METHOD_OPTIONS.get(name, {})
             rows |= {flag(f"{name}_{own}"): option_help(option) for own, option in options.items()}
+    elif what == "datasets":
+        from fastplast.data import DATASETS
+
+        rows = {name: f"{spec.shape}, {spec.num_classes} classes" for name, spec in DATASETS.items()}
+    elif what == "figures":
+        from fastplast.paper.registry import FIGURES
+
+        rows = {str(name): figure.shows for name, figure in FIGURES.items()}
+    elif what in _NAMES:
+        rows = dict(_NAMES[what])
     else:
         from fastplast.config import METRIC_NAMES
         from fastplast.measuring import METRICS
@@ -300,7 +165,29 @@ def _list(options: dict[str, Any]) -> int:
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")
-    return 0
+    return DONE
+
+
+_NAMES = {
+    "activations": {
+        "relu": "max(x, 0)",
+        "leaky_relu": "x where x > 0, else --leaky-slope times x",
+        "tanh": "hyperbolic tangent",
+        "identity": "x: a linear network",
+        "crelu": "relu of x and of -x, twice as many outputs",
+    },
+    "optimizers": {
+        "adam": "Adam; --weight-decay in the gradient",
+        "adamw": "Adam; --weight-decay apart from the gradient",
+        "sgd": "gradient descent, with --momentum if given",
+    },
+    "engines": {
+        "auto": "cpu where it can train the network, else vmap",
+        "cpu": "kernels for CPU cores, for built-in networks",
+        "vmap": "torch.func.vmap on any device, for any nn.Module",
+        "cuda": "Triton kernels for built-in networks; has not run on a GPU yet",
+    },
+}
 
 
 def _data(options: dict[str, Any]) -> int:
@@ -311,16 +198,17 @@ def _data(options: dict[str, Any]) -> int:
         for row in data.status(options["data_dir"]):
             state = row.problem or ("verified" if row.verified else "not verified") if row.found else "not found"
             print(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}")
-        return 0
-    if options["name"] not in data.DATASETS:
+        return DONE
+    name = recognize(options["name"] or "", data.DATASETS, OTHER_NAMES["dataset"])
+    if name is None:
         came = "no name" if options["name"] is None else repr(options["name"])
         raise ConfigError(f"data fetch needs a dataset: got {came}. {closest(str(options['name']), data.DATASETS)}")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was fetched so far is removed
     try:
-        print(data.fetch(options["name"], options["source"], options["data_dir"], options["from_path"]))
+        print(data.fetch(name, options["source"], options["data_dir"], options["from_path"]))
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
+    return DONE
 
 
 def _print_file(write: Callable[[Path], Path]) -> int:
@@ -329,19 +217,33 @@ def _print_file(write: Callable[[Path], Path]) -> int:
         data = write(Path(folder, "out")).read_bytes()
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
-    return 0
+    return DONE
+
+
+def _check_paths(paths: Sequence[str]) -> None:
+    """Says at once, before anything slow is imported, which path is not there."""
+    from fastplast.runs.status import status
+
+    for path in paths:
+        if not Path(path).expanduser().exists():
+            status(path)  # whose error says what is there
 
 
 def _export(options: dict[str, Any]) -> int:
-    from fastplast.results import open_results
     from fastplast.runs.archive import SUFFIX, write_archive
+
+    _check_suffix(options["out"], ".csv", SUFFIX)
+    if options["csv"] and Path(options["out"] or "").suffix == SUFFIX:
+        raise ConfigError(f"--csv and --out {options['out']} say two formats. Drop one of them.")
+    _check_paths([options["run"]])
+    from fastplast.results import open_results
 
     results = open_results(options["run"])
     if options["out"] == STDOUT:
         return _print_file(results.export_csv)
     out = Path(options["out"] or results.path / "metrics.csv")
     print(write_archive(results, out) if out.suffix == SUFFIX else results.export_csv(out))
-    return 0
+    return DONE
 
 
 def _srank(options: dict[str, Any]) -> int:
@@ -361,12 +263,19 @@ def _srank(options: dict[str, Any]) -> int:
     wrong = sum(case.violated for case in cases)
     if options["out"] == STDOUT:
         _print_file(partial(write_csv, cases))
-        return FAILURE if wrong else 0
+        return FAILED if wrong else 0
     print(table(cases))
     print(write_csv(cases, Path(options["out"]) / "validation.csv"))
     print(plot_validation(cases, Path(options["out"]) / "validation.png"))
     print(f"{len(cases)} certificates, {wrong} wrong")
-    return FAILURE if wrong else 0
+    return FAILED if wrong else 0
+
+
+def _completion(options: dict[str, Any]) -> int:
+    from fastplast.cli.completion import completion
+
+    print(completion(options["shell"]))
+    return DONE
 
 
 def refuse_stdout(command: str, options: dict[str, Any]) -> None:
@@ -384,15 +293,17 @@ def refuse_stdout(command: str, options: dict[str, Any]) -> None:
 
 
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
-    "train": _train,
-    "resume": _resume,
-    "sweep": _sweep,
+    "train": train.train,
+    "resume": train.resume,
+    "sweep": train.sweep,
     "status": _status,
     "plot": _plot,
     "figure": _figure,
+    "table": _table,
     "report": _report,
     "list": _list,
     "data": _data,
     "export": _export,
     "srank": _srank,
+    "completion": _completion,
 }

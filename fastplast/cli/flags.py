@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+from fastplast.cli.arguments import flags_of, number, numbers, seeds, whole
 from fastplast.config import ConfigError, Experiment, Option, flag, option_fields
-from fastplast.config.numbers import read_number, spelling_advice
+from fastplast.config.numbers import read_number
 
-T = TypeVar("T")
 GROUPS = {
     "problem": "problem",
     "members": "members (each combination is one more network of the same batch)",
@@ -21,34 +21,41 @@ GROUPS = {
     "machine": "machine",
 }
 
+LISTS = ("benchmarks", "networks", "methods", "probes", "datasets", "activations", "optimizers", "engines", "figures")
+OWN_RUN = {"benchmark": "mnist_shuffle", "activation": "relu", "seeds": 2, "tasks": 2, "epochs": 20}
 
-def add_fields(parser: argparse.ArgumentParser, note: str | None = None, several: bool = False) -> None:
+
+def add_fields(
+    parser: argparse.ArgumentParser, note: str | None = None, several: bool = False, is_hidden: bool = False
+) -> None:
     """Adds a flag for every field of ``Experiment``, with `several` values where it may have them in a grid.
 
-    Absent flags stay absent from the result.
+    Absent flags stay absent from the result; hidden ones are not in the help.
     """
+    kinds = {"int": whole, "float": number}
     groups = {key: parser.add_argument_group(title, note) for key, title in GROUPS.items()}
     for f in dataclasses.fields(Experiment):
         if not f.metadata["group"]:
             continue
-        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(f)}
+        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS if is_hidden else _help(f)}
         kind = str(f.type)
         if kind == "bool":
             extra["action"] = argparse.BooleanOptionalAction
         elif "tuple" in kind:
-            kind = str if "str" in kind else numbers
+            kind = str if "str" in kind else seeds if f.name == "seeds" else numbers
             extra |= {"nargs": "+", "type": kind, "metavar": f.name[0].upper()}
         else:
-            extra |= {"type": {"int": whole, "float": number}.get(kind.split(" ")[0], str)}
+            extra |= {"type": kinds.get(kind.split(" ")[0], str)}
             extra["metavar"] = "NAME" if f.metadata["choices"] else f.name.split("_")[-1].upper()
             if several and f.metadata["group"] != "machine" and f.name not in ("data_dir", "seed_start"):
                 extra["nargs"] = "+"
         groups[f.metadata["group"]].add_argument(flag(f.name), **extra)
     for name, _, option in option_fields():
         kind = str if option.choices else numbers
+        text = argparse.SUPPRESS if is_hidden else option_help(option)
         groups["methods"].add_argument(flag(name), nargs="+", type=kind, metavar=name.split("_")[-1].upper(),
-                                       default=argparse.SUPPRESS, help=option_help(option))  # fmt: skip
-    views = groups["machine"]  # of the run, and no part of its configuration
+                                       default=argparse.SUPPRESS, help=text)  # fmt: skip
+    views = parser if is_hidden else groups["machine"]  # of the run, and no part of its configuration
     views.add_argument("--tensorboard", metavar="DIR", help="write event files there, for TensorBoard, while training")
     views.add_argument("--wandb", metavar="PROJECT", nargs="?", const="fastplast",
                        help="show the run in Weights & Biases (PROJECT by default: fastplast)")  # fmt: skip
@@ -68,38 +75,6 @@ def option_help(option: Option) -> str:
     """What a hyperparameter of a method is, its choices and its default."""
     choices = f": {', '.join(option.choices)}" if option.choices else ""
     return f"{option.help}{choices} (default: {option.default})"
-
-
-def _type_of(kind: Callable[[str], T], words: str) -> Callable[[str], T]:
-    """A type of the parser, which says in words what was expected."""
-
-    def read(text: str) -> T:
-        try:
-            return kind(text)
-        except ValueError:
-            advice = spelling_advice(text)
-            raise argparse.ArgumentTypeError(f"must be {words}: got {text!r}{advice and '.' + advice}") from None
-
-    return read
-
-
-def _whole(text: str) -> int:
-    if not isinstance(found := read_number(text), int):
-        raise ValueError(text)
-    return found
-
-
-whole = _type_of(_whole, "a whole number")
-number = _type_of(lambda text: float(read_number(text)), "a number")
-
-
-def _between_commas(text: str) -> int | float | list[int | float]:
-    parts = [read_number(part) for part in text.split(",") if part.strip()]
-    return parts if "," in text or not parts else parts[0]
-
-
-# Numbers between commas, 1e-2,1e-3, or a number by itself; a comma makes a list even of one.
-numbers = _type_of(_between_commas, "numbers")
 
 
 def fields_from(options: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +119,8 @@ def values_of(name: str, words: list[Any]) -> Any:
         return [word if isinstance(word, list) else [word] for word in words] if nested else words
     if name not in Experiment.__dataclass_fields__:  # of a method
         return list(_flat(words))
+    if Experiment.__dataclass_fields__[name].metadata["choices"]:
+        return [one for word in words for one in word.split(",") if one]
     flat = fields_from({name: words})[name]
     return flat if isinstance(flat, int) else list(flat)
 
@@ -176,3 +153,52 @@ def _number_or_text(text: str) -> float | str:
         return float(read_number(text))
     except ValueError:
         return text
+
+
+class ShortHelp(argparse.Action):
+    """Prints the flags that most runs need; those of a command without others print all."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Prints and ends."""
+        formatter, flags = argparse.HelpFormatter(parser.prog, max_help_position=32), flags_of(parser)
+        formatter.add_usage(f"{parser.prog} [FLAGS]", (), (), prefix="usage: ")
+        formatter.add_text(parser.description)
+        formatter.start_section("the flags that most runs need")
+        for name, text in SHORT.items():
+            if name in flags:
+                action = copy.copy(flags[name])
+                action.help = text or action.help
+                action.option_strings = action.option_strings[-1:] if name == "--help-all" else action.option_strings
+                formatter.add_argument(action)
+        formatter.end_section()
+        parser.exit(0, formatter.format_help())
+
+
+SHORT: dict[str, str | None] = {  # flag to its help, where its own is long
+    "--benchmark": "the problem: `fastplast list benchmarks` (default: mnist_shuffle)",
+    "--dataset": "a known dataset, or a path to your images (default: the benchmark's)",
+    "--tasks": None,
+    "--epochs": None,
+    "--seeds": None,
+    "--learning-rate": None,
+    "--method": "against plasticity loss: `fastplast list methods` (default: none)",
+    "--strength": None,
+    "--network": "`fastplast list networks` (default: the benchmark's)",
+    "--widths": None,
+    "--activation": None,
+    "--optimizer": None,
+    "--srank": None,
+    "--engine": None,
+    "--threads": None,
+    "--grid": None,
+    "--config": None,
+    "--out": None,
+    "--shard": None,
+    "--dry-run": None,
+    "--yes": None,
+    "--quiet": None,
+    "--help-all": None,
+}

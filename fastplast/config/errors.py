@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# Whether errors name flags, as the command line does, and not fields, as Python does.
+_names_flags: ContextVar[bool] = ContextVar("names_flags", default=False)
+
+
+@contextmanager
+def naming_flags() -> Iterator[None]:
+    """Within it, errors name flags: ``--learning-rate`` and not ``learning_rate``.
+
+    Yields:
+        Nothing.
+    """
+    token = _names_flags.set(True)
+    try:
+        yield
+    finally:
+        _names_flags.reset(token)
+
+
+def _as_fields(text: str) -> str:
+    """A text with the names of fields in place of flags, but in commands, which stand between backticks."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"--([a-z][a-z0-9-]*)", lambda found: found[1].replace("-", "_"), part) for part in parts[::2]]
+    return "`".join(parts)
+
 
 class ConfigError(ValueError):
     """A configuration that breaks a rule. The text says the rule, what came, and what to do.
+
+    It names fields, as in Python, or within ``naming_flags`` the flags of the command line.
 
     Args:
         text: the message.
@@ -14,6 +45,10 @@ class ConfigError(ValueError):
     def __init__(self, text: str, *fields: str) -> None:
         super().__init__(text)
         self.fields = fields
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _names_flags.get() else _as_fields(text)
 
 
 def flag(name: str) -> str:

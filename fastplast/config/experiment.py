@@ -7,19 +7,17 @@ benchmark's own value. Standard library only, so that ``fastplast --help`` answe
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fastplast.bounded import read_bytes, reason
 from fastplast.config.errors import ConfigError
-from fastplast.config.fields import AT_LEAST_ZERO, FRACTION, POSITIVE, as_plain, check_fields, option
-from fastplast.config.method_options import all_options
+from fastplast.config.fields import AT_LEAST_ZERO, CHOICES, FRACTION, POSITIVE, as_known, as_plain, check_fields, option
+from fastplast.config.method_options import all_options, option_fields
 from fastplast.config.names import (
     ACTIVATIONS,
     BENCHMARKS,
@@ -33,12 +31,14 @@ from fastplast.config.names import (
     MODULE_NETWORKS,
     NETWORK_NAMES,
     OPTIMIZERS,
+    OTHER_FIELDS,
     PRESET_FIELDS,
     VMAP_ACTIVATIONS,
 )
-from fastplast.config.numbers import spelling_advice
 from fastplast.config.rules import check_combinations
 from fastplast.text import closest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Member:
     options: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "method", as_known("method", self.method))
         object.__setattr__(self, "options", all_options(self.method, self.options, several=False))
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +70,26 @@ class Member:
         return values | ({"options": dict(self.options)} if self.options else {})
 
 
+def _refusing_unknown_fields(cls: type[T]) -> type[T]:
+    """A dataclass whose error about an unknown field names the field that is meant."""
+    fields, init = [f.name for f in dataclasses.fields(cls)], cls.__init__  # pyright: ignore[reportArgumentType]
+
+    @functools.wraps(init)
+    def checked(self: T, *values: Any, **given: Any) -> None:
+        for name in given:
+            if name not in fields:
+                is_option = name in (field for field, _, _ in option_fields())
+                mend = f"Hyperparameters of methods are in options={{{name!r}: ...}}." if is_option else ""
+                raise TypeError(
+                    f"{cls.__name__} has no field {name!r}. {mend or closest(OTHER_FIELDS.get(name, name), fields)}"
+                )
+        init(self, *values, **given)
+
+    cls.__init__ = checked
+    return cls
+
+
+@_refusing_unknown_fields
 @dataclass(frozen=True)
 class Experiment:
     """One experiment; every field is a flag of ``fastplast train``.
@@ -90,8 +111,8 @@ class Experiment:
     tasks: int | None = option(None, "tasks in sequence (default: the benchmark's)", "problem")
     epochs: int = option(None, "passes over a task's examples (default: 200, or the benchmark's)", "problem")
     examples: int = option(None, "examples of a task (default: 1280, or the benchmark's)", "problem")
-    test_examples: int = option(None, "examples of a task kept for its test error (default: 0, 200 of class pairs)",
-                                "problem", rule=AT_LEAST_ZERO)  # fmt: skip
+    test_examples: int = option(None, "examples of a task that are not trained on, for its test error (default: 0, 200 "
+                                "of class pairs)", "problem", rule=AT_LEAST_ZERO)  # fmt: skip
     batch_size: int = option(None, "examples of an update (default: 16, or the benchmark's)", "problem")
     class_order: str = option("repeat", "class pairs: once all classes have come, the same pairs again, or others",
                               "problem", ("repeat", "redraw"))  # fmt: skip
@@ -112,7 +133,7 @@ class Experiment:
     learning_rate: tuple[float, ...] = option((1e-3,), "step size; several make more members", "members", rule=POSITIVE)
     method: str = option("none", "what is done against plasticity loss", "members", METHOD_NAMES)
     strength: tuple[float, ...] | None = option(
-        None, "of the method; several make more members", "members", rule=AT_LEAST_ZERO
+        None, "strength of the method; several make more members", "members", rule=AT_LEAST_ZERO
     )
     options: tuple[tuple[str, Any], ...] | Mapping[str, Any] = option(
         (), "hyperparameters of the method, each a value or several, which make more members", "", rule=None
@@ -124,7 +145,8 @@ class Experiment:
         "mean", "regularisers average over a weight matrix (paper) or sum", "members", ("mean", "sum")
     )
 
-    network: str | None = option(None, "default: the benchmark's", "network", (*NETWORK_NAMES, *MODULE_NETWORKS))
+    network: str | None = option(None, "the architecture (default: the benchmark's)", "network",
+                                 (*NETWORK_NAMES, *MODULE_NETWORKS))  # fmt: skip
     widths: tuple[int, ...] | None = option(None, "hidden widths of the dense layers", "network")
     channels: tuple[int, ...] | None = option(None, "channels of the convolutions of the cnn", "network")
     activation: str = option("relu", "of every hidden layer", "network", (*ACTIVATIONS, *VMAP_ACTIVATIONS))
@@ -162,11 +184,16 @@ class Experiment:
                                "probes", ("auto", "exact", "truncated", "lanczos"))  # fmt: skip
     srank_every: int = option(1, "tasks between two measurements of the Hessian", "probes")
     epoch_curves: bool = option(False, "also store loss, error and update norms of every epoch", "probes")
+    earlier_tasks: int = option(0, "so many tasks before the present one on which the error is measured at its end",
+                                "probes", rule=AT_LEAST_ZERO)  # fmt: skip
+    keep_weights: str = option("none", "store weights at the start of task 0 and the end of every task, or at each "
+                               "task's start and each epoch's end too", "probes", ("none", "tasks", "all"))  # fmt: skip
     probe_every: int = option(1, "tasks between two measurements of weights and features", "probes")
     metrics: tuple[str, ...] = option((), "what else is measured then", "probes", METRIC_NAMES)
 
-    engine: str = option("auto", "who trains", "machine", ("auto", "vmap", "cpu", "cuda"))
-    device: str = option("auto", "where; cuda:1 is the second GPU", "machine", ("auto", "cpu", "cuda"))
+    engine: str = option("auto", "what executes the updates", "machine", ("auto", "vmap", "cpu", "cuda"))
+    device: str = option("auto", "the processor that trains; cuda:1 is the second GPU", "machine",
+                         ("auto", "cpu", "cuda"))  # fmt: skip
     threads: int | None = option(None, "CPU threads (default: the cores this process may use)", "machine")
     overlap: bool = option(False, "measure a task's start while the task is trained; results are the same", "machine")
     checkpoint_minutes: float = option(5.0, "at most this long between two checkpoints", "machine", rule=POSITIVE)
@@ -174,7 +201,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, as_plain(getattr(self, f.name)))
+            value = as_known(f.name, as_plain(getattr(self, f.name)))
+            object.__setattr__(self, f.name, value)
         for name in ("learning_rate", "strength", "widths", "channels", "seeds", "metrics"):
             value = getattr(self, name)
             if isinstance(value, list):
@@ -310,10 +338,11 @@ class Experiment:
             raise ConfigError(text, *error.fields) from None
 
 
+CHOICES |= {f.name: f.metadata["choices"] for f in dataclasses.fields(Experiment) if f.metadata["choices"]}
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
-_MOST_TEXT = 1 << 28  # bytes of a file of settings
-_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, "options", "optimizer_reset", "metrics", "new_classes", "drift_tasks")
+_YOUNGER = ("options", "optimizer_reset", "metrics", "new_classes", "drift_tasks", "earlier_tasks", "keep_weights")
+_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, *_YOUNGER)
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:
@@ -327,45 +356,6 @@ def defaults_of(benchmark: str) -> dict[str, Any]:
     """
     names = {f.name: f.default for f in dataclasses.fields(Experiment) if f.name not in (*MEMBER_FIELDS, "member_list")}
     return {n: BENCHMARKS[benchmark].get(n, PRESET_FIELDS.get(n, default)) for n, default in names.items()}
-
-
-def load_config(path: str | Path) -> dict[str, Any]:
-    """Reads a ``--config`` file: JSON, for example the ``config.json`` of a run.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Field to value, unchecked.
-
-    Raises:
-        ConfigError: if the file is missing, is not JSON, or is not an object.
-    """
-    try:
-        content = read_bytes(Path(path).expanduser(), _MOST_TEXT).decode()
-        values = json.loads(content, object_pairs_hook=_refuse_repeated)
-    except OSError as error:
-        raise ConfigError(f"--config must be a readable file: got {path} ({error.strerror or error}).") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--config must be JSON: got {path} ({reason(error)}).{_advice_on(error)}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"--config must hold a JSON object: got {type(values).__name__} in {path}.")
-    return values
-
-
-def _advice_on(error: Exception) -> str:
-    if not isinstance(error, json.JSONDecodeError):
-        return ""
-    return spelling_advice(error.doc.split("\n")[error.lineno - 1].partition(":")[2])
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of a key that occurs twice, JSON readers take the last, which nobody sees.
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name} occurs twice")
-    return dict(pairs)
 
 
 def _members(values: Any) -> tuple[Member, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fastplast.config.errors import ConfigError, flag, shown
+from fastplast.config.names import DATASET_NAMES, OTHER_NAMES
 from fastplast.config.own import known_names
-from fastplast.text import closest
+from fastplast.text import closest, recognize
 
 
 class Bound(NamedTuple):
@@ -51,8 +53,14 @@ def option(
     return dataclasses.field(default=default, metadata={"help": text, "group": group, "choices": choices, "rule": rule})
 
 
+CHOICES: dict[str, tuple[str, ...]] = {}  # field of ``Experiment`` to its known names
+
+
+_KEPT = (list, tuple, Mapping, os.PathLike)
+
+
 def as_plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy, PyTorch and the like as Python's numbers and lists; ranges as lists.
+    """Numbers and arrays of NumPy, PyTorch and the like as Python's numbers and lists; other iterables as lists.
 
     Args:
         value: anything; lists and tuples are looked into.
@@ -62,9 +70,13 @@ def as_plain(value: Any) -> Any:
     """
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, range):
-        return list(value)
-    return type(value)(map(as_plain, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Iterator) or (isinstance(value, Iterable) and not isinstance(value, (*_KEPT, str, bytes))):
+        return [as_plain(one) for one in value]
+    if type(value) is tuple:
+        return tuple(map(as_plain, value))
+    return [as_plain(one) for one in value] if type(value) is list else value
 
 
 def is_whole(value: Any) -> bool:
@@ -98,6 +110,22 @@ def check_fields(experiment: Any) -> None:
             if any(isinstance(x, int) and abs(x) >= 2**63 for x in (value if isinstance(value, tuple) else (value,))):
                 broken += ", below 2^63"
             raise ConfigError(f"{flag(f.name)} must be {broken}: got {shown(value)}.", f.name)
+
+
+def as_known(name: str, value: Any) -> Any:
+    """A name as results have it, whatever its case, or what else it is called.
+
+    Args:
+        name: of the field.
+        value: anything.
+
+    Returns:
+        The known name; the value where it is none.
+    """
+    if not isinstance(value, str):
+        return value
+    known = known_names(name, DATASET_NAMES if name == "dataset" else CHOICES.get(name, ()))
+    return recognize(value, known, OTHER_NAMES.get(name)) or value
 
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.fields import AT_LEAST_ONE, AT_LEAST_ZERO, FRACTION, Bound, is_number, is_whole
 from fastplast.config.names import TAKES_STRENGTH
-from fastplast.text import closest
+from fastplast.text import closest, recognize
 
 SHARE = Bound("in [0, 1]", "in [0, 1]", lambda number: 0 <= number <= 1)
 ANY = Bound("a {}", "{}s", lambda number: True)
@@ -49,6 +49,7 @@ class Option(NamedTuple):
             ConfigError: if it breaks the rule.
         """
         if self.choices:
+            value = recognize(value, self.choices) or value if isinstance(value, str) else value
             if value not in self.choices:
                 words = closest(str(value), self.choices)
                 raise ConfigError(f"{flag(name)} must be a known name: got {value!r}. {words}", name)

@@ -78,6 +78,62 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
 PRESET_FIELDS = {"dataset": None, "examples": 1280, "test_examples": 0, "batch_size": 16, "subset": "per-seed"}
 PRESET_FIELDS |= {"epochs": 200}
 
+# What else the field calls them, in lower case without hyphens and underscores.
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "benchmark": {
+        "permutedmnist": "mnist_permute",
+        "pmnist": "mnist_permute",
+        "inputpermutedmnist": "mnist_permute",
+        "shuffledmnist": "mnist_shuffle",
+        "labelshuffledmnist": "mnist_shuffle",
+        "randomlabelmnist": "mnist_shuffle",
+        "permutedfashionmnist": "fashion_permute",
+        "shuffledfashionmnist": "fashion_shuffle",
+        "permutedcifar10": "cifar_permute",
+        "inputpermutedcifar10": "cifar_permute",
+        "shuffledcifar10": "cifar_shuffle",
+        "labelshuffledcifar10": "cifar_shuffle",
+        "randomlabelcifar10": "cifar_shuffle",
+        "permutedcifar": "cifar_permute",
+        "shuffledcifar": "cifar_shuffle",
+    },
+    "dataset": {"fashion": "fashion_mnist", "fmnist": "fashion_mnist",
+                "downsampledimagenet": "imagenet32"},
+    "activation": {"linear": "identity", "lrelu": "leaky_relu", "concatenatedrelu": "crelu"},
+    "init": {"glorot": "glorot_uniform", "xavier": "glorot_uniform", "xavieruniform": "glorot_uniform",
+             "torch": "torch_default", "pytorch": "torch_default", "lecun": "lecun_normal",
+             "he": "kaiming_uniform", "heuniform": "kaiming_uniform", "kaiming": "kaiming_uniform"},
+    "method": {"l2regularization": "l2", "l2init": "regenerative", "regen": "regenerative",
+               "regenerativeregularization": "regenerative", "wassersteinregularization": "wasserstein",
+               "continualbackprop": "cbp", "continualbackpropagation": "cbp", "snp": "shrink_perturb",
+               "shrinkandperturb": "shrink_perturb", "weightclipping": "clip", "selfnormalizedresets": "snr",
+               "spectralregularization": "spectral", "parsevalregularization": "parseval",
+               "normalizeandproject": "nap", "reset": "full_reset", "utilityperturbedgradientdescent": "upgd"},
+    "network": {"perceptron": "mlp", "convolutional": "cnn"},
+    "optimizer": {"momentumsgd": "sgd"},
+}  # fmt: skip
+
+# What other programs call a field, or a parameter of a command.
+OTHER_FIELDS = {
+    **dict.fromkeys(("lr", "step_size", "alpha", "learningrate"), "learning_rate"),
+    **dict.fromkeys(("seed", "num_seeds", "n_seeds"), "seeds"),
+    **dict.fromkeys(("num_tasks", "n_tasks"), "tasks"),
+    **dict.fromkeys(("num_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("bs", "minibatch_size"), "batch_size"),
+    **dict.fromkeys(("reg", "regularizer", "regulariser", "algorithm"), "method"),
+    **dict.fromkeys(("lambda", "lam"), "strength"),
+    **dict.fromkeys(("problem", "env"), "benchmark"),
+    **dict.fromkeys(("model", "arch"), "network"),
+    **dict.fromkeys(("hidden", "hidden_sizes"), "widths"),
+    **dict.fromkeys(("optim", "optimiser"), "optimizer"),
+    **dict.fromkeys(("output", "output_dir", "dir"), "out"),
+    **dict.fromkeys(("num_threads", "n_threads"), "threads"),
+    "wd": "weight_decay",
+    "gpu": "device",
+    "metrics": "columns",
+    "force": "yes",
+}
+
 # Settings that one engine alone has.
 ENGINE_OF = {"tf32": "cuda", "compile": "vmap"}
 

@@ -149,15 +149,20 @@ def _check_problem(e: Any) -> None:
             "A path has a slash in it, or ends in .npz.",
             "dataset",
         )
-    if e.test_examples and "test_examples" not in BENCHMARKS[e.benchmark]:
+    if e.test_examples and not (holds_out(e.change) or "test_examples" in BENCHMARKS[e.benchmark]):
         raise ConfigError(
-            f"--test-examples belongs to class pairs: got --benchmark {e.benchmark}. Drop it.",
+            f"--test-examples belongs to problems of labelled images: got --benchmark {e.benchmark}. Drop it.",
             "test_examples",
             "benchmark",
         )
     for name in ("examples", "test_examples") if e.change == "class_pairs" else ():
         if getattr(e, name) % 2:
             raise ConfigError(f"{flag(name)} must be even, for two classes of as many: got {getattr(e, name)}.", name)
+
+
+def holds_out(change: str) -> bool:
+    """Whether a change goes over to images that are not trained on: of labels, and of pixels."""
+    return change in ("label_shuffle", "label_drift", "pixel_permute")
 
 
 def _check_settings(e: Any) -> None:

@@ -70,8 +70,9 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
     """A dataset from arrays, for ``fastplast.train(experiment, dataset=...)``.
 
     Args:
-        images: uint8 or float32 `[R, H, W]`, `[R, C, H, W]` or `[R, H, W, C]` with 1 or 3 channels; floating point
-            numbers are inputs as they are. Arrays of NumPy, PyTorch, CuPy or JAX, on any device.
+        images: uint8 or float32 `[R, D]` (a table), `[R, H, W]`, `[R, C, H, W]` or `[R, H, W, C]` with 1 or 3
+            channels; floating point numbers are inputs as they are. Arrays of NumPy, PyTorch, CuPy or JAX, on any
+            device.
         labels: whole numbers `[R]` or `[R, 1]`; the classes are those that occur, in ascending order.
         name: what results call it.
         source: where it is from, in words.
@@ -90,10 +91,12 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str = "own", sourc
     images, labels = _on_host(images), _on_host(labels)
     if images.dtype == np.float64:
         images = images.astype(np.float32)
+    if images.ndim == 2:  # a row of features for each example
+        images = images[:, None, None]
     if images.dtype not in (np.uint8, np.float32) or images.ndim not in (3, 4):
         raise DataError(
-            f"images must be uint8 or float32 of shape [R, H, W], [R, C, H, W] or [R, H, W, C]: got {images.dtype} of "
-            f"{list(images.shape)} from {source}."
+            "images must be uint8 or float32 of shape [R, D], [R, H, W], [R, C, H, W] or [R, H, W, C]: got "
+            f"{images.dtype} of {list(images.shape)} from {source}."
         )
     if labels.shape == (len(images), 1):
         labels = labels[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastplast.config import ConfigError
 from fastplast.drawing.bands import PARTS
 from fastplast.drawing.page import plain
 from fastplast.drawing.settings import phrase
@@ -117,8 +118,8 @@ class Labels:
         """Checks that every label was drawn.
 
         Raises:
-            ValueError: if one was not.
+            ConfigError: if one was not.
         """
         for name in self._given:
             if name not in self._known:
-                raise ValueError(f"labels must name what is drawn: got {name!r}. {closest(name, self._known)}")
+                raise ConfigError(f"labels must name what is drawn: got {name!r}. {closest(name, self._known)}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastplast.config import ConfigError
 from fastplast.runs.run import WHENS
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ COLUMNS: dict[str, Axis] = {
     "loss": Axis("end", "loss", "nats"),
     "test_error": Axis("end", "test error", "misclassified fraction", most=1.0),
     "test_loss": Axis("end", "test loss", "nats"),
+    "earlier_error": Axis("end", "error on earlier tasks", "misclassified fraction", most=1.0),
+    "earlier_test_error": Axis("end", "test error on earlier tasks", "misclassified fraction", most=1.0),
     "penalty": Axis("end", "penalty", "nats"),
     "online_error": Axis("end", "online error", "misclassified fraction", most=1.0),
     "online_loss": Axis("end", "online loss", "nats"),
@@ -70,6 +73,9 @@ COLUMNS: dict[str, Axis] = {
     "hessian_frobenius_error": Axis("start", "violation of the Frobenius identity", "relative"),
     "hessian_assembly_error": Axis("start", "disagreement of Hessian and gradient", "relative"),
 }
+
+
+_OTHERS = {"accuracy": "error", "acc": "error", "test_accuracy": "test_error", "srank": "hessian_srank"}
 
 
 def axis_of(column: str, units: Mapping[str, str] | None = None) -> Axis:
@@ -166,14 +172,17 @@ def find_column(
         The column's name and its axis, whose ``when`` is a time at which it has values.
 
     Raises:
-        ValueError: if there is no such column, or it has no value at that time.
+        ConfigError: if there is no such column, or it has no value at that time.
     """
     from fastplast.text import closest
 
     name, _, when = column.partition("@")
     if name not in measured:
-        raise ValueError(f"{option} must be metrics of the run: got {name!r}. {closest(name, sorted(measured))}")
+        known = sorted(measured)
+        raise ConfigError(
+            f"{option} must be metrics of the run: got {name!r}. {closest(_OTHERS.get(name, name), known)}"
+        )
     axis, times = axis_of(name, units), measured[name]
     if when and when not in times:
-        raise ValueError(f"{option} has {column!r}, which was not measured: {name} has values at {', '.join(times)}.")
+        raise ConfigError(f"{option} has {column!r}, which was not measured: {name} has values at {', '.join(times)}.")
     return name, axis._replace(when=when or (axis.when if axis.when in times else times[0]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastplast.config import ConfigError
 from fastplast.drawing.bands import LINE_STYLES
 from fastplast.drawing.choice import Frame, Line, choose, with_same_seeds
 from fastplast.drawing.settings import NOT_SETTINGS, Setting, colours_of, palette, sort_key, varying_fields
@@ -76,7 +77,7 @@ def narrow(members: Frame, where: Mapping[str, Any]) -> Frame:
         Rows of `members`.
 
     Raises:
-        ValueError: if a field is unknown, or no member has a value.
+        ConfigError: if a field is unknown, or no member has a value.
     """
     for name, wanted in where.items():
         _check_field("where", name, fields_of(members))
@@ -85,7 +86,7 @@ def narrow(members: Frame, where: Mapping[str, Any]) -> Frame:
         for value, rows in zip(values, found):
             if not any(rows):
                 known = sorted(members[name].unique(), key=lambda one: sort_key(name, one))
-                raise ValueError(
+                raise ConfigError(
                     f"where must name values of members: got {name} {value}. Known: {', '.join(map(str, known))}."
                 )
         members = members[[any(row) for row in zip(*found)]]
@@ -98,7 +99,7 @@ def _is_same(value: Any, wanted: Any) -> bool:
 
 def _check_field(option: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise ValueError(f"{option} must be a field of the members: got {name!r}. {closest(name, known)}")
+        raise ConfigError(f"{option} must be a field of the members: got {name!r}. {closest(name, known)}")
 
 
 def place_fields(members: Frame, given: Mapping[str, str | None], several: int) -> dict[str, str | None] | None:
@@ -114,7 +115,7 @@ def place_fields(members: Frame, given: Mapping[str, str | None], several: int) 
         are few of them, or they differ in one field.
 
     Raises:
-        ValueError: if one is unknown, or named twice.
+        ConfigError: if one is unknown, or named twice.
     """
     found = {place: given.get(place) for place in PLACES}
     for place, name in found.items():
@@ -122,7 +123,7 @@ def place_fields(members: Frame, given: Mapping[str, str | None], several: int) 
             _check_field(place, name, [*fields_of(members), "run"])
             twice = [other for other, same in found.items() if same == name]
             if len(twice) > 1 and twice != ["hue", "style"]:
-                raise ValueError(f"{' and '.join(twice)} must go by different fields: got {name!r}.")
+                raise ConfigError(f"{' and '.join(twice)} must go by different fields: got {name!r}.")
     if any(found.values()):
         return found
     varying = varying_fields(members)
@@ -158,7 +159,7 @@ def arrange(members: Frame, fields: Mapping[str, str | None], scores: Frame, say
         What is drawn where.
 
     Raises:
-        ValueError: if members that share a line are of different problems, or more colours or styles are needed than
+        ConfigError: if members that share a line are of different problems, or more colours or styles are needed than
             can be told apart.
     """
     values = {
@@ -196,12 +197,12 @@ def _of(members: Frame, *wanted: tuple[str | None, Any]) -> Frame:
 def _line(part: Frame, label: str, value: str, colour: int, dash: str | None, scores: Frame) -> Line:
     varying, chosen, by = varying_fields(part), {}, None
     if mixed := [name for name in varying if name in PROBLEM]:
-        raise ValueError(
+        raise ConfigError(
             f"members of one line must be of one problem: got {mixed[0]} "
             f"{', '.join(map(str, part[mixed[0]].unique()))}. Name {mixed[0]} as row, col, hue or style, or in where."
         )
     if _is_repeated(part):
-        raise ValueError(
+        raise ConfigError(
             "members of one line must have different seeds: got several runs of the same settings and seeds. "
             "Name run as row, col, hue or style."
         )
@@ -215,7 +216,7 @@ def _line(part: Frame, label: str, value: str, colour: int, dash: str | None, sc
 def _colours(fields: Mapping[str, str | None], values: Mapping[str, Sequence[Any]]) -> dict[Any, int]:
     hues, count = values["hue"], len(palette())
     if fields["style"] not in (None, fields["hue"]) and len(hues) > count:
-        raise ValueError(
+        raise ConfigError(
             f"hue has {count} colours beside a style: got {len(hues)} values of {fields['hue']}. "
             "Name the field as row or col, or fewer values in where."
         )
@@ -227,7 +228,7 @@ def _dashes(fields: Mapping[str, str | None], values: Mapping[str, Sequence[Any]
     if fields["style"] is None:
         return {}
     if len(styles) > len(LINE_STYLES):
-        raise ValueError(
+        raise ConfigError(
             f"style has {len(LINE_STYLES)} kinds of lines: got {len(styles)} values of {fields['style']}. "
             "Name the field as hue, row or col, or fewer values in where."
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.config import ConfigError
 from fastplast.runs.files import write_file
 from fastplast.text import closest
 
@@ -135,11 +136,11 @@ def check_formats(formats: Sequence[str]) -> None:
         formats: as given.
 
     Raises:
-        ValueError: if one is unknown.
+        ConfigError: if one is unknown.
     """
     for name in formats:
         if name not in FORMATS:
-            raise ValueError(f"formats must be known names: got {name!r}. {closest(name, FORMATS)}")
+            raise ConfigError(f"formats must be known names: got {name!r}. {closest(name, FORMATS)}")
 
 
 def save(figure: Figure, paths: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.config import ConfigError
 from fastplast.drawing.bands import first_divergence, member_curves
 from fastplast.drawing.captions import Labels
 from fastplast.drawing.choice import Frame
@@ -78,7 +79,7 @@ def plot(
         A figure of matplotlib, to change or to save.
 
     Raises:
-        ValueError: if there is no run, no column, or an unknown column, field, value or label; if lines cannot be told
+        ConfigError: if there is no run, no column, or an unknown column, field, value or label; if lines cannot be told
             apart; if nothing is positive on a log axis; or if `size` leaves no room.
 
     Example:
@@ -130,7 +131,7 @@ def write_plot(
         The files written.
 
     Raises:
-        ValueError: as of ``plot``, or if a format is unknown.
+        ConfigError: as of ``plot``, or if a format is unknown.
 
     Example:
         >>> write_plot(["runs/none", "runs/l2"], ("error", "loss"), log=("loss",))  # doctest: +SKIP
@@ -138,7 +139,7 @@ def write_plot(
     """
     listed, columns = _listed(runs), [columns] if isinstance(columns, str) else list(columns)
     if not formats:
-        raise ValueError("formats must name at least one: got none.")
+        raise ConfigError("formats must name at least one: got none.")
     check_formats(formats)
     figure = plot(listed, columns, **options)
     first = listed[0]
@@ -156,15 +157,15 @@ def _checked(opened: list[Results], columns: Sequence[str], log: Collection[str]
     """The columns as a list.
 
     Raises:
-        ValueError: if there is no run or no column, or a logarithmic one that is not drawn.
+        ConfigError: if there is no run or no column, or a logarithmic one that is not drawn.
     """
     columns = [columns] if isinstance(columns, str) else list(columns)
     for name, values in (("runs", opened), ("columns", columns)):
         if not values:
-            raise ValueError(f"{name} must name at least one: got none.")
+            raise ConfigError(f"{name} must name at least one: got none.")
     for column in log:
         if column not in columns:
-            raise ValueError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
+            raise ConfigError(f"log must be among the columns drawn: got {column!r}. {closest(column, columns)}")
     return columns
 
 

@@ -21,7 +21,7 @@ from fastplast.networks import ModuleNetwork
 from fastplast.problems import Task
 
 _MEMBERS_AT_ONCE = 16  # bounds the memory of tails and Hessians
-_MODULE = Lock()  # members of a user's module are evaluated in turn: parameters are put into one module
+MODULE = Lock()  # members of a user's module are evaluated in turn: parameters are put into one module
 
 
 def measure_group(
@@ -88,7 +88,7 @@ def _measure_member(
 ) -> tuple[dict[str, float], Tensor]:
     """One member's metrics, curvature left out, and what enters its last two layers."""
     network, row, columns = group.network, state.params[member], {}
-    running, lock = state.running_of(member), _MODULE if isinstance(network, ModuleNetwork) else nullcontext()
+    running, lock = state.running_of(member), MODULE if isinstance(network, ModuleNetwork) else nullcontext()
     with lock:
         found = probes.evaluate(network, row, task, member, running)
     alone = slice(member, member + 1)

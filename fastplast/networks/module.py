@@ -24,6 +24,12 @@ from fastplast.networks.running import RunningNorms
 ModuleFactory = Callable[[], nn.Module]
 
 
+def module_name(factory: ModuleFactory) -> str:
+    """What a network made by a factory is called in configurations and results: ``module:`` and the module's class."""
+    with isolated_generators():
+        return f"module:{type(factory()).__qualname__}"
+
+
 class ModuleNetwork:
     """A network made by a factory of modules, with the same face as ``Network``.
 
@@ -214,6 +220,14 @@ class ModuleNetwork:
                 "computes something else. Make its tensors nn.Parameter, or the same for every seed; use nn.ModuleList "
                 "for layers in a list."
             )
+
+    def new_module(self, parameters: dict[str, Tensor]) -> nn.Module:
+        """A module of its own with a member's parameters, by name."""
+        module = self._new(seed=0)
+        with torch.no_grad():
+            for name, own in module.named_parameters():
+                own.copy_(parameters[name])
+        return module
 
     def structure(self) -> str:
         """SHA-256 of the names and types of the module's parts, and the names and shapes of its parameters."""

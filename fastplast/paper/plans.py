@@ -16,8 +16,8 @@ from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps import Grid, SweepPlan, expand, grid_of, make_plan
 from fastplast.sweeps.dry_run import dry_run
-from fastplast.sweeps.grid import key_of
-from fastplast.sweeps.sweep import read_keys
+from fastplast.sweeps.grid import course_of
+from fastplast.sweeps.sweep import read_courses
 
 RUNS = "runs"
 
@@ -66,8 +66,12 @@ def missing_grid(use: Use, scale: str, runs: Path) -> Grid | None:
     if scale == "smoke":
         values["data_dir"] = str(directory)  # where no images are, so that the embedded ones are taken
     grid = grid_of(values)
-    held = {key for path in shard_paths(directory) if Run(path).is_finished for key in read_keys(Run(path))}
-    return None if {key_of(cell) for cell in expand(grid)} <= held else grid
+    held: dict[str, int] = {}
+    for run in map(Run, shard_paths(directory)):
+        if run.is_finished:
+            held |= {key: max(int(run.config["tasks"]), held.get(key, 0)) for key in read_courses(run)}
+    is_there = all(held.get(course_of(cell), 0) >= (cell.group.tasks or 0) for cell in expand(grid))
+    return None if is_there else grid
 
 
 def plan_missing(figure: Figure, scale: str, runs: str | os.PathLike = RUNS) -> Iterator[SweepPlan]:

@@ -19,7 +19,7 @@ from fastplast.registered import named
 
 
 def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ...]) -> Problem:
-    """Draws each member's examples.
+    """Draws each member's examples, and as many others as are asked for to test it on.
 
     With ``subset="per-seed"`` a member's examples come from its own stream, with ``fixed`` all take those of seed 0.
 
@@ -42,8 +42,8 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
     elif want > have:
         mend = f" Run `fastplast data fetch {dataset.name}` for all of it." if dataset.is_embedded else ""
         raise ConfigError(
-            f"--examples must not exceed the images of {dataset.name}: got {want} of {have} ({dataset.source})."
-            f" Lower --examples.{mend}"
+            f"{_names(experiment)} must not exceed the images of {dataset.name}: got {_counts(experiment, train)} of "
+            f"{have} ({dataset.source}). Lower {_names(experiment)}.{mend}"
         )
     else:
         own = seeds if experiment.subset == "per-seed" else (0,) * len(seeds)
@@ -67,6 +67,14 @@ def build_problem(experiment: Experiment, dataset: Dataset, seeds: tuple[int, ..
         num_classes=experiment.outputs or dataset.num_classes,
         classes=classes,
     )
+
+
+def _names(experiment: Experiment) -> str:
+    return "--examples and --test-examples" if experiment.test_examples else "--examples"
+
+
+def _counts(experiment: Experiment, train: int) -> str:
+    return f"{train} + {experiment.test_examples}" if experiment.test_examples else f"{train}"
 
 
 def _center(dataset: Dataset) -> Dataset:

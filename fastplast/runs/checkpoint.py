@@ -102,12 +102,13 @@ def remove_previous(directory: Path) -> None:
             previous.rmdir()
 
 
-def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_checkpoint(directory: Path, digest: str, *others: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Reads the checkpoint, after checking that it is what was written.
 
     Args:
         directory: ``checkpoint/`` of a run.
         digest: ``config_digest`` of the run.
+        others: of the same run with fewer tasks, whose end is a beginning of it.
 
     Returns:
         Tensors on the CPU, views of the file as it is now, and the position; None if there is no checkpoint.
@@ -116,10 +117,10 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
         StoreError: if the checkpoint is damaged, or belongs to another configuration.
     """
     try:
-        return _load(directory, digest)
+        return _load(directory, digest, *others)
     except StoreError as error:
         try:
-            found = _load(directory.with_name(_PREVIOUS), digest)
+            found = _load(directory.with_name(_PREVIOUS), digest, *others)
         except StoreError:
             found = None
         if found is None:
@@ -128,11 +129,11 @@ def load_checkpoint(directory: Path, digest: str) -> tuple[dict[str, Tensor], di
         return found
 
 
-def _load(directory: Path, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _load(directory: Path, digest: str, *others: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     entry = _read_entry(directory)
     if entry is None:
         return None
-    if entry["config_sha256"] != digest:
+    if entry["config_sha256"] not in (digest, *others):
         raise StoreError(
             f"{directory / 'checkpoint.json'} belongs to another configuration than the config.json of its run: got "
             f"{digest[:12]}, not {entry['config_sha256'][:12]}. Restore the config.json that the run was started with."

@@ -53,24 +53,24 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failure = StoreError(
-            f"{path} could not be written: {error.strerror or error}. It is as it was before, and every other file of "
-            "the run, the last checkpoint included, is intact. Make room or correct the permissions"
-            + (
-                ", or choose another place with `--out`."
-                if _is_of_finished_run(path)
-                else "; the run then continues with `fastplast resume`."
-            )
-        )
+        failure = StoreError(f"{path} could not be written: {error.strerror or error}. {_advice(path)}")
         failure.errno = error.errno
         raise failure from error
 
 
-def _is_of_finished_run(path: Path) -> bool:
+def _advice(path: Path) -> str:
+    """What is intact, and what to do: of a run that trains, and of any other file."""
+    mend = "Make room or correct the permissions"
     for folder in path.parents[:2]:  # the run's own, or figures/ in it
         with contextlib.suppress(OSError, ValueError, KeyError):
-            return bool(json.loads((folder / "env.json").read_text(encoding="utf-8"))["finished"])
-    return False
+            is_finished = bool(json.loads((folder / "env.json").read_text(encoding="utf-8"))["finished"])
+            end = ", or choose another place with `--out`" if is_finished else "; the run then continues with "
+            end += "" if is_finished else "`fastplast resume`"
+            return (
+                "It is as it was before, and every other file of the run, the last checkpoint included, is intact. "
+                f"{mend}{end}."
+            )
+    return f"It is as it was before. {mend}, or choose another place with `--out`."
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:

@@ -18,8 +18,9 @@ import shlex
 import zipfile
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from fastplast.bounded import check_zip, read_bytes
 from fastplast.runs.files import StoreError, check_schema
@@ -28,13 +29,16 @@ from fastplast.runs.parquet import read_part
 from fastplast.runs.reading import MOST_TEXT, check_keys, digest_of, read_json, reading
 from fastplast.runs.results import Results
 from fastplast.runs.tables import ORDER, as_format, concatenate, described
+from fastplast.runs.weights import module_of, moment
 from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy
     import pandas
     import pyarrow
+    from torch import nn
 
+SPECTRA = ("task", "when", "member", "seed", "method", "dimension", "computed", "is_complete")
 WHENS = ("start", "end")
 
 
@@ -107,21 +111,31 @@ class Run(Results):
         with reading(self.path / "metrics"):
             return concatenate([read_part(part, check) for part, check in parts]).sort_by(ORDER)
 
-    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
-        """Eigenvalues of the Hessian block.
+    @overload
+    def spectra(self, task: None = None, when: str = "start") -> pandas.DataFrame: ...
+
+    @overload
+    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]: ...
+
+    def spectra(self, task: int | None = None, when: str = "start") -> Any:
+        """Eigenvalues of the Hessian block: those that were computed, which are all of them only by the exact method.
 
         Args:
-            task: number of the task, from 0.
+            task: number of the task, from 0; None for what there is.
             when: ``"start"`` or ``"end"``.
 
         Returns:
-            One fp32 vector per member, in the order of ``members``; lengths may differ.
+            Of a task, one fp32 vector per member, in the order of ``members``; lengths may differ. Without one, a table
+            with a row for each vector: ``task``, ``when``, ``member``, ``seed``, ``method``, the ``dimension`` of the
+            space that was left to the solver, how many were ``computed``, and whether that ``is_complete``.
 
         Raises:
             StoreError: if they were not stored, and the text lists what was; or if they are damaged.
         """
         import numpy
 
+        if task is None:
+            return self._list_spectra()
         path = self.path / "spectra" / f"task-{probe_name(task, when)}.npz"
         if not path.exists():
             there = ", ".join(p.stem for p in sorted(path.parent.glob("task-*.npz"))) or "none"
@@ -137,6 +151,47 @@ class Run(Results):
             if values.dtype.kind != "f" or offsets.dtype.kind != "i" or ends != sorted(ends):
                 raise StoreError(f"{path} is damaged: its offsets are not those of its eigenvalues.")
             return numpy.split(values, offsets[1:-1])
+
+    def _list_spectra(self) -> pandas.DataFrame:
+        import pandas
+
+        table, rows = self.metrics(), []
+        for path in sorted((self.path / "spectra").glob("task-*.npz")):
+            _, task, when = path.stem.split("-")
+            measured = table[(table["task"] == int(task)) & (table["when"] == when)].to_dict("records")
+            for own, values in zip(measured, self.spectra(int(task), when)):
+                place = {"task": int(task), "when": when, "member": own["member"], "seed": own["seed"]}
+                how = {"method": own["hessian_method"], "dimension": own["hessian_dimension"], "computed": len(values)}
+                rows.append(place | how | {"is_complete": own["hessian_method"] == "exact"})
+        return pandas.DataFrame(rows, columns=SPECTRA)
+
+    def module(
+        self,
+        member: int,
+        task: int | None = None,
+        when: str = "end",
+        *,
+        epoch: int | None = None,
+        network: Callable[[], nn.Module] | None = None,
+    ) -> nn.Module:
+        """A member as an ordinary module with its weights, to measure of it whatever is wanted.
+
+        Args:
+            member: its number.
+            task: number of the task, from 0, of a run with ``keep_weights``; the last checkpoint if None.
+            when: ``"start"`` or ``"end"`` of the task.
+            epoch: number of an epoch of the task, from 0, at whose end; of a run that keeps all weights.
+            network: the factory that the run was started with, if it was.
+
+        Returns:
+            The module, in evaluation mode; layers are called as in the results: ``fc1``, ``conv1``.
+
+        Raises:
+            ConfigError: if the run was made with a module and none is given, or there is no such member.
+            StoreError: if the weights were not stored; the text lists what was.
+        """
+        at = None if task is None else (task, moment(when, epoch))
+        return module_of(self.path, self.config, self.env["notes"].get("data", {}), member, at, network)
 
     def epochs(self, format: str = "pandas") -> Any:
         """Curves within tasks, of a run with ``epoch_curves``: one row per member, task and epoch.
@@ -176,6 +231,26 @@ class Run(Results):
                 record = check_keys(json.loads(line), {"task": int})
                 records[record["task"]] = record
         return pandas.DataFrame([*records.values()])
+
+    def _repr_html_(self) -> str:
+        config = self.config
+        state = "finished" if self.is_finished else "not finished"
+        rows = {name: str(config[name]) for name in ("benchmark", "network", "activation", "method") if name in config}
+        rows = {"run": str(self.path), "state": state} | rows
+        if self.is_measured:
+            table = self.metrics()
+            last = table[table["when"] == "end"]
+            rows["members"] = str(table["member"].nunique())
+            if len(last):
+                error = last[last["task"] == last["task"].max()]["error"].mean()
+                rows["error"] = f"{error:.4f} at the end of task {last['task'].max() + 1}, mean over members"
+        cells = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+        return f"<table>{''.join(cells)}</table>"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there are metrics already."""
+        return any((self.path / "metrics").glob("part-*.parquet"))
 
     def __repr__(self) -> str:
         tasks = len(list((self.path / "metrics").glob("part-*-end.parquet")))

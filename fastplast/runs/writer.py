@@ -33,6 +33,7 @@ from fastplast.runs.manifest import FILE, FOLDERS, Part, add_part, find_damage, 
 from fastplast.runs.parquet import write_part
 from fastplast.runs.run import WHENS, Run, probe_name
 from fastplast.runs.tables import make_probe_table, make_table, on_host
+from fastplast.runs.weights import weights_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +108,7 @@ class RunWriter:
             env = run.env
             env["resumes"].append(environment(command))
             write_file(run.path / "env.json", json_bytes(env))
-            for folder in ("", *FOLDERS):  # what a kill left; figures may have another writer
+            for folder in ("", *FOLDERS, "weights"):  # what a kill left; figures may have another writer
                 if not (run.path / folder).is_symlink():
                     for left in (run.path / folder).glob(".*.tmp"):
                         if is_leftover(left.name):
@@ -249,6 +250,18 @@ class RunWriter:
         write_file(self._file("env.json"), json_bytes(env))
         self._file(FILE).unlink(missing_ok=True)
 
+    def write_weights(self, task: int, when: str, tensors: Mapping[str, Tensor]) -> None:
+        """Writes the weights of all members, replacing what was there.
+
+        Args:
+            task: number of the task, from 0.
+            when: ``"start"``, ``"end"``, or ``"epoch-<number>"``.
+            tensors: name of the parameter to `[M, ...]`.
+        """
+        from fastplast.runs.safetensors_writer import pieces
+
+        write_file(weights_path(self._file(), task, when), pieces(tensors))
+
     def append_timing(self, record: Mapping[str, Any]) -> None:
         """Adds a line to ``timings.jsonl``: whatever is not reproducible bit for bit.
 
@@ -282,7 +295,21 @@ class RunWriter:
         Returns:
             Tensors on the CPU and the position; None if there is no checkpoint.
         """
-        return load_checkpoint(self.run.path / "checkpoint", config_digest(self.config))
+        config = self.config
+        shorter = [config_digest(config | {"tasks": tasks}) for tasks in range(1, config.get("tasks") or 1)]
+        return load_checkpoint(self.run.path / "checkpoint", config_digest(config), *shorter)
+
+    def raise_tasks(self, tasks: int) -> None:
+        """Makes the run one of more tasks, of which those that it has are the first; a kill leaves one or the other.
+
+        Args:
+            tasks: how many, more than there are.
+        """
+        env = self.run.env
+        env["finished"] = False
+        env.pop("manifest", None)
+        write_file(self._file("env.json"), json_bytes(env))
+        write_file(self._file("config.json"), json_bytes(self.config | {"tasks": tasks}))
 
     def finish(self) -> None:
         """Marks the run as finished, and closes it."""

@@ -13,6 +13,7 @@ from fastplast.stats.intervals import (
 )
 from fastplast.stats.lines import Line, least_squares
 from fastplast.stats.paired import Paired, paired_difference
+from fastplast.stats.ranking import best, rank
 from fastplast.stats.selection import Selection, select, split_seeds
 from fastplast.stats.within import task_consistency, task_correlations
 
@@ -28,6 +29,7 @@ __all__ = [
     "Selection",
     "associate",
     "associations",
+    "best",
     "bootstrap_interval",
     "consistency",
     "interquartile_mean",
@@ -35,6 +37,7 @@ __all__ = [
     "mean_interval",
     "member_means",
     "paired_difference",
+    "rank",
     "select",
     "split_seeds",
     "task_consistency",

@@ -91,7 +91,7 @@ def train_shard(request: Mapping[str, Any]) -> Answer:
     try:
         with _stop_on_signal() as received:
             if (path / "config.json").exists():
-                _, events = proceed(path, stop=lambda: bool(received))
+                _, events = proceed(path, stop=lambda: bool(received), tasks=request["config"].get("tasks"))
             else:
                 experiment = Experiment.from_dict({**request["config"], "out": str(path)})
                 _, events = start(experiment, stop=lambda: bool(received))

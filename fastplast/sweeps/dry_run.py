@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastplast.config import Experiment
 from fastplast.sweeps.grid import as_group
 from fastplast.sweeps.plan import GroupPlan, Shard, SweepPlan
 from fastplast.text import duration
-from fastplast.training.dry_run import format_rows, mebibytes, seconds_of_measuring, seconds_per_update
-from fastplast.training.setup import prepare
-
-_SAMPLE = 8  # members that a rate is measured with
+from fastplast.training.dry_run import format_rows, mebibytes
+from fastplast.training.estimate import estimate_seconds, may_take_an_hour
 
 
 def summarize(plan: SweepPlan) -> str:
@@ -28,6 +27,7 @@ def summarize(plan: SweepPlan) -> str:
     rows = [
         ("sweep", str(plan.directory)),
         ("members", f"{plan.members:,}{whole}; {plan.finished:,} finished, {missing:,} not begun"),
+        *([("also there", f"{plan.others:,} members of other grids, which stay as they are")] if plan.others else []),
         ("groups", f"{len(plan.groups):,}, of one network, activation and problem each"),
         ("shards", f"{new:,} to train, {old:,} to resume"),
     ]
@@ -52,7 +52,7 @@ def dry_run(plan: SweepPlan) -> str:
         most = max(most, memory if shards else 0)
         text = f"{_name(group)}: {group.members:,} members"
         if shards:
-            seconds = _seconds(group, shards, plan)
+            seconds = _seconds(shards, plan)
             total += seconds
             text += f", {len(shards)} shard{'s' * (len(shards) > 1)} of at most {largest:,} members, "
             text += f"{mebibytes(memory)}, at most about {duration(seconds)}"
@@ -69,12 +69,26 @@ def _name(group: GroupPlan) -> str:
     return f"{e.benchmark} {words} {e.activation} {e.optimizer}, {group.setup.group.layout.count:,} parameters"
 
 
-def _seconds(group: GroupPlan, shards: Sequence[Shard], plan: SweepPlan) -> float:
-    """Of training and measuring all members, by a sample that is spread over them; linear in members."""
-    listed = [member for shard in shards for member in shard.experiment.members()]
-    sample = tuple(listed[:: max(1, len(listed) // _SAMPLE)][:_SAMPLE])
-    experiment = group.experiment.of_members(sample)
-    setup = prepare(experiment, dataset=plan.datasets[group.experiment.dataset])
-    train = seconds_per_update(setup) * setup.updates * len(listed) / len(sample)
-    whole = group.experiment.of_members(listed)
-    return train + seconds_of_measuring(whole, plan.datasets[whole.dataset])
+def seconds_if_long(plan: SweepPlan) -> float:
+    """Time of all shards of a plan, at most, as if none had begun.
+
+    Args:
+        plan: of the sweep.
+
+    Returns:
+        Seconds; 0 where none of its groups can take an hour, without measuring.
+    """
+    groups = [[s for s in plan.shards if as_group(s.experiment) == as_group(g.experiment)] for g in plan.groups]
+    found = [shards for shards in groups if shards]
+    if not any(may_take_an_hour(_together(shards)) for shards in found):
+        return 0.0
+    return sum(_seconds(shards, plan) for shards in found)
+
+
+def _together(shards: Sequence[Shard]) -> Experiment:
+    """Shards of a group as one experiment."""
+    return shards[0].experiment.of_members([member for shard in shards for member in shard.experiment.members()])
+
+
+def _seconds(shards: Sequence[Shard], plan: SweepPlan) -> float:
+    return estimate_seconds(_together(shards), plan.datasets[shards[0].experiment.dataset], plan.network)

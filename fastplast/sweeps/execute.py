@@ -95,8 +95,8 @@ def failure_of(error: Exception) -> Failure:
 def _begin(plan: SweepPlan, shard: Shard, stop: Callable[[], bool]) -> tuple[Setup, Iterator[Event]]:
     dataset = plan.datasets.get(shard.experiment.dataset)
     if shard.is_begun:
-        return proceed(shard.path, dataset=dataset, stop=stop)
-    return start(shard.experiment, dataset=dataset, stop=stop)
+        return proceed(shard.path, plan.network, dataset=dataset, stop=stop, tasks=shard.experiment.tasks)
+    return start(shard.experiment, plan.network, dataset=dataset, stop=stop)
 
 
 def _noting(events: Iterator[Event], outcome: list[Event | Exception]) -> Iterator[Event]:

@@ -24,10 +24,11 @@ from fastplast.config import (
     ConfigError,
     Experiment,
     Member,
+    check_effects,
     flag,
     option_fields,
 )
-from fastplast.config.fields import as_plain
+from fastplast.config.fields import as_known, as_plain
 from fastplast.config.rules import MOST_MEMBERS
 from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
@@ -126,7 +127,7 @@ def machine_of(grid: Grid) -> dict[str, Any]:
 
 
 def expand(grid: Grid) -> list[Cell]:
-    """Every member of a grid, once; seeds vary fastest.
+    """Every member of a grid, once, with the most tasks that are asked of it; seeds vary fastest.
 
     Args:
         grid: its crosses.
@@ -145,8 +146,22 @@ def expand(grid: Grid) -> list[Cell]:
     cells: dict[str, Cell] = {}
     for cross, values in zip(grid, crosses):
         for cell in _expand_cross(cross, values):
-            cells.setdefault(key_of(cell), cell)
+            known = cells.setdefault(course := course_of(cell), cell)
+            if (known.group.tasks or 0) < (cell.group.tasks or 0):  # of which the shorter one is the beginning
+                cells[course] = cell
     return list(cells.values())
+
+
+def course_of(cell: Cell) -> str:
+    """What a member is, however many tasks it has: a run of fewer is the beginning of one of more.
+
+    Args:
+        cell: the member and its group.
+
+    Returns:
+        As of ``key_of``, without the number of tasks.
+    """
+    return f"{group_digest(cell.group, 'tasks')}-{digest(cell.member.to_dict())}"
 
 
 def key_of(cell: Cell) -> str:
@@ -161,16 +176,17 @@ def key_of(cell: Cell) -> str:
     return f"{group_digest(cell.group)}-{digest(cell.member.to_dict())}"
 
 
-def group_digest(group: Experiment) -> str:
+def group_digest(group: Experiment, *more: str) -> str:
     """Digest of what members of a group share.
 
     Args:
         group: resolved; its machine and member fields do not count.
+        more: fields that do not count either.
 
     Returns:
         12 hexadecimal digits.
     """
-    left_out = {*MACHINE_FIELDS, *MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, "member_list", "data_dir"}
+    left_out = {*more, *MACHINE_FIELDS, *MEMBER_FIELDS, *MEMBER_HYPERPARAMETERS, "member_list", "data_dir"}
     return digest({name: value for name, value in group.to_dict().items() if name not in left_out})
 
 
@@ -217,7 +233,7 @@ def _values(cross: Section, name: str) -> tuple[Any, ...]:
         values = (tuple(value),)
     else:
         values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    values = tuple(tuple(v) if isinstance(v, list) else v for v in values)
+    values = tuple(tuple(v) if isinstance(v, list) else as_known(name, v) for v in values)
     if not values or values == ((),):
         raise ConfigError(f"{place}{flag(name)} must have at least one value: got none.")
     if len(set(values)) < len(values):
@@ -283,7 +299,9 @@ def _check_strengths(cross: Section, values: dict[str, tuple[Any, ...]]) -> None
 def _checked(cross: Section, values: dict[str, Any]) -> Experiment:
     # One setting as an experiment by itself.
     try:
-        return Experiment(**values).resolved()
+        experiment = Experiment(**values).resolved()
+        check_effects(experiment)
+        return experiment
     except ConfigError as error:
         places = [cross.places[name] for name in error.fields if name in cross.places]
         place = (places or [cross.place])[0]

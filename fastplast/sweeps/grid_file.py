@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastplast.bounded import read_bytes, reason
 from fastplast.config import ConfigError
-from fastplast.config.numbers import spelling_advice
-
-_MOST_TEXT = 1 << 24  # bytes; a million members take some kilobytes
+from fastplast.toml_files import read_toml
 
 
 class Section(NamedTuple):
@@ -47,29 +43,13 @@ def read_grid_file(path: str | Path) -> tuple[Section, list[Section]]:
         if path.suffix in (".yaml", ".yml"):
             advice = " Write it in TOML: `seeds = 2` for `seeds: 2`, and `[[cross]]` above the fields of each cross."
         raise ConfigError(f"--grid must end in .toml: got {path}.{advice}")
-    try:
-        text = read_bytes(path, _MOST_TEXT).decode()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--grid must be a readable file: got {path} ({error}).") from None
-    values, lines = _parse(text, path), _lines_of_keys(text)
+    values = read_toml(path, "--grid")
+    lines = _lines_of_keys(path.read_text(encoding="utf-8"))
     crosses = values.pop("cross", [])
     if not isinstance(crosses, list) or not all(isinstance(cross, dict) for cross in crosses):
         raise ConfigError(f"{path}, line {lines.get(('cross',), 1)}: cross must be a list of crosses: got {crosses!r}.")
     shared = _section(values, path, lines, ())
     return shared, [_section(cross, path, lines, ("cross", i)) for i, cross in enumerate(crosses)]
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib  # pyright: ignore[reportMissingImports]
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        place = re.search(r"at line (\d+)", str(error))
-        advice = spelling_advice(text.split("\n")[int(place[1]) - 1].partition("=")[2]) if place else ""
-        raise ConfigError(f"{path}: --grid must be TOML: {reason(error)}.{advice}") from None
 
 
 def _lines_of_keys(text: str) -> dict[tuple, int]:

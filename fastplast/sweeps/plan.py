@@ -13,10 +13,11 @@ from typing import Any
 from fastplast.config import ConfigError, Experiment, Member
 from fastplast.data import Dataset, load
 from fastplast.machine.memory import free_bytes
+from fastplast.networks import ModuleFactory, module_name
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
-from fastplast.sweeps.grid import Cell, Grid, digest, expand, group_digest, key_of, machine_of
-from fastplast.sweeps.sweep import read_keys
+from fastplast.sweeps.grid import Cell, Grid, course_of, digest, expand, group_digest, machine_of
+from fastplast.sweeps.sweep import read_courses
 from fastplast.training.capacity import bytes_per_member
 from fastplast.training.identity import check_data
 from fastplast.training.setup import Setup, prepare
@@ -72,22 +73,26 @@ class SweepPlan:
         members: of the whole grid.
         in_slice: members of this slice.
         finished: members of this slice in finished shards.
+        others: members that the directory holds and the grid does not name.
         groups: of this slice.
         shards: to resume and to train, in this order.
         budget: bytes that a shard may take.
         datasets: what was loaded, by name.
         grid: what was asked for.
+        network: a factory of modules, in place of a built-in network.
     """
 
     directory: Path
     members: int
     in_slice: int
     finished: int
+    others: int
     groups: tuple[GroupPlan, ...]
     shards: tuple[Shard, ...]
     budget: int
     datasets: dict[str, Dataset]
     grid: Grid
+    network: ModuleFactory | None = None
 
 
 def parse_slice(text: str) -> tuple[int, int]:
@@ -115,12 +120,15 @@ def make_plan(
     part: tuple[int, int] = (0, 1),
     memory: float | None = None,
     batch: int | None = None,
+    network: ModuleFactory | None = None,
+    dataset: Dataset | None = None,
 ) -> SweepPlan:
     """Plans a sweep, checking everything that can be checked before anything runs. Writes nothing.
 
     Which members form a shard depends on the grid and on `batch` or `memory` alone: whoever plans again finds the same.
     A slice takes every n-th member, so that each has its share of every setting. What a shard of the directory has,
-    finished or not, is not planned again; an unfinished one is resumed by the slice that its first member is in.
+    finished or not, is not planned again; an unfinished one is resumed by the slice that its first member is in. A
+    shard of fewer tasks goes on to more where the grid asks for as many more of all its members.
 
     Args:
         grid: crosses.
@@ -128,6 +136,8 @@ def make_plan(
         part: i and n of the slice.
         memory: GiB that a shard may take.
         batch: most members of a shard; without it as many as `memory` holds, or else 512.
+        network: a factory of modules, in place of a built-in network.
+        dataset: images in memory, in place of those that the grid names.
 
     Returns:
         The plan.
@@ -135,22 +145,18 @@ def make_plan(
     Raises:
         ConfigError: if the grid is bad, or a member or the batch asked for does not fit.
     """
-    directory, machine = Path(directory).expanduser(), machine_of(grid)
-    _check_request(directory, memory, batch)
-    cells = expand(grid)
-    keys = [key_of(cell) for cell in cells]
+    directory, machine = _place(directory, memory, batch), machine_of(grid)
+    cells = expand(grid := _with_network(grid, network))
+    keys = [course_of(cell) for cell in cells]
     in_slice = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
-    begun, held, finished = _find_begun(directory, set(keys), in_slice)
-    shards, groups, datasets = [Shard(experiment, True) for experiment in begun], [], {}
-    by_group: dict[str, list[tuple[str, Cell]]] = {}
-    for key, cell in zip(keys, cells):
-        if key in in_slice:
-            by_group.setdefault(group_digest(cell.group), []).append((key, cell))
-    budget = 0
-    for listed in by_group.values():
-        group = dataclasses.replace(listed[0][1].group, **machine)
-        missing = [cell.member for key, cell in listed if key not in held]
-        planned, budget = _plan_group(group, [cell.member for _, cell in listed], len(missing), datasets, memory, batch)
+    wanted = {key: cell.group.tasks or 0 for key, cell in zip(keys, cells)}
+    begun, held, finished = _find_begun(directory, wanted, in_slice)
+    datasets = {} if dataset is None else {cell.group.dataset: dataset for cell in cells}
+    shards, groups, budget = [Shard(one, True) for one in begun], [], 0
+    for listed in _by_group(keys, cells, in_slice):
+        group, members = dataclasses.replace(listed[0][1].group, **machine), [cell.member for _, cell in listed]
+        missing = [cell.member for key, cell in listed if held.get(key, 0) < wanted[key]]
+        planned, budget = _plan_group(group, network, members, len(missing), datasets, memory, batch)
         groups.append(planned)
         shards += [_new_shard(group, members, directory) for members in _split(missing, planned.capacity)]
     _check_data(directory, datasets)
@@ -158,21 +164,51 @@ def make_plan(
         directory,
         members=len(cells),
         in_slice=len(in_slice),
-        finished=len(in_slice & finished),
+        finished=sum(finished.get(key, 0) >= wanted[key] for key in in_slice),
+        others=len(held.keys() - wanted.keys()),
         groups=tuple(groups),
         shards=tuple(shards),
         budget=budget,
         datasets=datasets,
         grid=grid,
+        network=network,
     )
 
 
-def _check_request(directory: Path, memory: float | None, batch: int | None) -> None:
+def _place(directory: str | os.PathLike, memory: float | None, batch: int | None) -> Path:
+    # The directory of the sweep; refuses one of something else, and bounds that nothing fits.
+    directory = Path(directory).expanduser()
     for name, value in (("--memory", memory), ("--batch", batch)):
         if value is not None and not value > 0:
             raise ConfigError(f"{name} must be positive: got {value}.")
     if directory.exists() and not (directory / SHARDS).is_dir() and any(directory.iterdir()):
         raise ConfigError(f"--out must be a sweep, or a new or empty directory: got {directory}. Choose another --out.")
+    return directory
+
+
+def _by_group(keys: list[str], cells: list[Cell], in_slice: set[str]) -> Iterable[list[tuple[str, Cell]]]:
+    """The members of a slice with their keys, by group."""
+    found: dict[str, list[tuple[str, Cell]]] = {}
+    for key, cell in zip(keys, cells):
+        if key in in_slice:
+            found.setdefault(group_digest(cell.group), []).append((key, cell))
+    return found.values()
+
+
+def _with_network(grid: Grid, network: ModuleFactory | None) -> Grid:
+    # A grid that names the module; without one, a grid must name none.
+    given = [name for cross in grid for name in [cross.values.get("network")] if name is not None]
+    if network is None:
+        modules = [name for name in given if str(name).startswith("module:")]
+        if modules:
+            raise ConfigError(
+                f"--network {modules[0]} is a module of its author's: use fastplast.sweep(..., network=...)."
+            )
+        return grid
+    name = module_name(network)
+    if any(other != name for other in given):
+        raise ConfigError(f"network must be given once: got {given[0]} in the grid and a function. Drop one of them.")
+    return [cross._replace(values={**cross.values, "network": name}) for cross in grid]
 
 
 def _check_data(directory: Path, datasets: dict[str, Dataset]) -> None:
@@ -184,23 +220,40 @@ def _check_data(directory: Path, datasets: dict[str, Dataset]) -> None:
             check_data(identities[name], run.identity, path)
 
 
-def _find_begun(directory: Path, wanted: set[str], in_slice: set[str]) -> tuple[list[Experiment], set[str], set[str]]:
-    """Shards of the directory: those this slice must resume, the members they all hold, and the finished of these."""
-    resume, held, finished = [], set(), set()
-    for path in shard_paths(directory):
-        run = Run(path)
-        keys = read_keys(run)
-        held.update(keys)
-        if run.is_finished:
-            finished.update(keys)
-        elif next((key in in_slice for key in keys if key in wanted), False):
-            experiment = Experiment.from_dict(run.config, str(path / "config.json"))
-            resume.append(dataclasses.replace(experiment, out=str(path)))
+def _find_begun(
+    directory: Path, wanted: dict[str, int], in_slice: set[str]
+) -> tuple[list[Experiment], dict[str, int], dict[str, int]]:
+    """Shards of the directory that this slice must resume; the tasks of members that all will have and have.
+
+    Args:
+        directory: of the sweep.
+        wanted: of the whole grid, ``course_of`` each member to its tasks.
+        in_slice: those of the slice.
+
+    Returns:
+        Experiments to resume, to their number of tasks; members that shards hold to their tasks; the finished of them.
+    """
+    shards = [(run, read_courses(run), int(run.config["tasks"])) for run in map(Run, shard_paths(directory))]
+    resume, held, finished = [], {}, {}
+    for run, courses, tasks in shards:
+        for found in (held, finished) if run.is_finished else (held,):
+            found |= {key: max(tasks, found.get(key, 0)) for key in courses}
+    for run, courses, tasks in shards:
+        asked = {wanted.get(key, 0) for key in courses}
+        goal = (
+            max(tasks, *asked) if len(asked) == 1 and any(held[key] < wanted.get(key, 0) for key in courses) else tasks
+        )
+        held |= {key: max(goal, held[key]) for key in courses}
+        is_own = next((key in in_slice for key in courses if 0 < wanted.get(key, 0) <= goal), False)
+        if is_own and not (run.is_finished and goal == tasks):
+            experiment = Experiment.from_dict(run.config, str(run.path / "config.json"))
+            resume.append(dataclasses.replace(experiment, out=str(run.path), tasks=goal))
     return resume, held, finished
 
 
 def _plan_group(
     group: Experiment,
+    network: ModuleFactory | None,
     members: list[Member],
     missing: int,
     datasets: dict[str, Dataset],
@@ -210,7 +263,7 @@ def _plan_group(
     if group.dataset not in datasets:
         datasets[group.dataset] = load(group.dataset, group.data_dir)
     dataset = datasets[group.dataset]
-    setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), dataset=dataset)
+    setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), network, dataset)
     member_bytes = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
     budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
     fitting = max((budget - dataset.images.nbytes) // member_bytes, 0)
@@ -254,7 +307,7 @@ def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:
 
 def _new_shard(group: Experiment, members: list[Member], directory: Path) -> Shard:
     content: dict[str, Any] = {"group": group_digest(group), "members": [member.to_dict() for member in members]}
-    name = f"{group.network}-{group.activation}-{digest(content)}"
+    name = f"{str(group.network).replace(':', '-')}-{group.activation}-{digest(content)}"
     return Shard(
         dataclasses.replace(group, member_list=tuple(members), out=str(directory / SHARDS / name)), is_begun=False
     )

@@ -49,7 +49,8 @@ def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None
 
     Args:
         directory: of the sweep.
-        machine: fields that say where and how it is trained, in place of those that were given last.
+        machine: fields that say where and how it is trained, or the number of tasks, in place of those that were
+            given.
 
     Returns:
         Its crosses.

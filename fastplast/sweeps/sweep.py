@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from fastplast.config import Experiment, Member
+from fastplast.config import ConfigError, Experiment, Member
 from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
 from fastplast.runs.results import Results
@@ -22,11 +22,12 @@ from fastplast.runs.tables import (
     with_id,
     with_members,
 )
-from fastplast.sweeps.grid import Cell, as_group, digest, group_digest, key_of
+from fastplast.sweeps.grid import Cell, as_group, course_of, digest, group_digest
 
 if TYPE_CHECKING:
     import numpy
     import pandas
+    from torch import nn
 
 
 class Sweep(Results):
@@ -116,24 +117,62 @@ class Sweep(Results):
         by = [(name, "ascending") for name in ("task", "epoch", "member")]
         return as_format(concatenate(tables).sort_by(by), format)
 
-    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]:
+    @overload
+    def spectra(self, task: None = None, when: str = "start") -> pandas.DataFrame: ...
+
+    @overload
+    def spectra(self, task: int, when: str = "start") -> list[numpy.ndarray]: ...
+
+    def spectra(self, task: int | None = None, when: str = "start") -> Any:
         """Eigenvalues of the Hessian block, as ``Run.spectra`` has them.
 
         Args:
-            task: number of the task, from 0.
+            task: number of the task, from 0; None for what there is.
             when: ``"start"`` or ``"end"``.
 
         Returns:
-            One fp32 vector per member, in the order of ``members``; lengths may differ.
+            Of a task, one fp32 vector per member, in the order of ``members``; lengths may differ. Without one, the
+            table of what there is, as of ``Run.spectra``.
 
         Raises:
             StoreError: if a shard did not store them; the text lists what it did.
         """
+        if task is None:
+            import pandas
+
+            tables = []
+            for shard, numbers in self._number_members():
+                listed = shard.spectra()
+                own = listed["member"].map(numbers)
+                tables.append(listed.assign(member=own)[own.notna()].astype({"member": int}))
+            order = ["task", "when", "member"]
+            return pandas.concat(tables).sort_values(order, ascending=[True, False, True], ignore_index=True)
         found = {}
         for shard, numbers in self._number_members():
             vectors = shard.spectra(task, when)
             found |= {number: vectors[own] for own, number in numbers.items()}
         return [found[number] for number in sorted(found)]
+
+    def module(self, member: int, task: int | None = None, when: str = "end", **options: Any) -> nn.Module:
+        """A member as an ordinary module with its weights, as ``Run.module`` gives it.
+
+        Args:
+            member: its number in ``members``.
+            task: number of the task, from 0; the last checkpoint if None.
+            when: ``"start"`` or ``"end"`` of the task.
+            options: ``epoch`` and ``network``.
+
+        Returns:
+            The module.
+
+        Raises:
+            ConfigError: if there is no such member.
+        """
+        for shard, numbers in self._number_members():
+            for own, number in numbers.items():
+                if number == member:
+                    return shard.module(own, task, when, **options)
+        raise ConfigError(f"member must be one of the sweep: got {member}. `members` lists them.")
 
     def _number_members(self) -> list[tuple[Run, dict[int, int]]]:
         """Shards with the numbers of their members, in the shard's counting and in the sweep's."""
@@ -224,9 +263,9 @@ def read_ids(shard: Run) -> list[str]:
     return [digest([_curve_digest(cell.group), cell.member.to_dict()]) for cell in _read_cells(shard)]
 
 
-def read_keys(shard: Run) -> list[str]:
-    """``key_of`` every member of a shard."""
-    return [key_of(cell) for cell in _read_cells(shard, with_metrics=True)]
+def read_courses(shard: Run) -> list[str]:
+    """``course_of`` every member of a shard."""
+    return [course_of(cell) for cell in _read_cells(shard, with_metrics=True)]
 
 
 def _curve_digest(group: Experiment) -> str:

@@ -14,6 +14,7 @@ from fastplast.config import ConfigError, Experiment
 from fastplast.data import Dataset, load
 from fastplast.engines import missing_kernels, pull_of
 from fastplast.measuring.group import measure_group
+from fastplast.networks import ModuleFactory
 from fastplast.problems import make_task
 from fastplast.text import duration
 from fastplast.training.capacity import bytes_per_member, fitting
@@ -115,19 +116,20 @@ def seconds_per_update(setup: Setup) -> float:
     return (time.perf_counter() - begun) / done
 
 
-def seconds_of_measuring(experiment: Experiment, dataset: Dataset) -> float:
+def seconds_of_measuring(experiment: Experiment, dataset: Dataset, network: ModuleFactory | None = None) -> float:
     """Time of measuring all members at the start and the end of every task, from a few of them before training.
 
     Args:
         experiment: resolved, with the number of tasks.
         dataset: of the experiment.
+        network: a factory of modules, in place of a built-in network.
 
     Returns:
         Seconds.
     """
     members = experiment.members()
     sample = members[:: -(-len(members) // torch.get_num_threads())]
-    setup = prepare(experiment.of_members(sample), dataset=dataset)
+    setup = prepare(experiment.of_members(sample), network, dataset)
     group, state, task = setup.group, setup.state, make_task(setup.problem, 0)
     pull = pull_of(group, state)
 

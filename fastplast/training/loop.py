@@ -23,11 +23,13 @@ from fastplast.machine import profiling
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring import probes
 from fastplast.measuring.definitions import DEFINITIONS
+from fastplast.measuring.earlier import earlier_columns
 from fastplast.measuring.group import measure_group
 from fastplast.measuring.measurement import Column, Measurement
 from fastplast.measuring.metrics import definitions_of, units_of
 from fastplast.problems import Task, make_task
 from fastplast.problems.head_reset import reset_head
+from fastplast.runs.weights import moment
 from fastplast.runs.writer import RunWriter
 from fastplast.training.background import BackgroundWorker
 from fastplast.training.checks import check_checkpoint, naming_user_code
@@ -210,6 +212,8 @@ class _Loop:
         self.at_start.copy_(state.params)
         self.sums = Accumulators.zeros(len(group.members))
         own = {"params": self.at_start, "steps": state.steps.clone(), "diverged": state.diverged.clone()}
+        if e.keep_weights == "all" or (e.keep_weights == "tasks" and task.index == 0):
+            self._write_weights(task.index, "start")
         before, expected = dataclasses.replace(state, **own), self.expected[0].clone()
         if e.overlap:
             self.setup.engine.prepare(state, task, self.orders.take(task.index, 0))
@@ -232,6 +236,8 @@ class _Loop:
         if setup.curve is not None:
             setup.curve[epoch] = torch.stack(list(sums.means().values())).cpu()
         seconds = self.timing.training
+        if e.keep_weights == "all":
+            self._write_weights(task.index, moment("", epoch))
         if time.monotonic() - self.reported > _REPORT_SECONDS:
             rate = members * e.steps_per_epoch() * self.timing.epochs / seconds
             self.writer.write_progress({"task": task.index, "epoch": epoch + 1, "rate": rate})
@@ -251,14 +257,27 @@ class _Loop:
         if not LOSSES[task.loss].has_classes:
             del columns["online_error"]
         columns |= setup.hooks.columns(state)
-        self._write(task.index, "end", state, end, {name: values.tolist() for name, values in columns.items()})
+        more: dict[str, Column] = {name: values.tolist() for name, values in columns.items()}
+        self._write(task.index, "end", state, end, more | self._earlier_columns(task.index))
         self._write_curve(task.index)
+        if setup.experiment.keep_weights != "none":
+            self._write_weights(task.index, "end")
         if task.index + 1 == setup.experiment.tasks or self._is_checkpoint_due():
             self._save(task.index + 1, 0)
         seconds = {"train_seconds": train_seconds, "measure_seconds": timing.waiting}
         self.writer.append_timing({"task": task.index} | seconds | timing.hessian)
         self.writer.write_progress({"task": task.index + 1, "epoch": 0})
         return TaskDone(task.index, end.columns, self._num_diverged(), **seconds)
+
+    def _earlier_columns(self, index: int) -> dict[str, Column]:
+        """What is measured on the tasks before one, where that is asked for."""
+        setup, count = self.setup, self.setup.experiment.earlier_tasks
+        if not count:
+            return {}
+        before = range(index - 1, max(index - count, 0) - 1, -1)
+        tasks = (task_to_device(setup, make_task(setup.problem, i)) for i in before)
+        with self.timing.count_as_waiting():
+            return earlier_columns(setup.group, setup.state, tasks, count)
 
     def _stopped(self, task: int, epoch: int) -> Stopped:
         self.writer.write_progress({"task": task, "epoch": epoch, "stopped": True})
@@ -287,6 +306,9 @@ class _Loop:
         self.writer.write_metrics(task, when, columns)
         if measured.eigenvalues is not None:
             self.writer.write_spectra(task, when, measured.eigenvalues)
+
+    def _write_weights(self, task: int, when: str) -> None:
+        self.writer.write_weights(task, when, self.setup.group.layout.views(self.setup.state.params))
 
     def _write_curve(self, task: int) -> None:
         curve = self.setup.curve

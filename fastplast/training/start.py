@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fastplast.config import ConfigError, Experiment, check_own, defaults_of, own_of
+from fastplast.config.fields import is_whole
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
 from fastplast.runs.writer import RunWriter
@@ -45,8 +46,9 @@ def start(
         out = _make_new_directory(f"runs/{experiment.benchmark}-{experiment.method}")
         setup.experiment = dataclasses.replace(setup.experiment, out=out)
     writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity)
+    inputs = {"shape": list(setup.problem.shape), "classes": setup.problem.num_classes}
     try:
-        writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source})
+        writer.write_note("data", {"dataset": data_name(setup), "source": setup.dataset.source} | inputs)
     except BaseException:
         writer.close()
         raise
@@ -83,7 +85,8 @@ def proceed(
         network: as of ``fastplast.resume``.
         stop: asked after every epoch; True ends training after a checkpoint.
         dataset: as of ``fastplast.resume``.
-        changes: fields of the configuration as the user would have them now; a difference is refused.
+        changes: fields of the configuration as the user would have them now; a difference is refused, but for more
+            tasks: the run then goes on to so many, with the results of one that had them from the start.
 
     Returns:
         The setup and its events.
@@ -95,6 +98,7 @@ def proceed(
     try:
         stored = dict(writer.config)
         check_own(stored)
+        tasks = _raised_tasks(changes.pop("tasks", None), int(stored["tasks"]), path)
         experiment = Experiment.from_dict(stored, f"{path}/config.json")
         defaults = defaults_of(experiment.benchmark)
         writer.check_resumable(stored | changes, defaults=defaults)
@@ -104,15 +108,26 @@ def proceed(
                 f"resume needs the network of the run: got none, the run was made with {name}. "
                 f"Use fastplast.resume({str(path)!r}, network=...) from Python."
             )
-        setup = prepare(dataclasses.replace(experiment, out=str(writer.run.path)), network, dataset)
+        setup = prepare(dataclasses.replace(experiment, out=str(writer.run.path), tasks=tasks), network, dataset)
         given = {name: value for name, value in stored_config(setup).items() if name != "own"}
         given |= {"own": stored["own"]} if "own" in stored else {}  # lines move while code is corrected
-        writer.check_resumable(given, defaults=defaults)
+        writer.check_resumable(given | {"tasks": stored["tasks"]}, defaults=defaults)
         check_identity(setup, writer.run.identity, path)
+        if tasks > stored["tasks"]:
+            writer.raise_tasks(tasks)
     except BaseException:
         writer.close()
         raise
     return setup, training(setup, writer, stop)
+
+
+def _raised_tasks(given: object, stored: int, path: object) -> int:
+    # How many tasks a run goes on to.
+    if given is None:
+        return stored
+    if not isinstance(given, int) or not is_whole(given) or given < stored:
+        raise ConfigError(f"--tasks of a run can only be raised: got {given}, {path} has {stored}.", "tasks")
+    return given
 
 
 def stored_config(setup: Setup) -> dict[str, object]:

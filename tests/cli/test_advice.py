@@ -63,8 +63,14 @@ def test_nobody_is_told_to_resume_a_finished_run(tmp_path, monkeypatch):
     for path in (finished.path / "report.html", finished.path / "figures" / "a.svg"):
         with pytest.raises(OSError, match=r"correct the permissions, or choose another place with `--out`\.$"):
             write_file(path, b"x")
-    with pytest.raises(OSError, match="the run then continues with `fastplast resume`"):
+    with pytest.raises(OSError, match=r"It is as it was before\. Make room or correct the permissions, or choose"):
         write_file(tmp_path / "elsewhere", b"x")
+    env = finished.path / "env.json"
+    env.write_text(env.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(
+        OSError, match=r"checkpoint included, is intact\. .* the run then continues with `fastplast resume`"
+    ):
+        write_file(finished.path / "metrics" / "a", b"x")
 
 
 def train_in_child(path, threads, queue) -> None:

@@ -113,8 +113,8 @@ def test_an_existing_directory_is_refused(tmp_path, capsys):
 def test_resume_refuses_another_configuration(tmp_path, capsys):
     out = str(tmp_path / "run")
     assert run(["train", "--seeds", "1", *SMALL, "--srank", "off", "--quiet", "--out", out]) == 0
-    assert run(["resume", out, "--tasks", "5"]) == 1
-    assert "tasks: 2 -> 5" in capsys.readouterr().err
+    assert run(["resume", out, "--epochs", "5"]) == 1
+    assert "epochs: 2 -> 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["benchmarks", "networks", "methods", "probes"])

@@ -36,7 +36,7 @@ def test_classes_are_the_labels_that_occur():
 
 @pytest.mark.parametrize(
     ("images", "labels", "text"),
-    [(GREY.astype(int), LABELS, "images must be uint8 or float32"), (GREY[0], LABELS[:8], "images must be uint8"),
+    [(GREY.astype(int), LABELS, "images must be uint8 or float32"), (GREY[0, 0], LABELS[:7], "images must be uint8"),
      (GREY, LABELS[:-1], "labels must be whole numbers, one for each of 40"), (GREY, LABELS / 1, "labels must"),
      (np.full((4, 2, 2), np.nan, np.float32), LABELS[:4], "images must be finite")],
 )  # fmt: skip

@@ -164,13 +164,17 @@ def test_the_grids_of_the_paper_expand(name, members):
 # Each setting that members share, other than by default, and what it needs beside it.
 SHARED = {
     "benchmark": "mnist_permute", "dataset": "cifar10", "tasks": 3, "epochs": 2, "examples": 64, "batch_size": 8,
-    "class_order": "redraw", "label_shuffle": "class", "change_first_task": False, "pixel_range": "symmetric",
-    "subset": "fixed", "data_dir": "data", "reduction": "sum", "network": "cnn", "widths": (4,), "activation": "tanh",
-    "leaky_slope": 0.1, "layer_norm": True, "dropout": 0.5, "head_reset": "zero", "init": "torch_default",
-    "optimizer": "sgd", "weight_decay_mode": "coupled", "srank": "both", "srank_method": "exact", "srank_every": 2,
-    "epoch_curves": True, "probe_every": 2, "optimizer_reset": "moments", "metrics": ("churn", "saturation"),
-    "new_classes": 5, "drift_tasks": 4,
+    "label_shuffle": "class", "change_first_task": False, "pixel_range": "symmetric",
+    "subset": "fixed", "data_dir": "data", "network": "cnn", "widths": (4,), "activation": "tanh",
+    "layer_norm": True, "dropout": 0.5, "head_reset": "zero", "init": "torch_default",
+    "optimizer": "adamw", "srank": "both", "srank_method": "exact", "srank_every": 2,
+    "epoch_curves": True, "earlier_tasks": 2, "keep_weights": "tasks", "probe_every": 2, "optimizer_reset": "moments",
+    "metrics": ("churn", "saturation"), "new_classes": 5, "drift_tasks": 4,
     "test_examples": {"test_examples": 4, "benchmark": "class_pairs", "dataset": "mnist"},
+    "class_order": {"class_order": "redraw", "benchmark": "class_pairs", "dataset": "mnist"},
+    "reduction": {"reduction": "sum", "method": "l2", "strength": 0.1},
+    "leaky_slope": {"leaky_slope": 0.1, "activation": "leaky_relu"},
+    "weight_decay_mode": {"weight_decay_mode": "coupled", "weight_decay": 0.1},
     "channels": {"channels": (2, 2), "network": "cnn"},
     "tf32": {"tf32": True, "engine": "cuda"}, "compile": {"compile": True, "engine": "vmap"},
 }  # fmt: skip

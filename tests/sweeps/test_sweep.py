@@ -212,9 +212,10 @@ def test_the_command_line_plans_runs_extends_plots_and_exports(tmp_path, monkeyp
     assert "members     12; 6 finished, 6 not begun" in capsys.readouterr().out
     assert run(["sweep", *WORDS, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
-    assert run(["export", "runs/sweep-mnist_shuffle"]) == 0
-    assert len(pd.read_csv("runs/sweep-mnist_shuffle/metrics.csv")) == 12 * 2
-    assert run(["plot", "runs/sweep-mnist_shuffle", "--formats", "png"]) == 0
+    (place,) = (tmp_path / "runs").glob("sweep-mnist_shuffle-*")
+    assert run(["export", str(place)]) == 0
+    assert len(pd.read_csv(place / "metrics.csv")) == 12 * 2
+    assert run(["plot", str(place), "--formats", "png"]) == 0
     assert os.path.getsize(capsys.readouterr().out.split()[-1]) > 5000
 
 

@@ -241,8 +241,8 @@ def test_a_finished_run_resumes_to_itself(finished, tmp_path):
 
 def test_resuming_with_another_configuration_names_the_difference(tmp_path):
     fp.train(small(tmp_path / "b", tasks=1))
-    with pytest.raises(ValueError, match=r"tasks: 1 -> 7"):
-        proceed(tmp_path / "b", tasks=7)
+    with pytest.raises(ValueError, match=r"epochs: 2 -> 7"):
+        proceed(tmp_path / "b", epochs=7)
 
 
 def test_curves_of_epochs_are_stored_on_request_and_outlive_a_kill(finished, tmp_path):

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from fastplast.config import Experiment
 from fastplast.runs.status import mean, median
 from fastplast.text import duration
 from fastplast.training.loop import EpochDone, Event, Stopped, TaskDone, TaskStarted
 from fastplast.training.setup import Setup
 
 
-def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
+def show(
+    setup: Setup, events: Iterator[Event], quiet: bool, again: str | None = None, is_part: bool = False
+) -> Iterator[Event]:
     """Prints events as they pass.
 
     Args:
         setup: of the run.
         events: from ``training``.
         quiet: print nothing.
+        again: what goes on with all of it after a stop; resuming the run if None.
+        is_part: whether it is one of several runs, whose plot is not suggested.
 
     Yields:
         The same events.
@@ -31,15 +38,22 @@ def show(setup: Setup, events: Iterator[Event], quiet: bool) -> Iterator[Event]:
         return
     _print(_describe_start(setup))
     tally = _Tally(setup)
-    for event in (_show_bar if sys.stdout is not None and sys.stdout.isatty() else _print_tasks)(tally, events):
+    for event in (_show_bar if _is_live() else _print_tasks)(tally, events):
         yield event
         if isinstance(event, Stopped):
             _print(
                 f"Stopped in task {event.task + 1} after {event.epoch} epochs. "
-                f"Go on with: fastplast resume {shlex.quote(str(setup.experiment.out))}"
+                f"Go on with: {again or f'fastplast resume {shlex.quote(str(setup.experiment.out))}'}"
             )
     if tally.tasks_measured:
-        _print(_describe_end(tally))
+        _print(_describe_end(tally, is_part))
+
+
+def _is_live() -> bool:
+    """Whether a bar can be shown: on a terminal, and in a notebook that has widgets."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        return True
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _print(text: str) -> None:
@@ -154,13 +168,26 @@ def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
             yield event
 
 
-def _describe_end(tally: _Tally) -> str:
+def _describe_end(tally: _Tally, is_part: bool) -> str:
     e = tally.setup.experiment
-    columns = " --columns error" if e.srank == "off" else ""  # by default the stable rank is drawn too
-    if e.loss != "cross_entropy":
-        columns = " --columns online_loss" + ("" if e.srank == "off" else " hessian_srank")
+    figure = "" if is_part else f" Figure: {plot_command(str(e.out), e)}"
     return (
         f"{duration(time.monotonic() - tally.begun)}: {tally.rate:,.0f} updates/s in training, "
-        f"{duration(tally.measure_seconds)} of measuring. Figure: "
-        f"fastplast plot {shlex.quote(str(e.out))}{columns}"
+        f"{duration(tally.measure_seconds)} of measuring.{figure}"
     )
+
+
+def plot_command(path: str | os.PathLike, e: Experiment) -> str:
+    """The command that draws a run or a sweep.
+
+    Args:
+        path: of it.
+        e: what is drawn; by default the error and the stable rank.
+
+    Returns:
+        The command, to be pasted.
+    """
+    columns = "" if e.srank != "off" else " --columns error"
+    if e.loss != "cross_entropy":
+        columns = " --columns online_loss" + ("" if e.srank == "off" else " hessian_srank")
+    return f"fastplast plot {shlex.quote(os.fspath(path))}{columns}"

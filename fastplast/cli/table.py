@@ -1,0 +1,113 @@
+"""``fastplast table``: settings ranked by their mean error, as text, Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastplast.config import ConfigError, option_fields
+from fastplast.text import closest, recognize
+
+if TYPE_CHECKING:
+    import pandas
+
+_ESCAPED = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{",
+            "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+
+
+def table_of(paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str) -> str:
+    """The table of runs or sweeps.
+
+    Args:
+        paths: of runs, sweeps or files of results.
+        by: hyperparameters whose every combination has a best setting of its own.
+        is_best: whether only the best are wanted.
+        kind: ``text``, ``markdown``, ``latex`` or ``csv``.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: if `by` names what does not vary, or a setting lacks a seed that others have.
+    """
+    import pandas as pd
+
+    from fastplast.drawing.settings import NOT_SETTINGS
+    from fastplast.results import open_each
+    from fastplast.stats import best, member_means, rank
+
+    tables = [results.metrics().assign(run=i) for i, results in enumerate(open_each(paths))]
+    described = list(dict.fromkeys(name for one in tables for name in one.columns[: one.columns.get_loc("task")]))
+    members = member_means(pd.concat(tables, ignore_index=True), {}, described=described)
+    columns = [name for name in described if name not in NOT_SETTINGS]
+    of_method = {"strength", *(name for name, _, _ in option_fields())}  # which others of one value have not
+    settings = [
+        name
+        for name in columns
+        if (members[name].dropna() if name in of_method else members[name]).map(repr).nunique() > 1
+    ]
+    chosen = []
+    for name in by:
+        found = recognize(name, columns)
+        if found is None:
+            raise ConfigError(f"--by must be a hyperparameter: got {name!r}. {closest(name, columns)}")
+        chosen.append(found)
+    settings = list(dict.fromkeys([*chosen, *settings]))
+    try:
+        table, note = best(members, settings, chosen) if is_best else (rank(members, settings, chosen), "")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if kind == "csv":
+        return table.to_csv(index=False).rstrip("\n")
+    return _WRITERS[kind](_cells(table, settings, kind), table["best"].tolist(), note)
+
+
+def _cells(table: pandas.DataFrame, settings: Sequence[str], kind: str) -> list[list[str]]:
+    """The header and a row for each setting, as text."""
+    has_diverged = bool(table["diverged"].any())
+    header = [*(name.replace("_", " ") for name in settings), "mean error", "95 % interval", "n"]
+    rows = [header + ["diverged"] * has_diverged]
+    for row in table.to_dict("records"):
+        ends = f"[{row['low']:.4f}, {row['high']:.4f}]" if math.isfinite(row["low"]) else ""
+        error = f"{row['mean_error']:.4f}" if math.isfinite(row["mean_error"]) else ""
+        rows.append([*(_word(row[name]) for name in settings), error, ends, str(row["n"])])
+        rows[-1] += [str(row["diverged"])] * has_diverged
+    return rows if kind != "latex" else [[_escape(cell) for cell in row] for row in rows]
+
+
+def _word(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _escape(text: str) -> str:
+    return "".join(_ESCAPED.get(letter, letter) for letter in text)
+
+
+def _as_text(rows: list[list[str]], is_best: list[bool], note: str) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    marks = ["", *("best" if one else "" for one in is_best)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip([*row, mark], [*widths, 0])).rstrip()
+             for row, mark in zip(rows, marks)]  # fmt: skip
+    return "\n".join([*lines, *([note] if note else [])])
+
+
+def _as_markdown(rows: list[list[str]], is_best: list[bool], note: str) -> str:
+    marked = [[f"**{cell}**" if cell else cell for cell in row] if one else row for row, one in zip(rows[1:], is_best)]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in [rows[0], *marked]]
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    return "\n".join([*lines, *(["", note] if note else [])])
+
+
+def _as_latex(rows: list[list[str]], is_best: list[bool], note: str) -> str:
+    marked = [[rf"\textbf{{{cell}}}" if cell else cell for cell in row] if one else row
+              for row, one in zip(rows[1:], is_best)]  # fmt: skip
+    body = [" & ".join(row) + r" \\" for row in marked]
+    head = [rf"\begin{{tabular}}{{{'l' * len(rows[0])}}}", r"\toprule", " & ".join(rows[0]) + r" \\", r"\midrule"]
+    end = [r"\bottomrule", r"\end{tabular}", *([f"% {note}"] if note else [])]
+    return "\n".join(["% needs the package booktabs", *head, *body, *end])
+
+
+_WRITERS = {"text": _as_text, "markdown": _as_markdown, "latex": _as_latex}
