@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return sub
 
-    for add in (_add_training, _add_looking, _add_rest):
+    for add in (_add_training, _add_looking, _add_paper, _add_summaries, _add_rest):
         add(command)
     return parser
 
@@ -128,6 +128,8 @@ def _add_looking(command: _Adder) -> None:
         "--out", metavar="PATH", help="a directory or a file; - prints it (default: figures/ in the first run)"
     )
 
+
+def _add_paper(command: _Adder) -> None:
     figure = command("figure", "draw a figure of the paper, training what it needs")
     figure.add_argument("figure", metavar="N", nargs="?", help="its number in the paper, or a name; --list has them")
     figure.add_argument("--list", action="store_true", help="say what each shows and would take; then stop")
@@ -145,6 +147,8 @@ def _add_looking(command: _Adder) -> None:
     figure.add_argument("--dry-run", action="store_true", help="say what would run, its memory and time; then stop")
     _add_manners(figure)
 
+
+def _add_summaries(command: _Adder) -> None:
     table = command("table", "rank the settings of runs by mean error, with intervals over seeds")
     table.add_argument("runs", metavar="RUN", nargs="+", help="run directories, sweeps, or files of results")
     table.add_argument("--by", nargs="+", default=[], metavar="FIELD", help="a best setting for each value of these")
