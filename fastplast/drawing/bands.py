@@ -104,11 +104,7 @@ def draw_members(
     low, high = (np.where(found.n >= least, end, np.nan) for end in (found.low, found.high))
     faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
     if len(x) == 1:
-        if "members" in parts:
-            dots = np.repeat(x, len(values))
-            axes.plot(dots, values[:, 0], ".", color=colour, alpha=max(faint, 0.2), ms=5, mew=0, zorder=1.5)
-        bar = np.nan_to_num([found.estimate - low, high - found.estimate])
-        axes.errorbar(x, found.estimate, bar, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
+        _draw_dots(axes, x, values, found, (low, high), colour, max(faint, 0.2) if "members" in parts else 0)
     else:
         if len(values) > 1 and "members" in parts:
             lines = [np.column_stack([x, row])[np.isfinite(row)] for row in values]
@@ -126,6 +122,25 @@ def draw_members(
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
     shown = values if "members" in parts else found.estimate
     return tuple(part[np.isfinite(part)] for part in (shown, low, high))
+
+
+def _draw_dots(
+    axes: Axes,
+    x: numpy.ndarray,
+    values: numpy.ndarray,
+    found: Interval,
+    ends: tuple[numpy.ndarray, numpy.ndarray],
+    colour: str,
+    faint: float,
+) -> None:
+    """Draws a setting of one task: a dot with a bar, and small dots for members unless they are invisible."""
+    import numpy as np
+
+    if faint:
+        dots = np.repeat(x, len(values))
+        axes.plot(dots, values[:, 0], ".", color=colour, alpha=faint, ms=5, mew=0, zorder=1.5)
+    bar = np.nan_to_num([found.estimate - ends[0], ends[1] - found.estimate])
+    axes.errorbar(x, found.estimate, bar, fmt="o", color=colour, ms=5, mec="white", mew=0.5, lw=1, capsize=2.5)
 
 
 def band_style(colour: str, members: int, settings: int) -> dict[str, Any]:

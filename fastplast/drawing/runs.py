@@ -11,7 +11,7 @@ from fastplast.config import ConfigError
 from fastplast.drawing.bands import first_divergence, member_curves
 from fastplast.drawing.captions import Labels
 from fastplast.drawing.choice import Frame
-from fastplast.drawing.columns import find_column, measured_at
+from fastplast.drawing.columns import Axis, find_column, measured_at
 from fastplast.drawing.facets import arrange, in_one_panel, narrow, place_fields
 from fastplast.drawing.page import FORMATS, check_formats, figures_directory, name_of, save, styled, version_of
 from fastplast.drawing.settings import settings_of
@@ -49,13 +49,9 @@ def plot(
     """Draws metrics over tasks; several runs are compared. Reads run files only, needs no display.
 
     A setting is what members with the same hyperparameters share; it has its mean over members, the t interval of the
-    mean, and its members as thin lines. A member is left out from the task in which it diverged.
-
-    Where no field is named, each setting is a line; of more than seven that differ in several fields, colours are
-    methods and panels activations. Where fields are named, or chosen so, members that would share a line and differ in
-    more than their seed are of several settings: the one of least mean `best` over tasks is drawn. It is chosen on the
-    last two or three seeds, which are then not drawn; where there are fewer than four, on those that are drawn. The
-    caption says which.
+    mean, and its members as thin lines. A member is left out from the task in which it diverged. Each setting is a
+    line; of more than seven that differ in several fields, or where fields are named, the setting of least mean `best`
+    of a line is drawn, chosen on seeds that are not drawn where there are at least four.
 
     Args:
         runs: a run, a sweep or a file of exported results, or several: readers or paths.
@@ -67,10 +63,9 @@ def plot(
         where: field to the value, or the values, of the members that are drawn.
         best: the metric by which the best setting of a line is chosen, the smaller the better.
         log: the columns with a logarithmic axis.
-        labels: metric, field, value, or legend entry, to what is drawn in its place; formulas stand between dollar
-            signs.
+        labels: metric, field, value or legend entry to what is drawn in its place; formulas between dollar signs.
         title: above the panels, likewise; made from what is drawn if None, none if empty.
-        size: width and height of the whole figure in inches; as large as panels and texts need if None.
+        size: width and height of the whole figure, inches; as large as panels and texts need if None.
         members: whether thin lines are drawn for members.
         band: whether intervals are drawn.
         caption: whether the small print below says what is drawn, and from which data.
@@ -79,24 +74,40 @@ def plot(
         A figure of matplotlib, to change or to save.
 
     Raises:
-        ConfigError: if there is no run, no column, or an unknown column, field, value or label; if lines cannot be told
-            apart; if nothing is positive on a log axis; or if `size` leaves no room.
+        ConfigError: if a run, column, field, value or label is unknown, or what is asked for cannot be drawn.
 
     Example:
         >>> plot("runs/sweep", ["error"], hue="method", col="activation").savefig("error.pdf")  # doctest: +SKIP
     """
     opened: list[Results] = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
-    columns = _checked(opened, columns, log)
-    table, rows, known = _read(opened, where or {})
+    columns, words = _checked(opened, columns, log), Labels(labels or {})
+    parts = [part for part, is_drawn in (("members", members), ("band", band)) if is_drawn]
+    places = {"row": row, "col": col, "hue": hue, "style": style}
+    shown, panels = _shown(opened, columns, places, where or {}, best, words, parts)
+    with styled():
+        return draw_sheet(shown, panels, [column in log for column in columns], words, title, size, caption)
+
+
+def _shown(
+    opened: list[Results],
+    columns: Sequence[str],
+    places: Mapping[str, str | None],
+    where: Mapping[str, Any],
+    best: str,
+    words: Labels,
+    parts: Sequence[str],
+) -> tuple[Shown, list[tuple[str, Axis]]]:
+    """What a figure shows, and its metrics with their axes."""
+    table, rows, known = _read(opened, where)
     units = {name: unit for run in opened for name, unit in run.units.items()}
     panels = [find_column(column, known, units) for column in columns]
-    names, words = _names(opened), Labels(labels or {})
+    names = _names(opened)
 
     def say(field: str, value: Any) -> str:
         return words.value(field, names[value] if field == "run" else value)
 
     settings, constant = settings_of(rows, names, words.value)
-    fields = place_fields(rows, {"row": row, "col": col, "hue": hue, "style": style}, len(settings))
+    fields = place_fields(rows, places, len(settings))
     diverged = first_divergence(table)
     if fields is None:
         facets, score = in_one_panel(settings, rows), ""
@@ -104,11 +115,8 @@ def plot(
         column, axis = find_column(best, known, units, "best")
         facets = arrange(rows, fields, member_curves(table, column, axis.when, diverged), say)
         score = axis.label
-    parts = [part for part, is_drawn in (("members", members), ("band", band)) if is_drawn]
     sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, opened)]
-    shown = Shown(table, rows, diverged, facets, constant, sources, parts, score, say)
-    with styled():
-        return draw_sheet(shown, panels, [column in log for column in columns], words, title, size, caption)
+    return Shown(table, rows, diverged, facets, constant, sources, parts, score, say), panels
 
 
 def write_plot(
