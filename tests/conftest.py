@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,6 +38,12 @@ SMALLEST = (3, 24, 24)  # image from which the convolutions of convnet leave a p
 MODULES = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.01), "tanh": nn.Tanh, "identity": nn.Identity}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell that starts the tests in the background has Ctrl-C ignored, by them and all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def errors_name_flags():
     """Texts of errors are written out in tests as the command line says them; Python names fields."""
@@ -68,7 +75,7 @@ def one_thread() -> None:
     use_full_float32()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def registries() -> Iterator[Callable[[], None]]:
     """Whatever a test registers is forgotten after it, and whenever what this gives is called."""
     tables: list[dict] = [METHODS, METHOD_OPTIONS, TAKES_STRENGTH, METRICS, CHANGES, BENCHMARKS, OPTIMIZERS, LOADERS]

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -119,6 +120,12 @@ def test_no_file_is_pickled():
 
 def code() -> list[Path]:
     return [path for folder in ("fastplast", "kernels", "scripts", "bench", "tests") for path in files(folder)]
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Folders of tests are no packages: of two files of one name the second would not be imported."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_files_stay_short():

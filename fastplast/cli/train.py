@@ -188,7 +188,7 @@ def resume(options: dict[str, Any]) -> int:
     found = status(options["run"])
     is_longer = "tasks" in changes
     if not isinstance(found, list):
-        if found.state == "finished" and not is_longer and not changes:
+        if found.state == "finished" and not changes and not _is_watched(options):
             if not options["quiet"]:
                 print(f"{options['run']} is finished: all {found.tasks} tasks. --tasks N goes on to more.")
             return DONE

@@ -10,6 +10,7 @@ from fastplast.machine import memory
 CPU = torch.device("cpu")
 GROUP = "/sys/fs/cgroup/memory."
 GIB = 2**30
+MEMINFO = "MemTotal:   900 kB\nMemFree:  80 kB\nMemAvailable:    250 kB\nBuffers: 1 kB\n"
 
 
 def test_a_share_of_the_memory_of_this_machine_is_free():
@@ -28,19 +29,19 @@ def test_a_share_of_the_memory_of_this_machine_is_free():
     ],
 )
 def test_the_least_of_what_is_free_and_what_the_group_may_still_take(monkeypatch, found, expected):
-    monkeypatch.setattr(memory, "_read", found.get)
+    monkeypatch.setattr(memory, "_read", lambda path, wanted="": found.get(path))
     assert memory.free_bytes(CPU) == int(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "wanted", "expected"),
     [
-        ("MemTotal:   900 kB\nMemFree:  80 kB\nMemAvailable:    250 kB\nBuffers: 1 kB\n", 250 * 1024),
-        ("4096\n", 4096), ("max\n", None), ("", None), ("nonsense\n", None), (None, None),
+        (MEMINFO, "MemAvailable", 250 * 1024), (MEMINFO, "MemTotal", 900 * 1024), (MEMINFO, "SwapTotal", None),
+        ("4096\n", "", 4096), ("max\n", "", None), ("", "", None), ("nonsense\n", "", None), (None, "", None),
     ],
 )  # fmt: skip
-def test_files_of_the_system_say_how_much(tmp_path, text, expected):
+def test_files_of_the_system_say_how_much(tmp_path, text, wanted, expected):
     path = tmp_path / "file"
     if text is not None:
         path.write_text(text)
-    assert memory._read(str(path)) == expected
+    assert memory._read(str(path), wanted) == expected

@@ -85,7 +85,7 @@ def test_what_may_go_is_tried_again_by_itself(tmp_path, failing, capsys):
 def test_a_run_that_another_process_writes_is_a_transient_failure(tmp_path, capsys):
     fp.train(small(tmp_path / "run", tasks=1))
     lock = take_lock(tmp_path / "run")
-    assert run(["resume", str(tmp_path / "run")]) == 75
+    assert run(["resume", str(tmp_path / "run"), "--tasks", "2"]) == 75
     os.close(lock)
 
 
@@ -170,6 +170,7 @@ def test_a_lock_is_renewed_while_a_run_trains(tmp_path, monkeypatch):
 def test_status_tells_a_damaged_shard_beside_the_others(tmp_path, capsys):
     swept = fp.sweep(GRID, tmp_path / "s")
     (swept.shards[0].path / "env.json").write_text("[]")
+    capsys.readouterr()
     assert run(["status", str(tmp_path / "s"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [shard["state"] for shard in found["shards"]] == ["damaged", "finished"]
