@@ -13,6 +13,7 @@ from fastplast.problems import make_task
 from fastplast.training.setup import Setup, prepare
 
 BY_HAND = "torch.func.vmap, fused Adam"
+EPOCH = 80  # updates of a call of the engine: what it does once a call is part of its time
 
 
 def setup_of(problem: str, members: int, is_module: bool = False, compiled: bool = False) -> Setup:
@@ -41,18 +42,19 @@ def providers(*case, compiled: bool = False) -> dict:
 def test_networks(benchmark, problem: str, members: int) -> None:
     benchmark.group = f"{problem}, {members} members, batch 16, adam, engine vmap and the same by hand"
     runs = providers(problem, members)
-    side_by_side(benchmark, runs, max(1, STEPS[problem] * 30 // members // 10), dict.fromkeys(runs, members))
+    steps = EPOCH if members <= 30 or problem == "mnist_shuffle" else EPOCH // 4
+    side_by_side(benchmark, runs, steps, dict.fromkeys(runs, members))
 
 
 @pytest.mark.parametrize("problem", list(STEPS))
 def test_modules(benchmark, problem: str) -> None:
     benchmark.group = f"{problem}, 30 members, a module of one's own, engine vmap and the same by hand"
     runs = providers(problem, 30, True)
-    side_by_side(benchmark, runs, STEPS[problem] // 2, dict.fromkeys(runs, 30))
+    side_by_side(benchmark, runs, EPOCH, dict.fromkeys(runs, 30))
 
 
 @pytest.mark.parametrize("members", [1, 30])
 def test_compiled(benchmark, members: int) -> None:
     benchmark.group = f"mnist_shuffle, {members} members, engine vmap with --compile and torch.compile by hand"
     runs = providers("mnist_shuffle", members, compiled=True)
-    side_by_side(benchmark, runs, 20, dict.fromkeys(runs, members))
+    side_by_side(benchmark, runs, EPOCH, dict.fromkeys(runs, members))

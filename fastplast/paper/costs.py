@@ -11,12 +11,13 @@ from fastplast.paper.registry import FIGURES
 from fastplast.paper.studies import SCALES, Use
 from fastplast.text import duration
 
-# Seconds of an update of one member, without a regulariser and with one, and of measuring it at one end of a task: from
-# the timings of the files in docs/results, on two shared cores of an AMD EPYC. Of mlp13 and convnet none had a
-# regulariser; they are taken to be slower as mlp and cnn are.
+# Seconds of an update of one member, without a regulariser and with one, and of measuring it at one end of a task, on
+# two cores of an AMD EPYC. Updates of mlp and cnn: bench/results; a regulariser is one of three, of which the Wasserstein
+# takes longest. The others: timings of the files in docs/results, of an earlier training step on a shared machine; of
+# mlp13 and convnet none had a regulariser, and they are taken to be slower as mlp and cnn were.
 _SECONDS = {
-    "mlp": (1.7e-4, 3.2e-4, 1.0),
-    "cnn": (1.1e-3, 1.3e-3, 1.5),
+    "mlp": (4.9e-5, 1.5e-4, 1.0),
+    "cnn": (4.3e-4, 5.1e-4, 1.5),
     "mlp13": (5.6e-4, 1.1e-3, 2.0),
     "convnet": (9.8e-2, 0.12, 18.0),
 }
@@ -49,7 +50,7 @@ def list_figures() -> str:
         lines.append(f"{'':22}{'; '.join(words)}")
     lines.append(
         "Times are for all runs of a figure, of which figures that name the same share them. They are estimates "
-        "from rates on two shared cores of an AMD EPYC; --dry-run measures this machine."
+        "from rates on two cores of an AMD EPYC; --dry-run measures this machine."
     )
     return "\n".join(lines)
 
