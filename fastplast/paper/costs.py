@@ -12,7 +12,7 @@ from fastplast.paper.studies import SCALES, Use
 from fastplast.text import duration
 
 # Seconds of an update of one member, without a regulariser and with one, and of measuring it at one end of a task, on
-# two cores of an AMD EPYC. Updates of mlp and cnn: bench/results; a regulariser is one of three, of which the Wasserstein
+# two cores of an AMD EPYC. Updates of mlp and cnn: bench/results; the regularisers are three, of which the Wasserstein
 # takes longest. The others: timings of the files in docs/results, of an earlier training step on a shared machine; of
 # mlp13 and convnet none had a regulariser, and they are taken to be slower as mlp and cnn were.
 _SECONDS = {
