@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastplast.config import VMAP_ACTIVATIONS
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
-from fastplast.engines.kernel_layers import kernel_layers
-from fastplast.engines.optimizers import OPTIMIZERS
-from fastplast.networks import ModuleNetwork, Network
+from fastplast.engines.kernel_layers import kernel_layers, without_kernels
+from fastplast.networks import Network
 from fastplast.problems import Task
 
 
@@ -26,18 +24,12 @@ def missing(group: Group, device: torch.device) -> str | None:
     """
     if device.type != "cpu":
         return f"it trains on the CPU, not on {device.type}"
-    if isinstance(group.network, ModuleNetwork):
-        return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
-    if not OPTIMIZERS[group.optimizer].has_kernels:
-        return f"it has no kernels for --optimizer {group.optimizer}"
-    if group.network.activation in VMAP_ACTIVATIONS:
-        return f"it has no kernels for --activation {group.network.activation}"
-    if group.loss != "cross_entropy":
-        return f"its kernels train with cross-entropy, not with {group.loss}"
+    if reason := without_kernels(group):
+        return reason
     hooks = Hooks(group, device)
     if name := hooks.acts_within_updates:
         return f"--method {name} acts within every update, which its kernels do not serve"
-    if hooks.restarts_count and group.network.dropout:
+    if hooks.restarts_count and isinstance(group.network, Network) and group.network.dropout:
         return "its kernels count updates for Adam and for dropout together, and Adam's count is to begin anew"
     return None
 

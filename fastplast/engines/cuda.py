@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastplast.config import VMAP_ACTIVATIONS
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Hooks
-from fastplast.engines.kernel_layers import kernel_layers
-from fastplast.engines.optimizers import OPTIMIZERS
+from fastplast.engines.kernel_layers import kernel_layers, without_kernels
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
 from fastplast.machine.profiling import annotate
-from fastplast.networks import ModuleNetwork, Network
+from fastplast.networks import Network
 from fastplast.problems import Task
 
 _SHARED, _OWN = ("images", "scale", "shift"), ("rows", "labels", "pixels")  # tables of a task: of all, of each member
@@ -36,14 +34,8 @@ def missing_kernels(group: Group) -> str | None:
     Returns:
         The reason why it can't be trained, or None.
     """
-    if isinstance(group.network, ModuleNetwork):
-        return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
-    if not OPTIMIZERS[group.optimizer].has_kernels:
-        return f"it has no kernels for --optimizer {group.optimizer}"
-    if group.network.activation in VMAP_ACTIVATIONS:
-        return f"it has no kernels for --activation {group.network.activation}"
-    if group.loss != "cross_entropy":
-        return f"its kernels train with cross-entropy, not with {group.loss}"
+    if reason := without_kernels(group):
+        return reason
     hooks = Hooks(group, "cpu")
     if hooks.acts_on_updates or hooks.restarts_count:
         return (

@@ -1,10 +1,33 @@
-"""Networks as the kernels know them."""
+"""Networks as the kernels know them, and groups that they do not."""
 
 from __future__ import annotations
 
 from fastplast_kernels.train_step.layers import ConvLayer, DenseLayer, Layer
 
-from fastplast.networks import Conv, Network
+from fastplast.config import VMAP_ACTIVATIONS
+from fastplast.engines.base import Group
+from fastplast.engines.optimizers import OPTIMIZERS
+from fastplast.networks import Conv, ModuleNetwork, Network
+
+
+def without_kernels(group: Group) -> str | None:
+    """What no kernel serves, on a CPU or on a GPU.
+
+    Args:
+        group: what to train.
+
+    Returns:
+        The reason why it can't be trained by kernels, or None.
+    """
+    if isinstance(group.network, ModuleNetwork):
+        return f"it has no kernels for the module {group.network.name.removeprefix('module:')}"
+    if not OPTIMIZERS[group.optimizer].has_kernels:
+        return f"it has no kernels for --optimizer {group.optimizer}"
+    if group.network.activation in VMAP_ACTIVATIONS:
+        return f"it has no kernels for --activation {group.network.activation}"
+    if group.loss != "cross_entropy":
+        return f"its kernels train with cross-entropy, not with {group.loss}"
+    return None
 
 
 def kernel_layers(network: Network, reduction: str) -> tuple[Layer, ...]:

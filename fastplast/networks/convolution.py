@@ -28,18 +28,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int)
 
 
 def convolve_by_product(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    """As ``convolve``: one product of all patches, a row each, with the weights of all outputs.
-
-    Args:
-        x: `[B, I, height, width]`.
-        weight: `[O, I, k, k]`.
-        bias: `[O]`.
-        stride: in both directions.
-        padding: on all sides.
-
-    Returns:
-        `[B, O, height, width]`, fewer of the last two.
-    """
+    """As ``convolve``, on any device: one product of all patches, a row each, with the weights of all outputs."""
     kernel = weight.shape[-1]
     height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
     patches = functional.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2)
