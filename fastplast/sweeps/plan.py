@@ -264,8 +264,11 @@ def _plan_group(
         datasets[group.dataset] = load(group.dataset, group.data_dir)
     dataset = datasets[group.dataset]
     setup = prepare(dataclasses.replace(group, member_list=tuple(members[:1])), network, dataset)
-    member_bytes = bytes_per_member(setup.experiment, setup.group, setup.problem, setup.engine.name)
-    budget = int(memory * 2**30) if memory is not None else free_bytes(setup.engine.device)
+    engine = setup.engine
+    member_bytes = bytes_per_member(
+        setup.experiment, setup.group, setup.problem, engine.name, engine.device.type == "cuda"
+    )
+    budget = int(memory * 2**30) if memory is not None else free_bytes(engine.device)
     fitting = max((budget - dataset.images.nbytes) // member_bytes, 0)
     wanted = batch or (fitting if memory is not None else MOST_OF_A_BATCH)
     largest = min(wanted, len(members))

@@ -19,10 +19,13 @@ _HOOK_COPIES = 12  # of methods with hooks: what they keep, the rows of their me
 FEWEST_COPIES = 5  # what no engine does without: parameters, two moments, initial values, the task's start
 _CUDA_COPIES = 4  # what is trained (parameters, two moments), and targets
 _CUDA_RANKS = 9  # buckets of ranked weights, their sorted targets, and what a call puts in their place on its way
+_PATCHES = 3  # of a convolution as a product: the patches, their gradients, and what becomes contiguous on the way
 _CUDA_MAP = 65_540  # bytes of the map of a weight matrix to buckets, and of its histogram
 
 
-def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, engine: str) -> int:
+def bytes_per_member(
+    experiment: Experiment, group: Group, problem: Problem, engine: str, on_gpu: bool = False
+) -> int:
     """Memory that one more member takes while its group is trained and measured.
 
     Args:
@@ -30,6 +33,7 @@ def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, eng
         group: with any number of members.
         problem: of the group.
         engine: name of the one that would train it.
+        on_gpu: where the vmap engine makes its convolutions products of patches.
 
     Returns:
         Bytes; an upper estimate.
@@ -43,7 +47,9 @@ def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, eng
     units = sum(prod(layer.output_shape) if isinstance(layer, Conv) else layer.outputs for layer in layers)
     more = 0
     if engine == "vmap":
-        more = 4 * e.batch_size * (2 * pixels + 3 * units)
+        convolutions = [layer for layer in layers if isinstance(layer, Conv)]
+        patches = sum(_patch_size(layer) for layer in convolutions) if on_gpu else 0
+        more = 4 * e.batch_size * (2 * pixels + 3 * units + _PATCHES * patches)
     elif engine == "cuda":  # tables again; values and gradients of a minibatch; coefficients of an epoch's updates
         more = tables + 8 * (e.batch_size + 2) * units * _values_per_unit(e, layers) + 200 * e.steps_per_epoch()
         if any(member.method == "wasserstein" for member in group.members):
@@ -72,7 +78,7 @@ def check_memory(members: int, each: int, what: str) -> None:
 
 
 def fitting(experiment: Experiment, group: Group, problem: Problem, engine: str, memory: int) -> int:
-    """Members that a device trains at once.
+    """Members that a GPU trains at once.
 
     Args:
         experiment: resolved.
@@ -85,7 +91,15 @@ def fitting(experiment: Experiment, group: Group, problem: Problem, engine: str,
         How many, 0 if not even one.
     """
     free = max(int(USABLE * memory) - problem.images.nbytes, 0)
-    return free // bytes_per_member(experiment, group, problem, engine)
+    return free // bytes_per_member(experiment, group, problem, engine, on_gpu=True)
+
+
+def _patch_size(layer: Conv) -> int:
+    """Values of an example's patches: each output position has one of every weight of a kernel."""
+    height, width = (
+        (side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in (layer.height, layer.width)
+    )
+    return height * width * layer.in_channels * layer.kernel**2
 
 
 def _values_per_unit(e: Experiment, layers: tuple[Layer, ...]) -> int:

@@ -75,7 +75,7 @@ def _fits(setup: Setup, memory: float) -> list[tuple[str, str]]:
     on_gpu = "vmap" if missing_kernels(setup.group) else "cuda"
     return [
         ("fits", f"{fitting(*sizes, name, int(memory * 2**30)):,} members on a device of {memory:g} GiB with engine "
-         f"{name}, {bytes_per_member(*sizes, name) / 2**20:,.2f} MiB each")
+         f"{name}, {bytes_per_member(*sizes, name, on_gpu=True) / 2**20:,.2f} MiB each")
         for name in dict.fromkeys((setup.engine.name, on_gpu))
     ]  # fmt: skip
 

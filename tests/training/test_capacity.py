@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastplast import Experiment
+from fastplast.networks.convolution import convolve_by_product
 from fastplast.problems import make_task
 from fastplast.seeding import orders
 from fastplast.training.capacity import bytes_per_member, fitting
@@ -38,5 +39,22 @@ def test_the_estimate_covers_what_one_more_member_takes(engine, values):
     memory = 4 * 10**9
     left = int(0.8 * memory) - setup.problem.images.nbytes
     count = fitting(setup.experiment, setup.group, setup.problem, engine, memory)
-    assert count * estimate <= left < (count + 1) * estimate
+    on_gpu = bytes_per_member(setup.experiment, setup.group, setup.problem, engine, on_gpu=True)
+    assert count * on_gpu <= left < (count + 1) * on_gpu
     assert fitting(setup.experiment, setup.group, setup.problem, engine, 0) == 0
+
+
+def test_patches_of_convolutions_are_counted_where_they_are_products_of_matrices():
+    setup = prepare(Experiment(**CNN, engine="vmap", seeds=2))
+    e, layers = setup.experiment, setup.group.network.layers
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        x = torch.rand(e.batch_size, *setup.problem.shape, requires_grad=True)
+        for layer in layers[:2]:
+            weight = torch.rand(layer.weight_shape, requires_grad=True)
+            x = convolve_by_product(x, weight, torch.rand(layer.outputs), layer.stride, layer.padding)
+            x = torch.nn.functional.max_pool2d(x, layer.pool) if layer.pool > 1 else x
+    patches = sum(tensor.nbytes for tensor in saved if tensor.dim() == 2 and tensor.shape[0] > e.batch_size)
+    sizes = (e, setup.group, setup.problem, "vmap")
+    assert patches > 0
+    assert bytes_per_member(*sizes, on_gpu=True) - bytes_per_member(*sizes) >= 2 * patches
