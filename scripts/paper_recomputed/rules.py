@@ -298,7 +298,8 @@ def _same_online_other_end(r, a):
     for pair in pairs_of(r):
         if sure(gap(r, "online_error", "end", *pair, -0.05, 0.05)):
             up = gap(r, "error", "end", *pair, 0, INF)
-            found.append(up if up.mean > 0 else gap(r, "error", "end", *pair, -INF, 0))
+            low, high = (0, INF) if up.mean > 0 else (-INF, 0)
+            found.append(gap(r, "error", "end", *pair, low, high, bool(np.any(abs(up.x) >= r.grain()))))
     return found or [Number([], premise=False)]
 
 
