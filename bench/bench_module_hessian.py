@@ -53,7 +53,7 @@ def test_module(benchmark, factory: Callable[[], nn.Module]) -> None:
         return measure_block([loss], block[None]).trace
 
     def measured() -> Tensor:
-        return measure_modules(network, setup.state.params, task).trace
+        return measure_modules(network, setup.state, task).trace
 
     runs = {"a run's measurement": measured, "its block": direct}
     times: dict[str, list[float]] = {name: [] for name in runs}
