@@ -23,9 +23,7 @@ _PATCHES = 3  # of a convolution as a product: the patches, their gradients, and
 _CUDA_MAP = 65_540  # bytes of the map of a weight matrix to buckets, and of its histogram
 
 
-def bytes_per_member(
-    experiment: Experiment, group: Group, problem: Problem, engine: str, on_gpu: bool = False
-) -> int:
+def bytes_per_member(experiment: Experiment, group: Group, problem: Problem, engine: str, on_gpu: bool = False) -> int:
     """Memory that one more member takes while its group is trained and measured.
 
     Args:
