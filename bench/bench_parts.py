@@ -38,7 +38,7 @@ def update_loop(rule: Callable) -> Callable:
 
     @numba.njit(nogil=True)
     def loop(calls, network, sparse, state, scratch, batch):
-        layer, total, moved, zero = layer_of(network, 0), 0.0, pointers(state), np.int64(0)
+        layer, total, moved, zero = layer_of(network, 0), 0.0, pointers(state, scratch.births), np.int64(0)
         x, d, norms, c = pointer(scratch.inputs), pointer(scratch.turned), pointer(scratch.norms), scratch.coefficients
         factors = Factors(zero, zero + 1, zero + INPUTS, zero + INPUTS * BATCH)
         for _ in range(calls):

@@ -44,6 +44,8 @@ NEEDS: dict[str, Need] = {
     "label_shuffle": Need(
         "a benchmark that shuffles labels", "benchmark", lambda e: e.change in ("label_shuffle", "label_drift")
     ),
+    "new_classes": Need("a benchmark that adds classes", "benchmark", lambda e: _is_or_own(e, "class_incremental")),
+    "drift_tasks": Need("a benchmark whose labels drift", "benchmark", lambda e: _is_or_own(e, "label_drift")),
     "change_first_task": Need(
         "a benchmark that shuffles labels or permutes pixels",
         "benchmark",
@@ -65,6 +67,11 @@ NEEDS: dict[str, Need] = {
     "srank_method": _SRANK,
     "srank_every": _SRANK,
 }
+
+
+def _is_or_own(e: Any, change: str) -> bool:
+    """Whether tasks change so, or in a way of the user's own, which may read any option."""
+    return e.change == change or e.change in OWN["problem"]
 
 
 def _decays(e: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from fastplast_kernels.train_step.arguments import Span, whole_span
 from torch import Tensor
 
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers, without_kernels
+from fastplast.engines.watching import units_of, watchings
 from fastplast.networks import Network
 from fastplast.problems import Task
 
@@ -29,8 +31,6 @@ def missing(group: Group, device: torch.device) -> str | None:
     hooks = Hooks(group, device)
     if name := hooks.acts_within_updates:
         return f"--method {name} acts within every update, which its kernels do not serve"
-    if hooks.restarts_count and isinstance(group.network, Network) and group.network.dropout:
-        return "its kernels count updates for Adam and for dropout together, and Adam's count is to begin anew"
     return None
 
 
@@ -54,6 +54,7 @@ class CpuEngine:
         self.group, self.threads = group, threads
         self.pull, self.hooks = pull_of(group, state), Hooks(group, "cpu")
         self.layers = kernel_layers(group.network, group.reduction)
+        self._watchings = watchings(self.hooks.uses)
         self._keys = dropout_keys(group) if group.network.dropout else None
 
     @property
@@ -61,8 +62,9 @@ class CpuEngine:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
         from fastplast_kernels.compilation import is_kept  # which imports Numba
 
+        work = "watch" if self._watchings else "train"
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"
-        if is_kept("train_step.cpu.step", f"train_{rule}"):
+        if is_kept("train_step.cpu.step", f"{work}_{rule}"):
             return None
         return "Compiling the kernels of the cpu engine: once on this machine, a minute or two."
 
@@ -72,30 +74,37 @@ class CpuEngine:
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``.
 
-        All of them in one call of the kernels or, where methods act after updates, each in a call of its own.
+        In calls of the kernels in which each member makes all updates; or one, where a method acts after each of it; or
+        those up to one after which its method chooses units.
         """
-        if not self.hooks.acts_on_updates:
-            return self._run(state, task, order)
+        order, hooks = order.contiguous(), self.hooks
+        span, made, count = whole_span(order), 0, order.shape[1]
+        steps_singly = bool(hooks.acts_after_updates.any())
         sums, batch = Accumulators.zeros(len(order)), Batch(task, state.params.new_zeros(0), [])
-        for number in range(order.shape[1]):
-            sums.add(self._run(state, task, order[:, number : number + 1]))
-            self.hooks.after_update(state, batch)
+        while bool(((span.begin < count) & (state.diverged < 0)).any()):
+            if steps_singly:
+                made += 1
+                span.end.copy_(torch.where(hooks.acts_after_updates, min(made, count), count))
+            sums.add(self._run(state, task, order, span))
+            if steps_singly and made <= count:
+                hooks.change_parameters(state, batch)
+            if bool(span.due.any()):
+                hooks.reset_due(state, task, span.due)
+                span.due.zero_()
         return sums
 
-    def _run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
+    def _run(self, state: GroupState, task: Task, order: Tensor, span: Span) -> Accumulators:
         from fastplast_kernels.train_step.cpu.train import train  # which imports Numba
 
-        since = state.kept.get("since", torch.zeros_like(state.steps))
-        steps, diverged = state.steps - since, torch.where(state.diverged < 0, state.diverged, state.diverged - since)
         sums = train(
             state.params,
             state.m,
             state.v,
-            steps,
-            diverged,
+            state.steps,
+            state.diverged,
             self.layers,
             task,
-            order.contiguous(),
+            order,
             self.group.hyper,
             self.group.optimizer,
             self.group.decoupled,
@@ -103,7 +112,8 @@ class CpuEngine:
             self.pull.ranked,
             self._keys,
             self.threads,
+            state.kept.get("since"),
+            span,
+            units_of(self.group.network, self._watchings, state),
         )
-        state.steps.copy_(steps + since)
-        state.diverged.copy_(torch.where(diverged < 0, diverged, diverged + since))
         return Accumulators(*sums)

@@ -84,6 +84,11 @@ class Hooks:
         self.acts_on_updates = any(use.acts_on_updates for use in self.uses)
         within = [use.name for use in self.uses if use.acts_on_updates and use.method.acts_within_updates]
         self.acts_within_updates = within[0] if within else ""  # one of them
+        after = torch.zeros(len(group.members), dtype=torch.bool, device=self.device)
+        for use in self.uses:
+            if use.acts_on_updates and use.method.after_update is not None:
+                after[slice(None) if use.rows is None else use.rows] = True
+        self.acts_after_updates = after  # whose parameters a hook changes after each update
         self.acts_at_tasks = any(use.method.at_task is not None for use in self.uses)
         self.needs_features = any(use.method.needs_features for use in self.uses)
         self.restarts_count = group.optimizer_reset != "none" or any(use.method.resets_optimizer for use in self.uses)
@@ -169,14 +174,33 @@ class Hooks:
 
     def after_update(self, state: GroupState, batch: Batch) -> None:
         """What comes after the step, in place."""
+        self.change_parameters(state, batch)
+        for use in self.uses:
+            if use.method.observe is not None:
+                self._call_on(use, "observe", state, state.steps, batch)
+            if use.method.choose_units is not None:
+                self._reset(use, state, batch)
+
+    def change_parameters(self, state: GroupState, batch: Batch) -> None:
+        """What ``after_update`` of methods does, in place."""
         for use in self.uses:
             if use.method.after_update is not None and use.acts_on_updates:
                 new = self._rows_of(use, "after_update", state, state.steps, batch)
                 if new is not None:
                     self._put(use, state, new)
+
+    def reset_due(self, state: GroupState, task: Task, due: Tensor) -> None:
+        """Resets units of members of which kernels have observed that their methods are to choose, in place.
+
+        Args:
+            state: of the group.
+            task: that is trained on.
+            due: `[M]` bool.
+        """
+        batch = Batch(task, state.params.new_zeros(0), [])
         for use in self.uses:
-            if use.method.choose_units is not None:
-                self._reset(use, state, batch)
+            if use.method.watch is not None and bool((wanted := use.take(due)).any()):
+                self._reset(use.some(wanted), state, batch)
 
     def begin_task(self, state: GroupState, task: Task) -> None:
         """What comes before a task other than the first, in place.
@@ -197,7 +221,9 @@ class Hooks:
                 before = state.params.clone()
                 self._put(use, state, new)
                 if use.method.resets_optimizer:
-                    self._restart(state, (state.params != before).any(1), with_moments=True)
+                    changed = (state.params != before).any(1)
+                    self._restart(state, changed, with_moments=True)
+                    self._restart_statistics(state, changed)
         if self.group.optimizer_reset != "none":
             self._restart(state, healthy, self.group.optimizer_reset == "moments")
         if "resets" in state.kept:
@@ -221,6 +247,12 @@ class Hooks:
         if with_moments:
             state.m.masked_fill_(members[:, None], 0.0)
             state.v.masked_fill_(members[:, None], 0.0)
+
+    def _restart_statistics(self, state: GroupState, members: Tensor) -> None:
+        """Running statistics of a module's normalisation are those before the first update."""
+        if isinstance(self.group.network, ModuleNetwork):
+            for name, value in self.group.network.norms.initial(1).items():
+                state.kept[f"running.{name}"][members] = value.to(self.device)
 
     def _put(self, use: Use, state: GroupState, new: Tensor) -> None:
         """New parameters of members in health; one of which they are not finite is frozen without them."""
@@ -255,15 +287,9 @@ class Hooks:
             return
         rows = torch.arange(len(healthy), device=self.device) if use.rows is None else use.rows
         state.kept["resets"].index_add_(0, rows, counts)
-        chosen = counts.sum(1) > 0
-        which = rows[chosen]
-        arenas = Arenas(state.params[which], state.m[which], state.v[which], state.kept["born"][which])
-        activations = None if choice.activations is None else [mean[chosen] for mean in choice.activations]
-        part = Choice([mask[chosen] for mask in masks], activations)
-        seeds = [self.group.seeds[i] for i in which.tolist()]
-        reset_units(self.group.network, arenas, part, seeds, state.steps[which].tolist(), use.method.reset)
-        for whole, own in zip((state.params, state.m, state.v, state.kept["born"]), arenas):
-            whole[which] = own
+        arenas = Arenas(state.params, state.m, state.v, state.kept["born"])
+        chosen, seeds, steps = Choice(masks, choice.activations), use.users.seeds, use.take(state.steps).tolist()
+        reset_units(self.group.network, arenas, chosen, seeds, steps, use.method.reset, rows.tolist())
 
     def _rows_of(self, use: Use, hook: str, state: GroupState, number: Tensor, batch: Batch) -> Any:
         """What a hook gives, checked to be rows of the arena.
@@ -278,17 +304,26 @@ class Hooks:
         return found
 
     def _call_on(self, use: Use, hook: str, state: GroupState, number: Tensor, batch: Batch) -> Any:
-        start = len(use.name) + 1
-        own = {name[start:]: kept for name, kept in state.kept.items() if name.startswith(f"{use.name}.")}
+        start, positions = len(use.name) + 1, use.positions
+        kept = {name[start:]: kept for name, kept in state.kept.items() if name.startswith(f"{use.name}.")}
+        own = kept if positions is None else {name: tensor[positions] for name, tensor in kept.items()}
         task = batch.task
         if use.rows is not None:
             tables = {n: v[use.rows] for n in ("rows", "labels", "pixels") if (v := getattr(task, n)) is not None}
             task = dataclasses.replace(task, **tables)
-        params, m, v, init = (use.take(arena) for arena in (state.params, state.m, state.v, state.init))
-        grads = use.take(batch.grads) if len(batch.grads) else batch.grads
-        features = [use.take(h) for h in batch.features] if use.method.needs_features else []
+        knows_arenas = hook != "choose_units" or use.method.observe is None
+        params, m, v, init = (
+            use.take(arena) if knows_arenas else arena.new_zeros(0)
+            for arena in (state.params, state.m, state.v, state.init)
+        )
+        grads = use.take(batch.grads) if len(batch.grads) and knows_arenas else state.params.new_zeros(0)
+        features = [use.take(h) for h in batch.features] if use.method.needs_features and knows_arenas else []
         seen = Seen(use.users, use.take(number), params, m, v, init, own, task, grads, features)
-        return self._call(use, hook, number, lambda: getattr(use.method, hook)(seen))
+        found = self._call(use, hook, number, lambda: getattr(use.method, hook)(seen))
+        if isinstance(positions, Tensor):
+            for name, tensor in own.items():
+                kept[name][positions] = tensor
+        return found
 
     def _where(self, use: Use, hook: str, number: Tensor | int) -> str:
         update = number if isinstance(number, int) else int(number.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ class Use(NamedTuple):
         rows: positions of the members in the group; None where all use it.
         users: the members.
         acts_on_updates: whether hooks of updates are to be called: one of the members is not idle in them.
+        positions: of the members among all that use the method; None for all of these.
     """
 
     name: str
@@ -30,10 +32,35 @@ class Use(NamedTuple):
     rows: Tensor | None
     users: Users
     acts_on_updates: bool
+    positions: Tensor | slice | None = None
 
     def take(self, tensor: Tensor) -> Tensor:
         """The rows of the members, `[m, ...]` of `[M, ...]`."""
         return tensor if self.rows is None else tensor[self.rows]
+
+    def some(self, wanted: Tensor) -> Use:
+        """The same method of some of its users.
+
+        Args:
+            wanted: `[m]` bool.
+
+        Returns:
+            The use; itself if all are wanted.
+        """
+        if bool(wanted.all()):
+            return self
+        positions, users = torch.nonzero(wanted).flatten(), self.users
+        first, last = int(positions[0]), int(positions[-1])
+        place = slice(first, last + 1) if last - first + 1 == len(positions) else positions  # a view where it can be
+        own = replace(
+            users,
+            seeds=[users.seeds[i] for i in positions.tolist()],
+            strength=users.strength[positions],
+            options={name: value[positions] for name, value in users.options.items()},
+            hyper=Hyperparameters(*(value[positions] for value in users.hyper)),
+        )
+        rows = positions if self.rows is None else self.rows[positions]
+        return self._replace(rows=rows, users=own, positions=place)
 
 
 def uses_of(group: Group, device: torch.device) -> list[Use]:

@@ -1,6 +1,6 @@
 """Methods against plasticity loss."""
 
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import Method, Seen, Users, Watch
 from fastplast.methods.pull import Pull, build_pull, shown_strength, strength_of
 from fastplast.methods.registry import METHODS, register
 from fastplast.methods.resets import Arenas, Choice, Reset, own_coefficients, reset_units
@@ -15,6 +15,7 @@ __all__ = [
     "Reset",
     "Seen",
     "Users",
+    "Watch",
     "build_pull",
     "count_units",
     "hidden_layers",

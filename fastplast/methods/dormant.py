@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import Method, Seen, Users, Watch
 from fastplast.methods.resets import Choice
 from fastplast.methods.units import hidden_layers, incoming_mean, unit_mean
 
@@ -17,32 +17,43 @@ def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _choose(seen: Seen, magnitudes: list[Tensor]) -> Choice | None:
-    """Units whose mean magnitude over the last minibatches is at most the threshold times that of their layer."""
-    options = seen.users.options
-    left = (-seen.number) % options["every"]  # updates until the next reset
-    is_due, listens = left == 0, left < options["batches"]
-    masks = []
+def _left(seen: Seen) -> Tensor:
+    """Updates until the next reset, `[m]`."""
+    return (-seen.number) % seen.users.options["every"]
+
+
+def _add(seen: Seen, magnitudes: list[Tensor]) -> None:
+    """Adds up the magnitudes of units in the last minibatches before a reset."""
+    listens = _left(seen) < seen.users.options["batches"]
     for hidden, magnitude in zip(hidden_layers(seen.users.network), magnitudes):
+        seen.state[f"sum.{hidden.layer.name}"] += torch.where(listens[:, None], magnitude, 0.0)
+
+
+def _observe_activations(seen: Seen) -> None:
+    pairs = zip(hidden_layers(seen.users.network), seen.features)
+    _add(seen, [unit_mean(hidden, features.abs()) for hidden, features in pairs])
+
+
+def _observe_gradients(seen: Seen) -> None:
+    views = seen.users.layout.views(seen.grads)
+    _add(seen, [incoming_mean(hidden, views) for hidden in hidden_layers(seen.users.network)])
+
+
+def _choose(seen: Seen) -> Choice:
+    """Units whose mean magnitude over the last minibatches is at most the threshold times that of their layer."""
+    options, masks, is_due = seen.users.options, [], (_left(seen) == 0)[:, None]
+    for hidden in hidden_layers(seen.users.network):
         total = seen.state[f"sum.{hidden.layer.name}"]
-        total += torch.where(listens[:, None], magnitude, 0.0)
         mean = total / torch.minimum(options["batches"], options["every"])[:, None]
         score = mean / (mean.mean(1, keepdim=True) + 1e-9)
-        masks.append((score <= options["threshold"][:, None]) & is_due[:, None])
-        total.masked_fill_(is_due[:, None], 0.0)
+        masks.append((score <= options["threshold"][:, None]) & is_due)
+        total.masked_fill_(is_due, 0.0)
     return Choice(masks)
 
 
-def _choose_by_activation(seen: Seen) -> Choice | None:
-    network = seen.users.network
-    pairs = zip(hidden_layers(network), seen.features)
-    return _choose(seen, [unit_mean(hidden, features.abs()) for hidden, features in pairs])
-
-
-def _choose_by_gradient(seen: Seen) -> Choice | None:
-    views = seen.users.layout.views(seen.grads)
-    layers = hidden_layers(seen.users.network)
-    return _choose(seen, [incoming_mean(hidden, views) for hidden in layers])
+def _settings(users: Users) -> list[Tensor]:
+    """For the kernels."""
+    return [users.options["every"], users.options["batches"]]
 
 
 redo = Method(
@@ -50,7 +61,9 @@ redo = Method(
     reference="Sokar et al. 2023, ICML, arXiv 2302.12902",
     is_neutral=lambda options: options["threshold"] < 0,
     begin=_begin,
-    choose_units=_choose_by_activation,
+    observe=_observe_activations,
+    choose_units=_choose,
+    watch=Watch("activation", _settings),
     needs_features=True,
     needs_layers=True,
 )
@@ -59,6 +72,8 @@ regrama = Method(
     reference="Liu et al. 2025, NeurIPS, arXiv 2505.24061",
     is_neutral=lambda options: options["threshold"] < 0,
     begin=_begin,
-    choose_units=_choose_by_gradient,
+    observe=_observe_gradients,
+    choose_units=_choose,
+    watch=Watch("gradient", _settings),
     needs_layers=True,
 )

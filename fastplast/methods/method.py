@@ -1,13 +1,13 @@
 """What a method against plasticity loss is: what it pulls weights to, or functions that are called at their moment.
 
-The moments of an update are, in order: ``gradient`` before the optimiser, ``rule`` in place of it, ``after_update`` and
-``choose_units`` after it; and ``at_task`` at a change of task. A hook sees the members that use its method, `m` of
-them, whatever others are in the batch.
+The moments of an update are, in order: ``gradient`` before the optimiser, ``rule`` in place of it, ``after_update``,
+``observe`` and ``choose_units`` after it; and ``at_task`` at a change of task. A hook sees the members that use its
+method, `m` of them, whatever others are in the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,8 @@ class Seen:
     Attributes:
         users: the members.
         number: `[m]` int64, of this update, from 1; at a change of task, of the last.
-        params: `[m, P]`; before the update in ``gradient`` and ``rule``, after it in the others.
+        params: `[m, P]`; before the update in ``gradient`` and ``rule``, after it in the others. This, and what follows
+            but ``state`` and ``task``, is empty in the ``choose_units`` of a method with ``observe``.
         m: `[m, P]` first moments.
         v: `[m, P]` second moments.
         init: `[m, P]` initial parameters.
@@ -100,6 +101,19 @@ Hook = Callable[[Seen], Any]
 
 
 @dataclass(frozen=True)
+class Watch:
+    """How the kernels of the cpu engine do what ``observe`` does; see ``train_step.units`` there.
+
+    Attributes:
+        kind: of what is watched. Its parts are what the method keeps, ``<part>.<layer>``.
+        settings: from the members to the numbers of the kind, each `[m]`.
+    """
+
+    kind: str
+    settings: Callable[[Users], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
 class Method:
     """A method against plasticity loss. A hook that is None is not called.
 
@@ -115,14 +129,18 @@ class Method:
         gradient: gives `[m, P]`, added to the gradient of the loss before the optimiser sees it.
         rule: gives new parameters `[m, P]`, in place of the optimiser; moments stay as they are.
         after_update: gives new parameters `[m, P]`, or None where none has changed.
-        choose_units: gives `[m, O]` bool for each hidden layer: units to be reset.
+        observe: takes account of what units did in the update, in ``state``, for ``choose_units``.
+        choose_units: gives `[m, O]` bool for each hidden layer: units to be reset. With ``observe`` it knows the update
+            by its number and ``state``, and may be left out where it would choose none and change nothing.
+        watch: how the cpu engine observes; None if it cannot.
         at_task: gives new parameters `[m, P]` before a task other than the first, or None.
         reads_params_only: whether ``after_update`` reads neither gradients nor features: then the cpu engine can call
             it between its fused updates.
         needs_features: whether hooks read the features.
         needs_layers: whether it needs a built-in network, whose units are known.
         reset: how units are reset.
-        resets_optimizer: whether ``at_task`` begins moments and Adam's count of updates anew.
+        resets_optimizer: whether ``at_task`` begins moments, Adam's count of updates, and running statistics of a
+            module's normalisation, anew.
     """
 
     anchor: Callable[[Tensor, Layout], Tensor] | None = None
@@ -136,7 +154,9 @@ class Method:
     gradient: Hook | None = None
     rule: Hook | None = None
     after_update: Hook | None = None
+    observe: Hook | None = None
     choose_units: Hook | None = None
+    watch: Watch | None = None
     at_task: Hook | None = None
     reads_params_only: bool = False
     needs_features: bool = False
@@ -147,10 +167,11 @@ class Method:
     @property
     def acts_on_updates(self) -> bool:
         """Whether a hook is called at every update."""
-        return self.acts_within_updates or self.after_update is not None
+        return any(hook is not None for hook in (self.gradient, self.rule, self.after_update, self.choose_units))
 
     @property
     def acts_within_updates(self) -> bool:
-        """Whether a hook is called at every update that needs more than the parameters after it."""
-        within = any(hook is not None for hook in (self.gradient, self.rule, self.choose_units))
-        return within or (self.after_update is not None and not self.reads_params_only)
+        """Whether a hook is called at every update that needs more than kernels have after it."""
+        within = self.gradient is not None or self.rule is not None
+        chooses = self.choose_units is not None and self.watch is None
+        return within or chooses or (self.after_update is not None and not self.reads_params_only)

@@ -76,6 +76,7 @@ def reset_units(
     seeds: list[int],
     steps: list[int],
     how: Reset = USUAL,
+    rows: list[int] | None = None,
 ) -> None:
     """Resets units in place, layer by layer from the first.
 
@@ -85,46 +86,64 @@ def reset_units(
     Args:
         network: a built-in one.
         arenas: changed.
-        chosen: units of all members.
-        seeds: of the members.
-        steps: updates done by each member; with seed and unit they name the stream of a draw.
+        chosen: units of `m` members.
+        seeds: of these members.
+        steps: updates done by each of them; with seed and unit they name the stream of a draw.
         how: what is reset.
+        rows: where in the arenas the members are; None if they are the first.
     """
+    params, *moments = (network.layout.views(arena) for arena in arenas[:3])
+    device = arenas.params.device
     for number, hidden in enumerate(hidden_layers(network)):
-        for member, unit in torch.nonzero(chosen.masks[number]).tolist():
-            mean = None if chosen.activations is None else chosen.activations[number][member]
-            _reset(network, Arenas(*(arena[member] for arena in arenas)), hidden, unit, seeds[member], steps[member],
-                   how, mean)  # fmt: skip
+        members, units = torch.nonzero(chosen.masks[number], as_tuple=True)
+        if not len(members):
+            continue
+        pairs = list(zip(members.tolist(), units.tolist()))
+        places = members if rows is None else torch.tensor(rows, device=device)[members]
+        own = [network.unit_parameters(hidden.layer, seeds[m], steps[m], hidden.first + unit) for m, unit in pairs]
+        _renew(hidden, params, (places, units), own)
+        if how.outgoing:
+            if chosen.activations is not None:
+                _correct_biases(hidden, params, chosen.activations[number], pairs, places.tolist())
+            _outgoing(hidden, params)[places, :, :, units] = 0.0
+        for views in moments:
+            for slot in slots_of(network, hidden.layer) if how.incoming_moments else ():
+                views[slot.name][places, units] = 0.0
+            if how.outgoing_moments:
+                _outgoing(hidden, views)[places, :, :, units] = 0.0
+        made = torch.tensor(steps, device=device)[members]
+        for side, is_new in enumerate((how.incoming_moments, how.outgoing_moments)):
+            if is_new and how.own_step:
+                arenas.born[places, side, hidden.first + units] = made
 
 
-def _reset(
-    network: Network, own: Arenas, hidden: HiddenLayer, unit: int, seed: int, step: int, how: Reset, mean: Tensor | None
+def _renew(
+    hidden: HiddenLayer, params: dict[str, Tensor], at: tuple[Tensor, Tensor], own: list[tuple[Tensor, float]]
 ) -> None:
-    """Resets a unit of a member, whose rows the arenas are."""
-    layout, layer, number = network.layout, hidden.layer, hidden.first + unit
-    params, m, v = (layout.views(arena) for arena in own[:3])
-    chosen = torch.zeros(1, hidden.units, dtype=torch.bool, device=own.params.device)
-    chosen[0, unit] = True
-    columns = to_inputs(hidden, chosen)[0]
-    weights, bias = network.unit_parameters(layer, seed, step, number)
-    params[hidden.weight][unit] = weights.reshape(layer.weight_shape[1:]).to(own.params.device)
-    params[f"{layer.name}.bias"][unit] = bias
+    """Puts new weights and biases in place of those of units; normalisation begins anew."""
+    layer, weight, bias = hidden.layer, params[hidden.weight], params[f"{hidden.layer.name}.bias"]
+    weight[at] = torch.stack([weights for weights, _ in own]).reshape(-1, *layer.weight_shape[1:]).to(weight.device)
+    bias[at] = torch.tensor([value for _, value in own], device=bias.device)
     if layer.norm:
-        params[f"{layer.name}.norm_scale"][unit], params[f"{layer.name}.norm_shift"][unit] = 1.0, 0.0
-    if how.outgoing:
-        outgoing = params[hidden.next_weight][:, columns]
-        if mean is not None:
-            sums = outgoing.reshape(*outgoing.shape[:2], -1).double().sum(2)
-            params[f"{hidden.after.name}.bias"] += (sums * mean[columns]).sum(1).float()
-        params[hidden.next_weight][:, columns] = 0.0
-    for moments in (m, v):
-        for slot in slots_of(network, layer) if how.incoming_moments else ():
-            moments[slot.name][unit] = 0.0
-        if how.outgoing_moments:
-            moments[hidden.next_weight][:, columns] = 0.0
-    for side, is_new in enumerate((how.incoming_moments, how.outgoing_moments)):
-        if is_new and how.own_step:
-            own.born[side, number] = step
+        params[f"{layer.name}.norm_scale"][at], params[f"{layer.name}.norm_shift"][at] = 1.0, 0.0
+
+
+def _correct_biases(
+    hidden: HiddenLayer, params: dict[str, Tensor], means: Tensor, pairs: list[tuple[int, int]], rows: list[int]
+) -> None:
+    """What units added on average to the next layer's outputs goes to its biases."""
+    outgoing, bias = _outgoing(hidden, params), params[f"{hidden.after.name}.bias"]
+    for (member, unit), row in zip(pairs, rows):
+        mean = means[member].reshape(hidden.wide, hidden.units, hidden.positions)[:, unit].flatten()
+        if bool(mean.any()):
+            own = outgoing[row, :, :, unit]
+            sums = own.reshape(len(own), len(mean), -1).double().sum(2)
+            bias[row] += (sums * mean).sum(1).float()
+
+
+def _outgoing(hidden: HiddenLayer, views: dict[str, Tensor]) -> Tensor:
+    """Of the next layer's weights, or of their moments: `[M, O, wide, units, positions, ...]`."""
+    return views[hidden.next_weight].unflatten(2, (hidden.wide, hidden.units, hidden.positions))
 
 
 def own_coefficients(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import Method, Seen, Users, Watch
 from fastplast.methods.resets import Choice
-from fastplast.methods.units import fired, hidden_layers
+from fastplast.methods.units import HiddenLayer, fired, hidden_layers
 
 
 def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
@@ -26,19 +26,32 @@ def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
     return kept
 
 
-def _choose(seen: Seen) -> Choice:
-    masks, ceiling = [], seen.users.options["ceiling"].long()[:, None]
+def _kept(seen: Seen, hidden: HiddenLayer) -> tuple[Tensor, ...]:
+    """Silence, threshold and past of a layer."""
+    return tuple(seen.state[f"{part}.{hidden.layer.name}"] for part in ("silence", "threshold", "past"))
+
+
+def _end(seen: Seen, silence: Tensor, past: Tensor, ends: Tensor) -> None:
+    """Counts the silences that end, and begins new ones."""
+    lengths = torch.minimum(silence, seen.users.options["ceiling"].long()[:, None])
+    past.scatter_add_(2, lengths[:, :, None], ends[:, :, None].to(past.dtype))
+    silence.masked_fill_(ends, 0)
+
+
+def _observe(seen: Seen) -> None:
     for hidden, features in zip(hidden_layers(seen.users.network), seen.features):
-        silence, threshold, past = (
-            seen.state[f"{part}.{hidden.layer.name}"] for part in ("silence", "threshold", "past")
-        )
+        silence, _, past = _kept(seen, hidden)
         speaks = fired(hidden, features)
-        lengths = silence + (~speaks).long()
-        mask = ~speaks & (lengths >= threshold)
-        ends = speaks | mask
-        past.scatter_add_(2, torch.minimum(lengths, ceiling)[:, :, None], ends[:, :, None].to(past.dtype))
-        silence.copy_(torch.where(ends, 0, lengths))
-        masks.append(mask)
+        _end(seen, silence, past, speaks)
+        silence += (~speaks).long()
+
+
+def _choose(seen: Seen) -> Choice:
+    masks = []
+    for hidden in hidden_layers(seen.users.network):
+        silence, threshold, past = _kept(seen, hidden)
+        masks.append(silence >= threshold)
+        _end(seen, silence, past, masks[-1])
     return Choice(masks)
 
 
@@ -67,7 +80,7 @@ def _at_task(seen: Seen) -> None:
     options = seen.users.options
     is_due = (seen.task.index % options["every"] == 0)[:, None]
     for hidden in hidden_layers(seen.users.network):
-        threshold, past = (seen.state[f"{part}.{hidden.layer.name}"] for part in ("threshold", "past"))
+        _, threshold, past = _kept(seen, hidden)
         new = new_thresholds(past, threshold, options["rate"], options["ceiling"])
         threshold.copy_(torch.where(is_due, new, threshold))
         past.masked_fill_(is_due[:, :, None], 0)
@@ -78,7 +91,9 @@ snr = Method(
     reference="Farias, Jozefiak 2025, ICLR, arXiv 2410.20098",
     is_neutral=lambda options: options["rate"] == 0,
     begin=_begin,
+    observe=_observe,
     choose_units=_choose,
+    watch=Watch("silence", lambda users: [(users.options["ceiling"].max() + 1).expand(len(users.seeds))]),
     at_task=_at_task,
     needs_features=True,
     needs_layers=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class Spread(NamedTuple):
         return self.size * (2.0 * seeding.uniform(seed, purpose, count, task, epoch) - 1.0)
 
 
+@cache
 def weight_spread(init: str, layer: Layer, activation: str, slope: float) -> Spread:
     """The distribution of a layer's weights.
 

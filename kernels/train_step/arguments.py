@@ -50,6 +50,46 @@ class Sums(NamedTuple):
     update_l2: Tensor
 
 
+class Span(NamedTuple):
+    """Which updates of a call members make.
+
+    Attributes:
+        begin: `[M]` int64, position of the first in the order; becomes that of the first that was not made.
+        end: `[M]` int64, position after the last.
+        due: `[M]` bool, becomes True of a member that stopped as its method is to decide.
+    """
+
+    begin: Tensor
+    end: Tensor
+    due: Tensor
+
+
+def whole_span(order: Tensor) -> Span:
+    """All updates of an order `[M, S, B]`."""
+    members, steps, _ = order.shape
+    begin = torch.zeros(members, dtype=torch.int64)
+    return Span(begin, torch.full_like(begin, steps), begin > 0)
+
+
+def check_span(span: Span, since: Tensor, order: Tensor) -> None:
+    """Checks which updates are made, and the beginning of Adam's count.
+
+    Args:
+        span: to check.
+        since: to check.
+        order: `[M, S, B]`.
+
+    Raises:
+        ValueError: if they are no positions of the order.
+    """
+    members, steps, _ = order.shape
+    for name, tensor in (("since", since), ("begin", span.begin), ("end", span.end)):
+        check(name, tensor, (members,), torch.int64)
+    check("due", span.due, (members,), torch.bool)
+    _check_range("begin", span.begin, 0, steps + 1)
+    _check_range("end", span.end, 0, steps + 1)
+
+
 def check(name: str, tensor: Tensor, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
     """Checks a tensor that a kernel reads through its address.
 

@@ -81,6 +81,8 @@ def test_other_names_lead_to_known_ones_and_hide_none():
 WITHOUT = {
     "class_order": {"class_order": "redraw"},
     "label_shuffle": {"label_shuffle": "class", "benchmark": "mnist_permute"},
+    "new_classes": {"new_classes": 5},
+    "drift_tasks": {"drift_tasks": 5},
     "change_first_task": {"change_first_task": False, "benchmark": "class_pairs", "dataset": "mnist"},
     "data_dir": {"data_dir": "d", "benchmark": "label_shuffle", "dataset": "./own"},
     "reduction": {"reduction": "sum", "method": "cbp"},

@@ -67,9 +67,8 @@ class Alone:
             part[f"{name}.weight"][unit], part[f"{name}.bias"][unit], part[after][:, unit] = 0.0, 0.0, 0.0
 
 
-@pytest.mark.parametrize("init", ["glorot_uniform", "torch_default"])
-def test_ten_epochs_equal_those_of_one_network_by_itself(init, make_trial):
-    trial = make_trial((member("cbp", 3, rate=1e-3, correct_bias="no"),), init=init)
+def check_against_one_network(trial) -> None:
+    """Ten epochs of the first member of a trial, by whatever engine, against it by itself."""
     alone, task = Alone(trial.group, trial.state.init), trial.task()
     for epoch in range(10):
         trial.train(1, first=epoch)
@@ -82,3 +81,8 @@ def test_ten_epochs_equal_those_of_one_network_by_itself(init, make_trial):
         assert_close(name, p[0], alone.parameters[name], length=30 * 36, factor=16, scale=moved)
     ages = {name: int(view.unique().numel()) for name, view in alone.age.items()}
     assert ages["fc2.weight"] > 5  # weights of many births
+
+
+@pytest.mark.parametrize("init", ["glorot_uniform", "torch_default"])
+def test_ten_epochs_equal_those_of_one_network_by_itself(init, make_trial):
+    check_against_one_network(make_trial((member("cbp", 3, rate=1e-3, correct_bias="no"),), init=init))

@@ -196,10 +196,22 @@ def test_units_of_ones_own_choice_are_reset(own_name, make_trial):
     assert trial.state.kept["resets"].tolist() == [[3, 0, 0], [0, 0, 0]]
 
 
-ON_CPU = ("shrink_perturb", "clip", "hare_tortoise", "nap", "full_reset", "fire", "dash")
+ON_CPU = (
+    "shrink_perturb",
+    "clip",
+    "hare_tortoise",
+    "nap",
+    "full_reset",
+    "fire",
+    "dash",
+    "cbp",
+    "redo",
+    "snr",
+    "regrama",
+)
 
 
-def test_cpu_trains_what_acts_after_updates_and_at_changes_of_task_and_auto_says_why_not_the_rest(make_trial):
+def test_cpu_trains_resets_what_acts_after_updates_and_at_changes_of_task_and_auto_says_why_not_the_rest(make_trial):
     for name in CASES:
         trial = make_trial((member(name), Member(1, 1e-3, "none", 0.0)), optimizer=CASES[name].optimizer)
         engine = choose_engine(trial.experiment, trial.group, trial.state, CPU)
@@ -275,3 +287,20 @@ def test_a_method_that_knows_units_refuses_a_module_and_the_others_train_it(make
             trial = make_trial((member(name), member(name, 1)), module=module, optimizer=case.optimizer)
             train(trial, epochs=1)
             assert trial.state.diverged.tolist() == [-1, -1], name
+
+
+def test_a_full_reset_begins_running_statistics_anew(make_trial):
+    def module():
+        body = torch.nn.Linear(36, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 5)
+        return torch.nn.Sequential(torch.nn.Flatten(), *body)
+
+    trial = make_trial((Member(0, 1e-2, "none", 0.0), member("full_reset", 1)), module=module)
+    first = {name: tensor.clone() for name, tensor in trial.state.running_of(slice(None)).items()}
+    trial.train(2)
+    after = {name: tensor.clone() for name, tensor in trial.state.running_of(slice(None)).items()}
+    assert set(first) == {f"2.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    trial.engine.hooks.begin_task(trial.state, trial.task(1))
+    for name, tensor in trial.state.running_of(slice(None)).items():
+        assert (after[name] != first[name]).any(), name
+        assert_same_bits(name, tensor[0], after[name][0])
+        assert_same_bits(name, tensor[1], first[name][1])

@@ -41,9 +41,10 @@ def test_an_error_of_a_hook_names_method_hook_and_update_and_the_run_resumes(own
     assert table(again.path).equals(table(whole.path))
 
 
-def test_a_run_of_mixed_methods_stops_and_resumes_to_the_same_bits_and_stores_what_they_did(tmp_path):
+@pytest.mark.parametrize("engine", ["cpu", "vmap"])
+def test_a_run_of_mixed_methods_stops_and_resumes_to_the_same_bits_and_stores_what_they_did(engine, tmp_path):
     members = tuple(member(name, i) for i, name in enumerate(("cbp", "snr", "shrink_perturb", "fire")))
-    fields = {"member_list": members, "seeds": 10, "srank": "off", "engine": "vmap", "optimizer_reset": "moments"}
+    fields = {"member_list": members, "seeds": 10, "srank": "off", "engine": engine, "optimizer_reset": "moments"}
     whole = fp.train(small(tmp_path / "whole", **fields))
     stops = iter([False, False, True])
     _, events = start(small(tmp_path / "cut", **fields), stop=lambda: next(stops, False))

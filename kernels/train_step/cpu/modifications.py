@@ -167,7 +167,7 @@ def drop(layer, rate, stream, first, images, group, flat):
 
 
 @called
-def _largest(images, at, line, pixel, pool):
+def largest_of_window(images, at, line, pixel, pool):
     """Of the pixels of a window, for each example of a channel."""
     best = load(images, at)
     for i in range(pool):
@@ -184,7 +184,7 @@ def max_pool(layer, images, group):
         for j in range(layer.out_width // layer.pool):
             at = group + layer.y + layer.pool * (i * line + j * layer.y_pixel)
             for k in range(0, length, LANES):
-                store(images, to + k, _largest(images, at + k, line, layer.y_pixel, layer.pool))
+                store(images, to + k, largest_of_window(images, at + k, line, layer.y_pixel, layer.pool))
             to += layer.y_pixel
 
 
@@ -207,7 +207,7 @@ def unpool_row(layer, i, gradients, at, images, group, lines):
         window = layer.pool * j * layer.y_pixel
         y = group + layer.y + layer.pool * i * line + window
         for k in range(0, length, LANES):
-            best = _largest(images, y + k, line, layer.y_pixel, layer.pool)
+            best = largest_of_window(images, y + k, line, layer.y_pixel, layer.pool)
             g = load(gradients, at + j * layer.y_pixel + k)
             for a in range(layer.pool):
                 for b in range(layer.pool):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from fastplast_kernels.constants import CODES
 from fastplast_kernels.optimisers import NUM_COEFFICIENTS
+from fastplast_kernels.train_step.cpu.births import TABLE
 from fastplast_kernels.train_step.cpu.conv import STRIP, backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.train_step.cpu.inputs import WORD
 from fastplast_kernels.train_step.cpu.records import CONVOLUTION, DENSE, PIXELS, Layer, Network, Scratch
@@ -86,6 +87,8 @@ class Plan:
             "zeros": max(one.channels for one in layers),
             "coefficients": NUM_COEFFICIENTS,
             "line": inputs,
+            "births": LANES + 2 * rows + 2 * _whole(max(map(_inputs, layers))),
+            "found": 2 * _whole(max(2 * rows, *map(_inputs, layers[1:]), 0)),
             "target": 2 * largest,
             "pulled": max(_inputs(one) * one.row for one in layers) if largest else 0,
             "state": (4 if pulled else 3) * self.network.size,
@@ -94,6 +97,7 @@ class Plan:
         parts = np.split(_memory(int(ends[-1])), ends[:-1])
         floats = {name: part[:length] for (name, length), part in zip(lengths.items(), parts)}
         width = inputs if is_perceptron else 0
+        units, above = sum(one.outputs for one in layers[:-1]), sum(map(_width, layers[:-1]))
         return Scratch(
             **floats,
             labels=np.zeros(self.batch, np.int64),
@@ -102,6 +106,10 @@ class Plan:
             pixels=np.zeros((self.batch, _whole(width) + LANES), np.uint16),
             ends=np.zeros((self.batch, _whole(width) // LANES + 1), np.int64),
             examples=np.zeros((-(-self.batch // WORD), width), np.int64),
+            sizes=np.zeros(above),
+            means=np.zeros(above),
+            aged=np.zeros((2, 2 * units + 1), np.float32),
+            powers=np.zeros((3, TABLE)),
             alive=np.zeros(width, np.uint8),
         )
 

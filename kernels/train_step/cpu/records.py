@@ -87,6 +87,22 @@ class State(NamedTuple):
     anchor: np.ndarray
 
 
+class Pointers(NamedTuple):
+    """To parameters and moments; and where the coefficients of rows and columns are, if these count updates themselves.
+
+    The rate of output o of a matrix is at outputs + o, that of its row i at inputs + i, and roots so far behind each.
+    """
+
+    params: int
+    m: int
+    v: int
+    values: int
+    outputs: int
+    roots_of_outputs: int
+    inputs: int
+    roots_of_inputs: int
+
+
 class Examples(NamedTuple):
     """A task's tables; images are bytes or floats, the other one is empty, as are absent pixel permutations."""
 
@@ -103,7 +119,8 @@ class Examples(NamedTuple):
 class Run(NamedTuple):
     """What is done, and what comes of it.
 
-    Order is `[M, S, B]`, hyper `[M, 7]`, keys of dropout `[M, 2]`, sums `[M, 4]`, the others `[M]`.
+    Order is `[M, S, B]`, hyper `[M, 7]`, keys of dropout `[M, 2]`, sums `[M, 4]`, the others `[M]`. A member makes the
+    updates begin, begin + 1, ... end - 1 of the order, and begin becomes the first that it has not made.
     """
 
     order: np.ndarray
@@ -111,10 +128,24 @@ class Run(NamedTuple):
     ranked: np.ndarray
     keys: np.ndarray
     steps: np.ndarray
+    since: np.ndarray  # updates made when Adam's count began
+    begin: np.ndarray
+    end: np.ndarray
     diverged: np.ndarray
     sums: np.ndarray
     decoupled: bool
     momentum_only: bool  # whether there are no second moments, and `v` is `m`
+
+
+class Watch(NamedTuple):
+    """What is watched about units: ``units.Units`` in tables."""
+
+    kind: np.ndarray  # `[M]`, position in ``units.KINDS``, -1 for none
+    row: np.ndarray  # `[M]`, in the tensors of its kind
+    settings: np.ndarray  # float64 `[M, S]`
+    parts: np.ndarray  # `[kinds, layers, parts]`, addresses of tensors
+    born: np.ndarray  # `[M, 2, U]`
+    due: np.ndarray  # bool `[M]`, the result: whose method is to decide now
 
 
 class Scratch(NamedTuple):
@@ -143,6 +174,12 @@ class Scratch(NamedTuple):
     pixels: np.ndarray  # uint16 `[examples, I]`: which are not zero
     ends: np.ndarray  # int64 `[examples, blocks + 1]`: how many of these before each block
     examples: np.ndarray  # int64 `[words, I]`: bits of the examples that have a pixel
+    births: np.ndarray  # coefficients of a layer's rows and columns by age, of `spread_ages`
+    found: np.ndarray  # of channels, or of inputs of a layer, while they are watched
+    sizes: np.ndarray  # float64, of the inputs of all layers above a hidden one: what `look` found
+    means: np.ndarray  # float64, likewise
+    aged: np.ndarray  # `[2, 2 U + 1]`, of `age_units`
+    powers: np.ndarray  # float64 `[3, TABLE]`: of beta1, beta2 and a method's decay
     alive: np.ndarray  # uint8 `[I]`: whether an update may move a pixel's weights though its gradient is zero
 
 

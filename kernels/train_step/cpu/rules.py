@@ -1,7 +1,8 @@
 """Optimisers, as rules for one vector of weights.
 
-A rule takes the gradient g, the weights w (after decoupled decay), the moments and the coefficients of the step, and
-gives new weights and moments. Its coefficients are formed in float64 once a step and rounded once, in the columns of
+A rule takes the gradient g, the weights w (after decoupled decay), the moments, the coefficients of the step and, for
+coefficients that are not those of the step, where the weights are: row i and column o of a matrix. It gives new weights
+and moments. Its coefficients are formed in float64 once a step and rounded once, in the columns of
 ``optimisers``. The gradient comes multiplied by a scale that the rule chooses, at no cost: it is a factor of the loss.
 Coefficients are those for the scaled gradient, and `RATE` is negative.
 """
@@ -12,21 +13,45 @@ import math
 
 from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, OLD1, OLD2, RATE, Hyperparameters
-from fastplast_kernels.train_step.cpu.simd import fma, sqrt
+from fastplast_kernels.train_step.cpu.simd import fma, load, maximum, splat, sqrt
 
 # Columns of the hyperparameters of members, float64 [M, 7].
-_LEARNING_RATE, _BETA1, _BETA2, EPSILON_COLUMN, _MOMENTUM, WEIGHT_DECAY, STRENGTH = map(
+LEARNING_RATE, BETA1, BETA2, EPSILON_COLUMN, _MOMENTUM, WEIGHT_DECAY, STRENGTH = map(
     Hyperparameters._fields.index,
     ("learning_rate", "beta1", "beta2", "epsilon", "momentum", "weight_decay", "strength"),
 )
 
 
 @inlined
-def adam(g, w, m, v, c):
-    """Adam (Kingma, Ba 2015), with the bias corrections moved into the step size and epsilon."""
+def _adam(g, w, m, v, c, rate, epsilon):
     m = fma(c[NEW1], g, c[OLD1] * m)
     v = fma(g, g, c[OLD2] * v)
-    return fma(c[RATE], m / (sqrt(v) + c[EPSILON]), w), m, v
+    return fma(rate, m / (sqrt(v) + epsilon), w), m, v
+
+
+@inlined
+def adam(g, w, m, v, c, moved, i, o):
+    """Adam (Kingma, Ba 2015), with the bias corrections moved into the step size and epsilon."""
+    return _adam(g, w, m, v, c, c[RATE], c[EPSILON])
+
+
+@inlined
+def adam_by_age(g, w, m, v, c, moved, i, o):
+    """The same for weights that count updates of their own; EPSILON is minus that without root."""
+    of_column, of_row, values = moved.outputs + o, moved.inputs + i, moved.values
+    rate = maximum(load(values, of_column), splat(values[of_row]))
+    root = maximum(load(values, of_column + moved.roots_of_outputs), splat(values[of_row + moved.roots_of_inputs]))
+    return _adam(g, w, m, v, c, rate * root, c[EPSILON] * root)
+
+
+@inlined
+def adam_by_column(g, w, m, v, c, moved, i, o):
+    """The same where all rows are the member's: rate and epsilon of column o are complete."""
+    rate, epsilon = (
+        load(moved.values, moved.outputs + o),
+        load(moved.values, moved.outputs + moved.roots_of_outputs + o),
+    )
+    return _adam(g, w, m, v, c, rate, epsilon)
 
 
 @called
@@ -38,19 +63,19 @@ def adam_coefficients(hyper, step, c):
     Returns:
         s.
     """
-    beta1, beta2 = hyper[_BETA1], hyper[_BETA2]
+    beta1, beta2 = hyper[BETA1], hyper[BETA2]
     scale = math.sqrt(1.0 - beta2)
     root = math.sqrt(1.0 - beta2**step)
     c[OLD1] = beta1
     c[NEW1] = (1.0 - beta1) / scale
     c[OLD2] = beta2
-    c[RATE] = -hyper[_LEARNING_RATE] / (1.0 - beta1**step) * root
+    c[RATE] = -hyper[LEARNING_RATE] / (1.0 - beta1**step) * root
     c[EPSILON] = hyper[EPSILON_COLUMN] * root
     return scale
 
 
 @inlined
-def sgd(g, w, m, v, c):
+def sgd(g, w, m, v, c, moved, i, o):
     """Gradient descent with the momentum of PyTorch: m = momentum m + g. It has no v: whoever calls passes m for it."""
     m = fma(c[OLD1], m, g)
     return fma(c[RATE], m, w), m, m
@@ -64,7 +89,7 @@ def sgd_coefficients(hyper, step, c):
         1.
     """
     c[OLD1] = hyper[_MOMENTUM]
-    c[RATE] = -hyper[_LEARNING_RATE]
+    c[RATE] = -hyper[LEARNING_RATE]
     return 1.0
 
 
@@ -72,5 +97,5 @@ def sgd_coefficients(hyper, step, c):
 def decay_coefficients(hyper, decoupled, scale, c):
     """Coefficients of weight decay: w shrinks by learning rate times decay, or decay * w joins the scaled gradient."""
     decay = hyper[WEIGHT_DECAY]
-    c[KEEP] = 1.0 - hyper[_LEARNING_RATE] * decay if decoupled else 1.0
+    c[KEEP] = 1.0 - hyper[LEARNING_RATE] * decay if decoupled else 1.0
     c[DECAY] = 0.0 if decoupled else decay * scale

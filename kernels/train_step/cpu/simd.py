@@ -213,6 +213,19 @@ def pointer(typingctx, array):
     return result(array), codegen
 
 
+def numbers_at(kind):
+    """The function for kernels that gives a ``pointer`` to numbers of a kind from its value as an integer."""
+
+    @intrinsic
+    def at(typingctx, address):
+        def codegen(context, builder, sig, args):
+            return builder.inttoptr(args[0], context.get_value_type(kind).as_pointer())
+
+        return types.CPointer(kind)(types.int64), codegen
+
+    return at
+
+
 @intrinsic
 def load(typingctx, array, index):
     """Elements index..index+15."""

@@ -9,15 +9,28 @@ import torch
 from fastplast_kernels import workers
 from fastplast_kernels.cores import available_cores
 from fastplast_kernels.optimisers import Hyperparameters
-from fastplast_kernels.train_step.arguments import Data, Sums, check, check_data, check_keys, check_layers, check_order
+from fastplast_kernels.train_step.arguments import (
+    Data,
+    Span,
+    Sums,
+    check,
+    check_data,
+    check_keys,
+    check_layers,
+    check_order,
+    check_span,
+    whole_span,
+)
 from fastplast_kernels.train_step.cpu import step
 from fastplast_kernels.train_step.cpu.plan import plan
-from fastplast_kernels.train_step.cpu.records import Arena, Examples, Run
+from fastplast_kernels.train_step.cpu.records import Arena, Examples, Run, Watch
 from fastplast_kernels.train_step.cpu.simd import has_wide_registers
 from fastplast_kernels.train_step.layers import ConvLayer, Layer
+from fastplast_kernels.train_step.units import KINDS, PARTS, SETTINGS, Units, check_units
 from torch import Tensor
 
 TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
+WATCHERS = {"adam": step.watch_adam, "adamw": step.watch_adam, "sgd": step.watch_sgd}
 
 # Fraction of pixels that are not zero up to which it pays to leave out those that are.
 SPARSE_UP_TO = 0.5 if has_wide_registers() else 0.75
@@ -40,6 +53,9 @@ def train(
     ranked: Tensor | None = None,
     keys: Tensor | None = None,
     threads: int | None = None,
+    since: Tensor | None = None,
+    span: Span | None = None,
+    units: Units | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
 
@@ -65,6 +81,9 @@ def train(
         ranked: `[M]` bool, members whose anchor holds the sorted targets of each layer's weights, dealt out by rank.
         keys: `[M, 2]` int64, of the members' masks, of ``dropout.dropout_mask``; may be None without dropout.
         threads: cores to use; None for all that this process may use.
+        since: `[M]` int64, updates made when Adam's count of them began; None for 0.
+        span: which updates each member makes, and where it stopped, changed in place; None for all.
+        units: what is watched about units, changed in place, and when their weights were born; None for nothing.
 
     Returns:
         Sums over the updates of this call.
@@ -91,7 +110,15 @@ def train(
         raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
     before, sums = steps.clone(), torch.zeros(members, 4, dtype=torch.float64)
     table, sgd = torch.stack([value.double() for value in hyper], dim=1), optimizer == "sgd"
-    run = Run(*(x.numpy() for x in (order, table, ranked, keys, steps, diverged, sums)), decoupled, sgd)
+    since = torch.zeros_like(steps) if since is None else since
+    span = whole_span(order) if span is None else span
+    check_span(span, since, order)
+    tensors = order, table, ranked, keys, steps, since, span.begin, span.end, diverged, sums
+    run, trainer = (
+        Run(*(x.numpy() for x in tensors), decoupled, sgd),
+        (TRAINERS if units is None else WATCHERS)[optimizer],
+    )
+    watch = _watch(units, layers, members, span.due)
     moments, targets = m if sgd else v, params if anchor is None else anchor
     arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
     threads = min(members, threads or available_cores())
@@ -101,11 +128,29 @@ def train(
     scratch = [own.scratch(data.scale.numel(), largest, pulled) for _ in range(threads)]
     tables, count = _examples(data, order, layers[0]), sum(layer.count for layer in layers)
     workers.run(
-        lambda counter, i: TRAINERS[optimizer](own.network, arena, tables, run, count, counter, scratch[i]),
+        lambda counter, i: trainer(own.network, arena, tables, run, watch, count, counter, scratch[i]),
         members,
         threads,
     )
     return Sums(steps - before, *sums.T.contiguous())
+
+
+def _watch(units: Units | None, layers: Sequence[Layer], members: int, due: Tensor) -> Watch:
+    """What is watched in tables; all of it empty without."""
+    hidden = len(layers) - 1
+    kind, row = np.full(members, -1), np.zeros(members, np.int64)
+    settings, parts = np.zeros((members, SETTINGS)), np.zeros((len(KINDS), hidden, PARTS), np.int64)
+    if units is None:
+        return Watch(kind, row, settings, parts, np.zeros((members, 2, 0), np.int64), due.numpy())
+    check_units(units, layers, members)
+    for number, name in enumerate(KINDS):
+        for watched in (one for one in units.watched if one.kind == name):
+            rows = watched.members.numpy()
+            kind[rows], row[rows] = number, np.arange(len(rows))
+            settings[rows, : watched.settings.shape[1]] = watched.settings
+            for layer, tensors in enumerate(watched.parts):
+                parts[number, layer, : len(tensors)] = [tensor.data_ptr() for tensor in tensors]
+    return Watch(kind, row, settings, parts, units.born.numpy(), due.numpy())
 
 
 def _examples(data: Data, order: Tensor, first: Layer) -> Examples:

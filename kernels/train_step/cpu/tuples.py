@@ -111,6 +111,19 @@ def fma_outer(typingctx, tile, a, b):
     return tile(tile, a, b), codegen
 
 
+@intrinsic
+def absolute_rows(typingctx, tile):
+    """Absolute values of a tuple of vectors."""
+
+    def codegen(context, builder, sig, args):
+        vectors = (builder.extract_value(args[0], k) for k in range(sig.args[0].count))
+        return context.make_tuple(
+            builder, sig.return_type, [_call(builder, "llvm.fabs.v16f32", _VECTOR, x) for x in vectors]
+        )
+
+    return tile(tile), codegen
+
+
 def _exchange(distance: int) -> tuple[list[int], list[int]]:
     """Lanes of two vectors that lie ``distance`` apart: those that the first keeps, and those that the second does."""
     low = [k + (LANES - distance if k & distance else 0) for k in range(LANES)]

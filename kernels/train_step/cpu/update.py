@@ -14,6 +14,7 @@ import numpy as np
 from fastplast_kernels.compilation import called, inlined
 from fastplast_kernels.optimisers import DECAY, KEEP, NUM_COEFFICIENTS
 from fastplast_kernels.train_step.cpu.inputs import WORD, stride
+from fastplast_kernels.train_step.cpu.records import Pointers
 from fastplast_kernels.train_step.cpu.simd import (
     LANES,
     absolute,
@@ -51,18 +52,12 @@ class Factors(NamedTuple):
     group: int
 
 
-class Pointers(NamedTuple):
-    """To parameters and moments."""
-
-    params: int
-    m: int
-    v: int
-
-
 @called
-def pointers(state):
-    """Of parameters and moments: free to pass on."""
-    return Pointers(pointer(state.params), pointer(state.m), pointer(state.v))
+def pointers(state, values):
+    """Of parameters and moments, free to pass on; ``values`` is for coefficients of rows and columns."""
+    none = np.int64(0)
+    places = pointer(state.params), pointer(state.m), pointer(state.v)
+    return Pointers(*places, pointer(values), none, none, none, none)
 
 
 @called
@@ -86,13 +81,13 @@ def build_updates(rule: Callable, regularised: bool) -> Updates:
     """
 
     @inlined
-    def update_vector(g, lanes, state, at, anchor, target, c, pull, l1, l2):
+    def update_vector(g, i, o, lanes, state, at, anchor, target, c, pull, l1, l2):
         before = load(state.params, at)
         w = before
         if regularised:
             g = fma(pull, w - load(anchor, target), fma(c[DECAY], w, g))
             w = c[KEEP] * w
-        w, m, v = rule(g, w, load(state.m, at), load(state.v, at), c)
+        w, m, v = rule(g, w, load(state.m, at), load(state.v, at), c, state, i, o)
         store(state.params, at, w)
         store(state.m, at, m)
         store(state.v, at, v)
@@ -103,6 +98,20 @@ def build_updates(rule: Callable, regularised: bool) -> Updates:
 
     builders = _build_of_gradient, _build_of_product, _build_of_nonzero
     return Updates(*(build(update_vector) for build in builders))
+
+
+def build_magnitudes() -> Callable:
+    """As ``of_product``, but of nothing else than sums of |gradient|: in ``norms``, a row of outputs.
+
+    Returns:
+        A function for kernels.
+    """
+
+    @inlined
+    def add_magnitude(g, i, o, lanes, state, at, anchor, target, c, pull, l1, l2):
+        return l1 + absolute(g), l2
+
+    return _build_of_product(add_magnitude)
 
 
 def _build_of_gradient(update_vector: Callable) -> Callable:
@@ -130,7 +139,7 @@ def _build_of_gradient(update_vector: Callable) -> Callable:
             for o in range(0, outputs, LANES):
                 k = r * row + o
                 l1, l2 = update_vector(
-                    load(gradient, start + k), outputs - o, state, at + k, anchor, target + k, c, pulled, l1, l2
+                    load(gradient, start + k), r, o, outputs - o, state, at + k, anchor, target + k, c, pulled, l1, l2
                 )
             sum_l1 += sum_lanes(l1)
             sum_l2 += sum_lanes(l2)
@@ -158,7 +167,18 @@ def _build_of_product(update_vector: Callable) -> Callable:
                     for k in range(count):
                         p = (r + k) * row + o
                         l1, l2 = update_vector(
-                            g[k] + splat(0.0), outputs - o, state, at + p, anchor, target + p, c, pulled, l1, l2
+                            g[k] + splat(0.0),
+                            r + k,
+                            o,
+                            outputs - o,
+                            state,
+                            at + p,
+                            anchor,
+                            target + p,
+                            c,
+                            pulled,
+                            l1,
+                            l2,
                         )
                     store(norms, o, l1)
                     store(norms, row + o, l2)
@@ -216,7 +236,7 @@ def _build_of_nonzero(update_vector: Callable) -> Callable:
                 o_k = o + k * LANES
                 p = i * row + o_k
                 l1, l2 = update_vector(
-                    g[k] + splat(0.0), outputs - o_k, state, at + p, anchor, target + p, c, pulled,
+                    g[k] + splat(0.0), i, o_k, outputs - o_k, state, at + p, anchor, target + p, c, pulled,
                     load(norms, o_k), load(norms, row + o_k),
                 )  # fmt: skip
                 store(norms, o_k, l1)
