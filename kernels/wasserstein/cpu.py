@@ -1,6 +1,7 @@
 """Exact ranks of float32 rows and the Wasserstein target, on the CPU with Numba.
 
-One row is ranked by a bucket sort without a branch that depends on values:
+A long row is ranked by `streams` where it can be. Any other is ranked by a bucket sort without a branch that depends on
+values:
 
 1. A sample of the row gives its approximate distribution: a piecewise linear, monotone map from a value to one of about
    n / 4 buckets of nearly equal size. A bad sample makes buckets uneven; it cannot make a rank wrong.
@@ -21,6 +22,8 @@ from __future__ import annotations
 import numpy as np
 from fastplast_kernels.compilation import called, compiled
 from fastplast_kernels.wasserstein.cpu_map import CELLS, FRACTION_BITS, GREATEST, LEAST, MAGNITUDE, key_of, make_map
+from fastplast_kernels.wasserstein.cpu_small import targets_of
+from fastplast_kernels.wasserstein.streams import LONGEST, SHORTEST, STATE, rank_in_streams
 
 i32, i64, u32, u64 = np.int32, np.int64, np.uint32, np.uint64
 
@@ -28,7 +31,6 @@ MEAN_SIZE = 4  # values per bucket
 REACH = 10  # buckets of at most REACH + 1 values are ranked all at once, vectorised
 WIDE, LANES = 32, 8  # and those of at most WIDE + 1 one by one, vectorised
 BLOCK = 2048  # values per pass through the L1 cache
-FEW = 64  # up to here, comparing all pairs is fastest
 SOME = 768  # up to here, a radix sort is faster than setting up buckets
 STAGGER = 208  # arrays a multiple of 4 KiB apart collide in the L1 cache: keep them off each other
 
@@ -54,7 +56,8 @@ def _buckets(n):
 @compiled
 def scratch_size(n: int) -> int:
     """Length of the int32 scratch that `rank_target` needs for a row of at most `n` values."""
-    return 6 * _region(n + 2 * WIDE + LANES) + _region(_buckets(n)) + _region(CELLS) + 2 * _region(BLOCK)
+    sorting = 6 * _region(n + 2 * WIDE + LANES) + _region(_buckets(n)) + _region(CELLS) + 2 * _region(BLOCK)
+    return STATE + sorting  # streams need less
 
 
 def new_scratch(n: int, more: int = 0) -> np.ndarray:
@@ -211,49 +214,6 @@ def _near_targets(key, sorted_word, target, rank):
 
 
 @called
-def _few_targets(key, sorted_word, target):
-    """Targets of a few keys, by comparing all pairs."""
-    for i in range(key.size):
-        here, rank = key[i], 0
-        for j in range(i):
-            rank += key[j] <= here
-        for j in range(i + 1, key.size):
-            rank += key[j] < here
-        target[i] = sorted_word[rank]
-
-
-@called
-def _many_targets(key, sorted_word, target, order, other, count):
-    """Targets by a radix sort of the indices, 8 bits at a time, without the digits in which all keys agree."""
-    varied = i32(0)
-    for i in range(key.size):
-        order[i] = i
-        varied |= key[i] ^ key[0]
-    for digit in range(4):
-        shift = u32(8 * digit)
-        if (u32(varied) >> shift) & u32(0xFF) == 0:
-            continue
-        flip = u32(0x80 if digit == 3 else 0)  # the sign bit: negative keys first
-        for d in range(256):
-            count[d] = u32(0)
-        for i in range(key.size):
-            count[u64(((u32(key[i]) >> shift) & u32(0xFF)) ^ flip)] += u32(1)
-        total = u32(0)
-        for d in range(256):
-            size = count[d]
-            count[d] = total
-            total += size
-        for i in range(key.size):
-            index = order[i]
-            d = u64(((u32(key[u64(index)]) >> shift) & u32(0xFF)) ^ flip)
-            other[u64(count[d])] = index
-            count[d] += u32(1)
-        order, other = other, order
-    for rank in range(key.size):
-        target[u64(order[rank])] = sorted_word[rank]
-
-
-@called
 def _crowded_targets(crowded, offset, place, sorted_word, target, order, other, rank):
     """Targets in the buckets too large for `_near_targets`. Buckets of equal keys are already right.
 
@@ -274,25 +234,27 @@ def _crowded_targets(crowded, offset, place, sorted_word, target, order, other, 
             _rank_wide(place[begin : begin + whole + 2 * WIDE], begin, rank)
             for i in range(size):
                 target[begin + i] = sorted_word[u64(rank[i])]
-        elif size <= FEW:
-            _few_targets(key, sorted_word[begin:end], target[begin:end])
         else:
-            _many_targets(key, sorted_word[begin:end], target[begin:end], order, other, rank)
+            targets_of(key, sorted_word[begin:end], target[begin:end], order, other, rank)
 
 
 @called
-def solve_row(w, sorted_init, scratch):
+def solve_row(w, sorted_init, places, scratch):
     """Finds the targets of a row.
 
+    Where `places`, uint32 `[n]`, will be written to anyway, no other memory needs to come into the caches for `where`.
+
     Returns:
-        `ok`, `target [n]`, `where [n]`: the target of value i, as the bits of a float32, is `target[where[i]]`. Both
-        lie in `scratch`. If not `ok`, the row holds a NaN or an infinity and the other two mean nothing.
+        `ok`, `target`, `where [n]`: the target of value i, as the bits of a float32, is `target[where[i]]`. Both
+        lie in `scratch`, or `where` in `places`. If not `ok`, the row holds a NaN or an infinity and they mean nothing.
     """
     n = w.size
     bits, sorted_word = w.view(np.int32), sorted_init.view(np.uint32)
-    room = scratch.view(np.uint32)
+    room, state = scratch[STATE:].view(np.uint32), scratch[:STATE].view(np.uint32)
     part = _region(n + 2 * WIDE + LANES)
     where, target = room[: n + 1], room[part : part + n + 1]
+    if SHORTEST <= n <= LONGEST and rank_in_streams(bits, sorted_word, places, state, room[part:]):
+        return True, room[part:], places
     place = room[2 * part : 2 * part + n + 2 * WIDE + LANES].view(np.int32)
     order, other = room[3 * part : 3 * part + n], room[4 * part : 4 * part + n]
     listed = room[5 * part : 5 * part + n]
@@ -306,10 +268,7 @@ def solve_row(w, sorted_init, scratch):
             inner[i] = key_of(bits[i])
             if i32(bits[i] & MAGNITUDE) >= _INFINITY:
                 return False, target, where
-        if n <= FEW:
-            _few_targets(inner, sorted_word, target)
-        else:
-            _many_targets(inner, sorted_word, target, order, other, key)
+        targets_of(inner, sorted_word, target, order, other, key)
         return True, target, where
     table, count = room[:CELLS], room[_region(CELLS) : _region(CELLS) + _buckets(n)]
     low, high, scale = make_map(bits, order.view(np.int32), table, count, count.size)
@@ -344,7 +303,8 @@ def rank_target(w: np.ndarray, sorted_init: np.ndarray, q: np.ndarray, scratch: 
     Returns:
         False, with `q` left as it was, when the row holds a NaN or an infinity.
     """
-    ok, target, where = solve_row(w, sorted_init, scratch)
+    n = w.size
+    ok, target, where = solve_row(w, sorted_init, scratch[STATE : STATE + n].view(np.uint32), scratch)
     if ok:
-        gather_words(target, where[: w.size], q.view(np.uint32))
+        gather_words(target, where[:n], q.view(np.uint32))
     return ok

@@ -45,7 +45,7 @@ def _penalty_row(w, sorted_init, factor, gradient, scratch):
     """Writes 2 factor (w - q) of one row and returns factor sum (w - q)^2, or writes and returns NaN."""
     rest = scratch_size(w.size)
     sums, q = scratch[rest : rest + 2 * SUMS].view(np.float64), scratch[rest + 2 * SUMS : rest + 2 * SUMS + BLOCK]
-    ok, target, where = solve_row(w, sorted_init, scratch)
+    ok, target, where = solve_row(w, sorted_init, gradient.view(np.uint32), scratch)
     if not ok:
         for i in range(w.size):
             gradient[i] = np.nan

@@ -6,6 +6,7 @@ import torch
 from fastplast_kernels.compilation import compiled
 from fastplast_kernels.wasserstein import cpu_rows, wasserstein_penalty
 from fastplast_kernels.wasserstein.cpu import SOME, WIDE, rank_target, scratch_size
+from fastplast_kernels.wasserstein.streams import PAUSE, SHORTEST, SIZE, STATE, TABLE, WAIT
 from fastplast_kernels.workers import flush_denormals, restore_denormals
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,14 +70,14 @@ def _flushed(w, sorted_init, q, scratch):
     return ok
 
 
-@pytest.mark.parametrize("n", [40, 700, 5000])
+@pytest.mark.parametrize("n", [40, 700, 5000, 20_001])
 def test_denormal_numbers_are_ranked_also_where_arithmetic_takes_them_for_zero(n):
     w, q = row("denormal", n), np.empty(n, np.float32)
     assert _flushed(w, np.arange(n, dtype=np.float32), q, np.empty(scratch_size(n), np.int32))
     np.testing.assert_array_equal(q, stable_rank(w))
 
 
-@pytest.mark.parametrize("n", [40, 500, 5000])
+@pytest.mark.parametrize("n", [40, 500, 5000, 20_001])
 def test_nothing_is_written_outside_the_row_and_its_scratch(n):
     for kind in KINDS:
         size = scratch_size(n)
@@ -94,6 +95,31 @@ def test_rows_of_different_layers_share_scratch_and_what_it_holds_does_not_matte
         for n in (100_352, 320, 8192, 60, 2048, 100_352):
             w = row("gaussian", n)
             np.testing.assert_array_equal(ranks(w, scratch), stable_rank(w))
+
+
+@pytest.mark.parametrize("n", [SHORTEST, 20_001, 100_352])
+def test_a_map_of_an_earlier_row_changes_no_rank(n):
+    """Whether it fits, is worn, lets a bucket overflow or lies beside the row; some rows have no map at all."""
+    scratch, gauss = np.empty(scratch_size(n), np.int32), row("gaussian", n)
+    for kind in KINDS:
+        for w in (gauss, gauss + np.float32(0.01), gauss * np.float32(1.3), row(kind, n), gauss, gauss[::-1].copy()):
+            np.testing.assert_array_equal(ranks(w, scratch), stable_rank(w), err_msg=kind)
+
+
+def test_a_map_serves_alike_rows_and_is_made_anew_where_one_differs():
+    n = 30_000
+    state, scratch = np.empty(0), np.empty(scratch_size(n), np.int32)
+    maps = []
+    rows = [row("gaussian", n), row("gaussian", n)[::-1].copy(), row("uniform", n) * 9, row("two-valued", n)]
+    for w in rows:
+        ranks(w, scratch)
+        state = scratch[:STATE]
+        maps.append(state[TABLE:].tobytes())
+    assert maps[0] == maps[1] != maps[2]
+    assert state[SIZE] == n
+    assert state[WAIT] == PAUSE
+    ranks(rows[0], scratch)
+    assert state[WAIT] == PAUSE - 1
 
 
 @pytest.mark.parametrize("members", [1, 3, 30])
@@ -135,7 +161,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(members):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("n", [1, 60, 700, 5000])
+@pytest.mark.parametrize("n", [1, 60, 700, 5000, 20_001])
 def test_a_row_that_is_not_finite_is_flagged_and_others_are_as_without_it(n, bad):
     w = torch.from_numpy(np.stack([row(kind, n) for kind in ("gaussian", "uniform", "two-valued")]))
     initial, spoilt = w.flip(0).sort().values, w.clone()

@@ -3,7 +3,7 @@
 import numpy as np
 
 # Limits of the kernel's ways to rank on both sides, powers of two and not, the layers of the networks.
-SIZES = (1, 2, 11, 64, 65, 768, 769, 2049, 8192, 100_352, 300_000)
+SIZES = (1, 2, 11, 64, 65, 768, 769, 2049, 8192, 16_384, 16_385, 100_352, 300_000)
 
 
 def _misleading(rng, gauss):
