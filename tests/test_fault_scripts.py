@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS / "faults"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    names = ("interruptions", "contents", "trained", "soak", "page", "scaling")
+    names = ("interruptions", "contents", "trained", "soak", "page", "measure", "scaling")
     yield lambda name: __import__(name)
     for name in names:
         sys.modules.pop(name, None)
@@ -32,6 +32,23 @@ def test_damaged_files_of_a_run_are_the_documented_error(scripts, tmp_path):
 def test_damaged_inputs_are_the_documented_error(scripts, tmp_path):
     for row in scripts("contents").inputs(tmp_path, 30):
         assert (row.tried, row.wrong) == (30, []), row.what
+
+
+def test_counts_go_on_where_they_were_until_there_is_nothing_more_to_try(scripts, tmp_path):
+    measure, row, begun = scripts("measure"), scripts("trained").Row, []
+
+    def fault(work, count, first):
+        begun.append((count, first))
+        found = row("a fault", "right")
+        for number in range(first, min(first + count, 7)):
+            found.count("wrong" if number == 1 else None)
+        return found
+
+    for most, count in ((2, 3), (2, 5), (4, 100)):
+        measure.go_on(fault, count, most, tmp_path / "faults.json")
+    assert begun == [(2, 0), (1, 2), (2, 3), (4, 5), (4, 7)]
+    (found,) = measure.page.counted(tmp_path / "faults.json")["fault"]
+    assert (found.tried, found.wrong) == (7, ["wrong"])
 
 
 def test_what_trains_is_watched_and_leaves_nothing(scripts, tmp_path):

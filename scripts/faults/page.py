@@ -17,17 +17,17 @@ PAGE, RESULTS = DOCS / "reliability.md", DOCS / "results" / "faults.json"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
-def counted() -> list[Row]:
-    """The rows that were counted so far."""
-    return [Row(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))] if RESULTS.exists() else []
+def counted(results: Path) -> dict[str, list[Row]]:
+    """The rows that were counted so far, by kind of fault."""
+    kinds = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    return {kind: [Row(**row) for row in rows] for kind, rows in kinds.items()}
 
 
-def keep(rows: list[Row]) -> None:
-    """Puts rows among those that were counted; one of the same words is replaced."""
-    new = {row.what: row for row in rows}
-    old = counted()
-    together = [new.pop(row.what, row) for row in old] + list(new.values())
-    write_file(RESULTS, (json.dumps([asdict(row) for row in together], indent=1) + "\n").encode())
+def keep(results: Path, kind: str, rows: list[Row]) -> None:
+    """Replaces the rows of a kind of fault; the other kinds stay."""
+    kinds = counted(results) | {kind: rows}
+    content = {kind: [asdict(row) for row in rows] for kind, rows in kinds.items()}
+    write_file(results, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def table(rows: list[Row]) -> str:
@@ -37,10 +37,11 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_page() -> None:
+def write_page(results: Path) -> None:
     """Writes what was counted into the page."""
     versions = f"Python {platform.python_version()} and PyTorch {torch.__version__} on {platform.machine()}"
-    text = f"Tried with {versions}, Linux.\n\n{table(counted())}"
+    rows = [row for rows in counted(results).values() for row in rows]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
-    write_file(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}".encode())
+    text = f"{before}{BEGIN}\nTried with {versions}, Linux.\n\n{table(rows)}\n{END}{rest.partition(END)[2]}"
+    write_file(PAGE, text.encode())

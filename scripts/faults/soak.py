@@ -177,8 +177,8 @@ def main() -> int:
     if options.write:
         import page
 
-        page.keep([row])
-        page.write_page()
+        page.keep(page.RESULTS, "soak", [row])
+        page.write_page(page.RESULTS)
     return bool(row.wrong)
 
 
