@@ -1,4 +1,4 @@
-"""Tries faults on small runs; ``python scripts/faults/measure.py --write`` makes the table of docs/reliability.md of them.
+"""Tries faults on small runs; ``python scripts/faults/measure.py --write`` writes the table of docs/reliability.md.
 
 What was counted is kept in docs/results/faults.json as it goes: whoever stops the script loses a chunk at most, and the
 next call goes on. Ends with status 1 if anything was wrong.
