@@ -46,12 +46,15 @@ def pull_to_cache(url: str) -> Path:
         url: of the place in the store.
 
     Returns:
-        The directory.
+        The directory, of the address's last name.
     """
     import platformdirs
 
     cache = Path(platformdirs.user_cache_dir("fastplast", appauthor=False)) / "stores"
-    return pull(url, cache / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16])
+    url = url.rstrip("/")
+    return pull(
+        url, cache / hashlib.sha256(url.encode()).hexdigest()[:16] / (url.rpartition("/")[2].lstrip(".") or "run")
+    )
 
 
 def _pull_one(store: Store, path: Path) -> None:

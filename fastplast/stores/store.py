@@ -64,7 +64,7 @@ def is_url(path: str | os.PathLike) -> TypeGuard[str]:
 
 
 def stored_name(name: str, sha256: str) -> str:
-    """The name of a file in the store: ``metrics/part-00000-end.parquet`` becomes ``…/part-00000-end-<digest>.parquet``.
+    """The name of a file in the store: ``metrics/part-00000-end.parquet`` is ``…/part-00000-end-<digest>.parquet``.
 
     Args:
         name: in the directory.

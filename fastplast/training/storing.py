@@ -22,16 +22,17 @@ def storing(path: Path, events: Iterator[Event], url: str) -> Iterator[Event]:
     Yields:
         The same events.
     """
-    pusher = Pusher(path, url)
+    pusher, by_hand = Pusher(path, url), f"by `fastplast push {shlex.quote(str(path))} {url}`"
     for event in events:
         yield event
         if isinstance(event, TaskDone):
-            _try_to_push(pusher, f"after the next task, and by `fastplast push {shlex.quote(str(path))} {url}`")
-    _try_to_push(pusher, f"by `fastplast push {shlex.quote(str(path))} {url}`")
+            _try_to_push(pusher, f"after the next task, or {by_hand}")
+    _try_to_push(pusher, by_hand)
 
 
 def _try_to_push(pusher: Pusher, again: str) -> None:
     try:
         pusher.push()
-    except OSError as error:
-        warnings.warn(f"{error} Training goes on, and the results are whole here; they are sent {again}.", stacklevel=3)
+    except (OSError, ValueError) as error:
+        text = f"{error} Training is not concerned: the results are whole in {pusher.path}, and are sent {again}."
+        warnings.warn(text, stacklevel=3)

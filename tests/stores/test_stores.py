@@ -13,6 +13,8 @@ from fastplast.cli.main import run
 from fastplast.runs.files import StoreError, take_lock
 from fastplast.stores import Pusher
 from fastplast.stores.store import Store, stored_name
+from fastplast.sweeps import grid_of, make_plan
+from fastplast.sweeps.child import train_shard
 from fastplast.training.start import start
 from fastplast.training.storing import storing
 
@@ -288,7 +290,9 @@ def test_a_store_that_fails_is_said_and_tried_again_and_ends_no_training(url, tm
             states.append(Store(url).read_manifest() is not None)
 
     monkeypatch.setattr(Pusher, "push", noted)
-    with pytest.warns(UserWarning, match=r"the store is away\. Training goes on.*after the next task.*fastplast push"):
+    with pytest.warns(
+        UserWarning, match=r"the store is away\. Training is not.*after the next task, or by `fastplast push"
+    ):
         assert run(["train", *flags, "--out", str(path), "--store", url]) == 0
     assert states == [False, False, True, True]
     assert content(fp.pull(url, tmp_path / "back")) == content(path)
@@ -308,6 +312,14 @@ def test_a_sweep_with_a_store_leaves_every_shard_there(url, tmp_path):
     flags, path = [*FLAGS.split(), "--tasks", "1", "--seeds", "1", "--activation", "relu", "tanh"], tmp_path / "sweep"
     assert run(["sweep", *flags, "--batch", "1", "--out", str(path), "--store", url]) == 0
     assert fp.load(url).metrics().equals(fp.load(path).metrics())
+
+
+def test_the_process_of_a_shard_on_a_cluster_sends_it_to_its_place_in_the_sweep(url, tmp_path):
+    (shard,) = make_plan(grid_of(GRID | {"activation": "relu"}), tmp_path / "sweep").shards
+    request = {"parent": 0, "path": str(shard.path), "config": shard.experiment.to_dict(), "store": url}
+    assert train_shard(request)["error"] is None
+    assert fp.load(url).metrics().equals(fp.load(tmp_path / "sweep").metrics())
+    assert fp.load(url).path.name == "run"
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def test_a_sweep_on_two_nodes_of_which_one_dies_has_the_bits_of_one_process(tmp_
     killer.start()
     try:
         ray.init(address=cluster.address, namespace="fastplast", log_to_driver=False)
-        plan = make_plan(grid_of(GRID), tmp_path / "cluster", batch=3)
-        assert len(plan.shards) == 8
+        plan = make_plan(grid_of(GRID), tmp_path / "cluster", batch=6)
+        assert len(plan.shards) == 4
         execute_on_cluster(plan, cluster.address, tell=told.append)
     finally:
         ray.shutdown()
@@ -108,7 +108,7 @@ def test_a_sweep_on_two_nodes_of_which_one_dies_has_the_bits_of_one_process(tmp_
     killer.join(10)
     assert len(died) == 2
     assert not read_failures(tmp_path / "cluster"), told
-    assert len(read_plan(tmp_path / "cluster")) == 8
+    assert len(read_plan(tmp_path / "cluster")) == 4
     metrics = fp.load(tmp_path / "cluster").metrics()
     assert len(metrics) == 24 * 4 * 2 == len(metrics.drop_duplicates(["member", "task", "when"]))
     assert metrics.equals(fp.sweep(GRID, tmp_path / "one").metrics())
