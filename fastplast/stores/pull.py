@@ -50,11 +50,9 @@ def pull_to_cache(url: str) -> Path:
     """
     import platformdirs
 
-    cache = Path(platformdirs.user_cache_dir("fastplast", appauthor=False)) / "stores"
     url = url.rstrip("/")
-    return pull(
-        url, cache / hashlib.sha256(url.encode()).hexdigest()[:16] / (url.rpartition("/")[2].lstrip(".") or "run")
-    )
+    digest, name = hashlib.sha256(url.encode()).hexdigest()[:16], url.rpartition("/")[2].lstrip(".") or "run"
+    return pull(url, Path(platformdirs.user_cache_dir("fastplast", appauthor=False)) / "stores" / digest / name)
 
 
 def _pull_one(store: Store, path: Path) -> None:
