@@ -44,9 +44,9 @@ def test_counts_go_on_where_they_were_until_there_is_nothing_more_to_try(scripts
             found.count("wrong" if number == 1 else None)
         return found
 
-    for most, count in ((2, 3), (2, 5), (4, 100)):
-        measure.go_on(fault, count, most, tmp_path / "faults.json")
-    assert begun == [(2, 0), (1, 2), (2, 3), (4, 5), (4, 7)]
+    for count in (3, 5, 100):
+        measure.go_on(fault, count, tmp_path / "faults.json", most=2)
+    assert begun == [(2, 0), (1, 2), (2, 3), (2, 5), (4, 7)]
     (found,) = measure.page.counted(tmp_path / "faults.json")["fault"]
     assert (found.tried, found.wrong) == (7, ["wrong"])
 

@@ -1,6 +1,6 @@
 """Tries faults on small runs; ``python scripts/faults/measure.py --write`` writes the table of docs/reliability.md.
 
-What was counted is kept in docs/results/faults.json as it goes: whoever stops the script loses a chunk at most, and the
+What was counted is kept in docs/results/faults.json as it goes: whoever stops the script loses about a minute, and the
 next call goes on. Ends with status 1 if anything was wrong.
 """
 
@@ -20,17 +20,17 @@ from interruptions import full_disks, kills, power_cuts, two_processes
 from trained import Row
 
 COUNTS = {kills: 200, full_disks: 1000, power_cuts: 1000, two_processes: 30, files_of_a_run: 1000, inputs: 100_000}
-CHUNKS = 40
+CHUNK, CHUNK_SECONDS = 8, 60.0  # tries at once, doubled while they take less
 
 
-def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, most: int, results: Path) -> None:
+def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, results: Path, most: int = CHUNK) -> None:
     """Tries a kind of fault until it was tried often enough, or there is no more of it to try.
 
     Args:
         kind: of fault.
         count: how often in all.
-        most: how often at once; what was found is kept then.
-        results: where.
+        results: where what was found is kept.
+        most: how often at first before that is done.
     """
     while True:
         before = page.counted(results).get(kind.__name__, [])
@@ -47,6 +47,7 @@ def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, most: i
             row.tried, row.wrong = row.tried + earlier.tried, earlier.wrong + row.wrong
         page.keep(results, kind.__name__, rows)
         took, cpu = time.monotonic() - begun[0], time.process_time() - begun[1]
+        most *= 1 + (took < CHUNK_SECONDS)
         print(f"{kind.__name__}: {rows[0].tried:,} in all, {took:.0f} s, {cpu:.0f} s of a core", flush=True)
 
 
@@ -65,8 +66,7 @@ def main() -> int:
         for name in options.kinds or names:
             if options.again:
                 page.keep(options.results, name, [])
-            count = max(int(options.share * COUNTS[names[name]]), 2)
-            go_on(names[name], count, max(count // CHUNKS, 2), options.results)
+            go_on(names[name], max(int(options.share * COUNTS[names[name]]), 2), options.results)
     rows = [row for rows in page.counted(options.results).values() for row in rows]
     if options.write:
         page.write_page(options.results)
