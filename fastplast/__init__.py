@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastplast.api import load, resume, sweep, train
     from fastplast.reports import report
     from fastplast.runs.run import Run
+    from fastplast.stores import pull, push
     from fastplast.sweeps import Sweep
 
 _HOMES = {
@@ -25,6 +26,8 @@ _HOMES = {
     "resume": "fastplast.api",
     "load": "fastplast.api",
     "report": "fastplast.reports",
+    "pull": "fastplast.stores",
+    "push": "fastplast.stores",
     "Run": "fastplast.runs.run",
     "Sweep": "fastplast.sweeps",
     "sweep": "fastplast.api",
@@ -39,4 +42,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-__all__ = ["ConfigError", "Experiment", "Run", "Sweep", "__version__", "load", "report", "resume", "sweep", "train"]
+__all__ = [
+    "ConfigError", "Experiment", "Run", "Sweep", "__version__",
+    "load", "pull", "push", "report", "resume", "sweep", "train",
+]  # fmt: skip

@@ -138,7 +138,8 @@ def load(path: str | Path, *more: str | Path) -> Results:
     """Opens a run, a sweep or a file of exported results for reading.
 
     Args:
-        path: run directory, sweep directory, or a file that ``fastplast export`` wrote.
+        path: run directory, sweep directory, or a file that ``fastplast export`` wrote; or the address of a run or a
+            sweep in a store, such as ``s3://bucket/prefix``, of which what is new is fetched into the user's cache.
         more: directories of the same sweep, from other machines.
 
     Returns:

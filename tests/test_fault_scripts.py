@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS / "faults"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    names = ("interruptions", "contents", "trained", "scaling")
+    names = ("interruptions", "contents", "trained", "soak", "page", "measure", "scaling")
     yield lambda name: __import__(name)
     for name in names:
         sys.modules.pop(name, None)
@@ -32,6 +32,47 @@ def test_damaged_files_of_a_run_are_the_documented_error(scripts, tmp_path):
 def test_damaged_inputs_are_the_documented_error(scripts, tmp_path):
     for row in scripts("contents").inputs(tmp_path, 30):
         assert (row.tried, row.wrong) == (30, []), row.what
+
+
+def test_counts_go_on_where_they_were_until_there_is_nothing_more_to_try(scripts, tmp_path):
+    measure, row, begun = scripts("measure"), scripts("trained").Row, []
+
+    def fault(work, count, first):
+        begun.append((count, first))
+        found = row("a fault", "right")
+        for number in range(first, min(first + count, 7)):
+            found.count("wrong" if number == 1 else None)
+        return found
+
+    for count in (3, 5, 100):
+        measure.go_on(fault, count, tmp_path / "faults.json", most=2)
+    assert begun == [(2, 0), (1, 2), (2, 3), (2, 5), (4, 7)]
+    (found,) = measure.page.counted(tmp_path / "faults.json")["fault"]
+    assert (found.tried, found.wrong) == (7, ["wrong"])
+
+
+def test_what_trains_is_watched_and_leaves_nothing(scripts, tmp_path):
+    soak = scripts("soak")
+    command = [*soak.TRAIN, *soak.SHORT, "--threads", "1"]
+    samples, status, left = soak.watch(command, tmp_path / "run", minutes=0.05, every=0.2)
+    assert (status, left) == (130, 0)
+    assert len(samples) > 2
+    for one in samples:
+        assert one.memory > 50 << 20
+        assert (one.descriptors > 2, one.threads > 0, one.processes > 0) == (True, True, True)
+
+
+def test_what_a_process_leaves_and_what_grows_is_found(scripts, tmp_path):
+    soak = scripts("soak")
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "part-00000-end.parquet").touch()
+    script = "import subprocess, time\nsubprocess.Popen(['sleep', '60'])\ntime.sleep(60)"
+    samples, status, left = soak.watch([sys.executable, "-c", script], tmp_path, minutes=0.02, every=0.1)
+    assert (status, left, samples[-1].processes) == (-15, 1, 2)
+    grown = [soak.Sample(minute, 100_000 + 60 * minute, 4 + minute // 50, 3, 1) for minute in range(60)]
+    wrong = soak.findings(grown, 1, 1, finished={0, 130})
+    assert [text.partition(" ")[0] for text in wrong] == ["the", "1", "memory", "descriptors"]
+    assert soak.findings([one._replace(memory=10, descriptors=4) for one in grown], 0, 0, finished={0, 130}) == []
 
 
 def test_a_simulated_cluster_without_deaths_takes_what_its_batches_take(scripts):

@@ -11,7 +11,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNEL_DOORS = ("engines", "methods", "curvature")
-ONE_DOOR = ("triton", "cupy", "nvtx", "matplotlib", "pyarrow", "ray", "rich", "pooch", "PIL", "plotly", "jinja2")
+ONE_DOOR = (
+    "triton",
+    "cupy",
+    "nvtx",
+    "matplotlib",
+    "pyarrow",
+    "ray",
+    "rich",
+    "pooch",
+    "PIL",
+    "plotly",
+    "jinja2",
+    "fsspec",
+)
 HEAVY = {*ONE_DOOR, "numba", "pandas", "scipy"}
 DRAWING = {"drawing", "paper", "srank_validation"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, OF_A_KERNEL = 400, 60, 120

@@ -225,7 +225,7 @@ def _check_paths(paths: Sequence[str]) -> None:
     from fastplast.runs.status import status
 
     for path in paths:
-        if not Path(path).expanduser().exists():
+        if "://" not in path and not Path(path).expanduser().exists():
             status(path)  # whose error says what is there
 
 
@@ -243,6 +243,21 @@ def _export(options: dict[str, Any]) -> int:
         return _print_file(results.export_csv)
     out = Path(options["out"] or results.path / "metrics.csv")
     print(write_archive(results, out) if out.suffix == SUFFIX else results.export_csv(out))
+    return DONE
+
+
+def _push(options: dict[str, Any]) -> int:
+    _check_paths([options["run"]])
+    from fastplast.stores import push
+
+    print(f"{push(options['run'], options['url']):,} files sent to {options['url']}")
+    return DONE
+
+
+def _pull(options: dict[str, Any]) -> int:
+    from fastplast.stores import pull
+
+    print(pull(options["url"], options["run"]))
     return DONE
 
 
@@ -304,6 +319,8 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "list": _list,
     "data": _data,
     "export": _export,
+    "push": _push,
+    "pull": _pull,
     "srank": _srank,
     "completion": _completion,
 }

@@ -59,6 +59,7 @@ def add_fields(
     views.add_argument("--tensorboard", metavar="DIR", help="write event files there, for TensorBoard, while training")
     views.add_argument("--wandb", metavar="PROJECT", nargs="?", const="fastplast",
                        help="show the run in Weights & Biases (PROJECT by default: fastplast)")  # fmt: skip
+    views.add_argument("--store", metavar="URL", help="send the run there after each task, such as s3://bucket/prefix")
 
 
 def _help(f: dataclasses.Field[Any]) -> str:

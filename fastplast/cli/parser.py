@@ -190,6 +190,14 @@ def _add_rest(command: _Adder) -> None:
         kind = whole if isinstance(default, int) else str
         own.add_argument(flag(name), type=kind, default=default, help=f"(default: {default})")
 
+    push = command("push", "send a run or a sweep to an object store: what changed of it")
+    push.add_argument("run", metavar="RUN", help="run directory, or sweep")
+    push.add_argument("url", metavar="URL", help="of its place, such as s3://bucket/prefix")
+
+    pull = command("pull", "fetch a run or a sweep from an object store")
+    pull.add_argument("url", metavar="URL", help="of its place, such as s3://bucket/prefix")
+    pull.add_argument("run", metavar="RUN", help="a new directory, or the one of an earlier pull")
+
     export = command("export", "write a run's metrics for other programs")
     export.add_argument("run", metavar="RUN", help="run directory, or sweep")
     export.add_argument("--csv", action="store_true", help="one comma-separated table (the default)")

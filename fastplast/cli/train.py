@@ -138,7 +138,7 @@ def run_plan(plan: SweepPlan, options: dict[str, Any], stop: Callable[[], bool],
     retry_failed, failed = options.get("retry_failed", False), []
     if options.get("cluster"):
         tell = (lambda text: None) if options["quiet"] else partial(print, flush=True)
-        execute_on_cluster(plan, address_of(options["cluster"]), stop, tell, retry_failed)
+        execute_on_cluster(plan, address_of(options["cluster"]), stop, tell, retry_failed, options.get("store"))
         return _end_plan(plan, stop, options)
     for number, (_, setup, events) in enumerate(execute(plan, stop, failed, retry_failed), 1):
         if not options["quiet"]:
@@ -188,7 +188,7 @@ def resume(options: dict[str, Any]) -> int:
     found = status(options["run"])
     is_longer = "tasks" in changes
     if not isinstance(found, list):
-        if found.state == "finished" and not changes and not _is_watched(options):
+        if found.state == "finished" and not changes and not _has_onlookers(options):
             if not options["quiet"]:
                 print(f"{options['run']} is finished: all {found.tasks} tasks. --tasks N goes on to more.")
             return DONE
@@ -244,7 +244,11 @@ def _agree(seconds: float, options: Mapping[str, Any]) -> bool:
 
 
 def check_views(options: dict[str, Any]) -> None:
-    """Makes sure that the live views that are asked for can be shown."""
+    """Makes sure that the live views that are asked for can be shown, and the store can be written."""
+    if options.get("store") is not None:
+        from fastplast.stores import check_store
+
+        check_store(options["store"])
     if _is_watched(options):
         from fastplast.tracking import Views, check
 
@@ -254,6 +258,11 @@ def check_views(options: dict[str, Any]) -> None:
 def _is_watched(options: dict[str, Any]) -> bool:
     """Whether a view was asked for; without one nothing of it is imported, statistics and plots among it."""
     return options.get("tensorboard") is not None or options.get("wandb") is not None
+
+
+def _has_onlookers(options: dict[str, Any]) -> bool:
+    """Whether somebody takes what a finished run holds."""
+    return _is_watched(options) or options.get("store") is not None
 
 
 def follow(
@@ -279,6 +288,11 @@ def follow(
         from fastplast.tracking import Views, watch
 
         events = watch(setup, events, Views(options.get("tensorboard"), options.get("wandb")))
+    if options.get("store") is not None:
+        from fastplast.training.start import run_directory
+        from fastplast.training.storing import storing
+
+        events = storing(run_directory(setup.experiment), events, options["store"])
     for event in show(setup, events, options["quiet"], again, is_part):
         stopped = isinstance(event, Stopped)
         diverged = getattr(event, "diverged", diverged)

@@ -299,12 +299,12 @@ def config_digest(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check_schema(entry: dict, path: Path) -> None:
+def check_schema(entry: dict, path: Path | str) -> None:
     """Refuses what another schema wrote.
 
     Args:
-        entry: content of ``env.json`` or ``checkpoint.json``.
-        path: of that file.
+        entry: content of ``env.json``, ``checkpoint.json`` or ``store.json``.
+        path: of that file, or its address.
 
     Raises:
         ValueError: if its schema is not this version's.

@@ -19,6 +19,7 @@ from fastplast.config import Experiment
 from fastplast.sweeps.execute import failure_of, is_out_of_memory
 from fastplast.training.loop import Stopped
 from fastplast.training.start import proceed, start
+from fastplast.training.storing import storing
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
@@ -30,11 +31,13 @@ class Request(TypedDict):
         parent: number of the process that starts it.
         path: of the shard's run.
         config: of its experiment, as ``Experiment.to_dict`` has it.
+        store: where its sweep is sent; None for nowhere.
     """
 
     parent: int
     path: str
     config: dict[str, Any]
+    store: str | None
 
 
 class Answer(TypedDict):
@@ -95,6 +98,8 @@ def train_shard(request: Mapping[str, Any]) -> Answer:
             else:
                 experiment = Experiment.from_dict({**request["config"], "out": str(path)})
                 _, events = start(experiment, stop=lambda: bool(received))
+            if request.get("store"):
+                events = storing(path, events, request["store"])
             for event in events:
                 stopped = isinstance(event, Stopped)
     except Exception as error:

@@ -71,6 +71,7 @@ def execute_on_cluster(
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
     retry_failed: bool = False,
+    store: str | None = None,
 ) -> None:
     """Trains the shards of a plan on a cluster; why a shard failed is kept, as ``read_failures`` has it.
 
@@ -80,6 +81,7 @@ def execute_on_cluster(
         stop: asked every second; True ends the sweep once the shards in training have checkpoints.
         tell: takes a line for each shard that ended.
         retry_failed: whether shards that failed before are trained again.
+        store: where the sweep is sent, if anywhere.
     """
     import ray  # pyright: ignore[reportMissingImports]
 
@@ -97,7 +99,7 @@ def execute_on_cluster(
                 ray.cancel(task)  # which the task passes on to its process
             ray.wait(list(flying), num_returns=len(flying), timeout=_TOLD) if flying else None
             return
-        _submit(plan, waiting, flying)
+        _submit(plan, waiting, flying, store)
         if not flying:
             time.sleep(1.0)
             continue
@@ -117,7 +119,7 @@ def execute_on_cluster(
             tell(f"shard {name}: {said}{', tried again' * bool(more)}; {done} of {total}")
 
 
-def _submit(plan: SweepPlan, waiting: deque[_Job], flying: dict[Any, _Job]) -> None:
+def _submit(plan: SweepPlan, waiting: deque[_Job], flying: dict[Any, _Job], store: str | None) -> None:
     """Gives Ray as many shards as it has room for, and as many again."""
     import ray  # pyright: ignore[reportMissingImports]
 
@@ -133,7 +135,7 @@ def _submit(plan: SweepPlan, waiting: deque[_Job], flying: dict[Any, _Job]) -> N
         e = dataclasses.replace(shard.experiment, threads=cores)
         needs = {"num_cpus": cores, "num_gpus": int(e.device.startswith("cuda")), "memory": _bytes(plan, shard)}
         task = ray.remote(max_retries=_MOST_DEATHS, max_calls=0, scheduling_strategy="SPREAD", **needs)(run_child)
-        request = Request(parent=0, path=str(shard.path.resolve()), config=e.to_dict())
+        request = Request(parent=0, path=str(shard.path.resolve()), config=e.to_dict(), store=store)
         logs = str((plan.directory / LOGS).resolve())
         flying[task.options(name=shard.path.name).remote(request, logs, cores)] = job
 

@@ -1,4 +1,7 @@
-"""Kills, full disks, power cuts and second writers: a run goes on to the same bytes."""
+"""Kills, full disks, power cuts and second writers: a run goes on to the same bytes.
+
+Each function tries a fault `count` times more in an empty folder `work`, after it was tried `first` times before.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from trained import Row, ended, forked, go_on, results
 from fastplast.runs import files
 
 
-def kills(work: Path, count: int) -> Row:
+def kills(work: Path, count: int, first: int = 0) -> Row:
     """SIGKILL at random moments of training, again and again, until the run is finished; and a new run."""
     row = Row("SIGKILL of the trainer, at random moments", "resumed to the same bytes")
-    rng, tasks = random.Random(0), {"tasks": 12}
+    rng, tasks = random.Random(first), {"tasks": 12}
     go_on(work / "warm")  # machine code is loaded
     begun = time.monotonic()
     go_on(work / "want", **tasks)
@@ -67,14 +70,14 @@ def failing_from(number: int) -> Iterator[list[int]]:
             setattr(os, name, function)
 
 
-def full_disks(work: Path, count: int) -> Row:
+def full_disks(work: Path, count: int, first: int = 0) -> Row:
     """The disk is full from the n-th writing call on, for every n; then there is room, and the run goes on."""
     row = Row(
         "disk full from the n-th writing call on, for every n", "an error that names a file; resumed to the same bytes"
     )
     go_on(work / "want")
     want = results(work / "want")
-    for number in range(1, count + 1):
+    for number in range(first + 1, first + count + 1):
         path = work / "run"
         with failing_from(number) as calls:
             said = None
@@ -82,22 +85,22 @@ def full_disks(work: Path, count: int) -> Row:
                 go_on(path)
             except OSError as error:
                 said = str(error)  # and not the error, whose frames hold the run's lock
+        if calls[0] < number:  # there is no such call
+            break
         wrong = None if said is None or str(work) in said else f"call {number}: {said}"
         go_on(path)
         if results(path) != want:
             wrong = f"call {number}: other bytes"
         row.count(wrong)
         shutil.rmtree(path)
-        if calls[0] < number:
-            break
     return row
 
 
-def power_cuts(work: Path, count: int) -> Row:
+def power_cuts(work: Path, count: int, first: int = 0) -> Row:
     """The state of the disk before each flush of a directory, without what was not flushed; the run goes on from it."""
     row = Row("power cut before the n-th flush, what was not flushed lost", "resumed to the same bytes")
     go_on(work / "want")
-    want, states, unflushed = results(work / "want"), [], {}
+    want, states, unflushed, number = results(work / "want"), [], {}, 0
     replace, sync = os.replace, files._sync_directory
 
     def replaced(source: Any, target: Any) -> None:
@@ -106,8 +109,10 @@ def power_cuts(work: Path, count: int) -> Row:
         replace(source, target)
 
     def synced(path: Path) -> None:
-        state = work / f"state-{len(states)}"
-        if len(states) < count and (work / "run").exists():
+        nonlocal number
+        number += 1
+        state = work / f"state-{number}"
+        if first < number <= first + count and (work / "run").exists():
             shutil.copytree(work / "run", state)
             states.append(state)
             for target, before in unflushed.items():
@@ -136,7 +141,7 @@ def power_cuts(work: Path, count: int) -> Row:
     return row
 
 
-def two_processes(work: Path, count: int) -> Row:
+def two_processes(work: Path, count: int, first: int = 0) -> Row:
     """Two processes start and resume one run at once: one trains it, the other says who does."""
     row = Row("two processes on one run at once", "one trains, the other is refused; the same bytes")
     go_on(work / "want")

@@ -1,68 +1,76 @@
-"""Tries faults on small runs and writes the table of docs/reliability.md: ``python scripts/faults/measure.py --write``.
+"""Tries faults on small runs; ``python scripts/faults/measure.py --write`` writes the table of docs/reliability.md.
 
-Ends with status 1 if anything was wrong.
+What was counted is kept in docs/results/faults.json as it goes: whoever stops the script loses about a minute, and the
+next call goes on. Ends with status 1 if anything was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import page
 import torch
 from contents import files_of_a_run, inputs
 from interruptions import full_disks, kills, power_cuts, two_processes
 from trained import Row
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-COUNTS = {kills: 200, full_disks: 1000, power_cuts: 1000, two_processes: 30, files_of_a_run: 1000, inputs: 2000}
+COUNTS = {kills: 200, full_disks: 1000, power_cuts: 1000, two_processes: 30, files_of_a_run: 1000, inputs: 100_000}
+CHUNK, CHUNK_SECONDS = 8, 60.0  # tries at once, doubled while they take less
 
 
-def measure(share: float) -> list[Row]:
-    """Tries everything.
+def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, results: Path, most: int = CHUNK) -> None:
+    """Tries a kind of fault until it was tried often enough, or there is no more of it to try.
 
     Args:
-        share: of the numbers in ``COUNTS``.
-
-    Returns:
-        A row for each fault.
+        kind: of fault.
+        count: how often in all.
+        results: where what was found is kept.
+        most: how often at first before that is done.
     """
-    rows: list[Row] = []
-    for function, count in COUNTS.items():
+    while True:
+        before = page.counted(results).get(kind.__name__, [])
+        tried = min((row.tried for row in before), default=0)
+        if tried >= count:
+            return
+        begun = time.monotonic(), time.process_time()
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            begun = time.monotonic()
-            found = function(Path(folder).resolve(), max(int(share * count), 2))
-            rows += found if isinstance(found, list) else [found]
-            print(f"{function.__name__}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    return rows
-
-
-def table(rows: list[Row]) -> str:
-    """The rows in Markdown."""
-    lines = ["| tried | times | right | otherwise |", "|---|---:|---|---:|"]
-    lines += [f"| {row.what} | {row.tried:,} | {row.right} | {len(row.wrong)} |" for row in rows]
-    return "\n".join(lines)
+            found = kind(Path(folder).resolve(), min(most, count - tried), tried)
+        rows = found if isinstance(found, list) else [found]
+        if all(row.tried == 0 for row in rows):
+            return
+        for row, earlier in zip(rows, before):
+            row.tried, row.wrong = row.tried + earlier.tried, earlier.wrong + row.wrong
+        page.keep(results, kind.__name__, rows)
+        took, cpu = time.monotonic() - begun[0], time.process_time() - begun[1]
+        most *= 1 + (took < CHUNK_SECONDS)
+        print(f"{kind.__name__}: {rows[0].tried:,} in all, {took:.0f} s, {cpu:.0f} s of a core", flush=True)
 
 
 def main() -> int:
-    """Prints the table, or writes it into the page."""
+    """Tries what is left to try, or writes the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
+    names = {kind.__name__: kind for kind in COUNTS}
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of fault, by default all: {', '.join(names)}")
     parser.add_argument("--share", type=float, default=1.0, help="of the numbers of tries")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
+    parser.add_argument("--again", action="store_true", help="forget what was counted of these kinds")
+    parser.add_argument("--results", type=Path, default=page.RESULTS, help="where what was counted is kept")
+    parser.add_argument("--write", action="store_true", help="try nothing more; write the table into the page")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(options.share)
-    versions = f"Python {platform.python_version()} and PyTorch {torch.__version__} on {platform.machine()}"
-    text = f"Tried with {versions}, Linux.\n\n{table(rows)}"
+    if not options.write:
+        for name in options.kinds or names:
+            if options.again:
+                page.keep(options.results, name, [])
+            go_on(names[name], max(int(options.share * COUNTS[names[name]]), 2), options.results)
+    rows = [row for rows in page.counted(options.results).values() for row in rows]
     if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    print(text)
+        page.write_page(options.results)
+    print(page.table(rows))
     for row in rows:
         for wrong in row.wrong[:10]:
             print(f"wrong: {row.what}: {wrong[:300]}", file=sys.stderr)
