@@ -22,11 +22,12 @@ from fastplast.drawing.page import (
 )
 from fastplast.networks import NETWORKS
 from fastplast.paper.grid import Drawn, draw_grid
-from fastplast.paper.plans import RUNS, missing_grid, uses_of
+from fastplast.paper.plans import RUNS, missing_grid
 from fastplast.paper.registry import Figure, Scores
 from fastplast.paper.results import FigureData, read_results
 from fastplast.paper.scores import draw_scores
 from fastplast.paper.studies import SCALES, STUDIES, Use
+from fastplast.paper.uses import uses_of
 from fastplast.runs.files import write_file
 
 if TYPE_CHECKING:
