@@ -20,7 +20,7 @@ def as_json(found: Status | list[Status], path: str) -> dict[str, Any]:
 
     Returns:
         JSON values: the fields of a run; of a sweep its ``path``, ``shards``, and ``total``, to which members of
-        planned shards count; how many of these shards are ``not_begun``, those that ``failed`` with their errors, and the
+        planned shards count; how many of these are ``not_begun``, those that ``failed`` with their errors, and the
         ``rate`` and ``seconds_left`` of all that train.
     """
     if isinstance(found, Status):
