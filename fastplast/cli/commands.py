@@ -18,7 +18,7 @@ from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OTHER_NAMES, ConfigErro
 from fastplast.text import closest, recognize
 
 STDOUT = "-"
-PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "log", "title", "members", "band", "caption")
+PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "best_is", "log", "title", "members", "band", "caption")
 
 
 def _status(options: dict[str, Any]) -> int:

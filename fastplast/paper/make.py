@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastplast.config import ConfigError, Experiment
 from fastplast.drawing.captions import seed_words, span, title_words
 from fastplast.drawing.page import (
+    CAPTION_LINES,
     FORMATS,
     add_texts,
     check_formats,
@@ -33,8 +34,6 @@ from fastplast.runs.files import write_file
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure as Page
-
-CAPTION_LINES = 4
 
 
 def draw_figure(
