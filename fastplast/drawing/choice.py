@@ -92,7 +92,10 @@ def with_same_seeds(lines: Sequence[Line], seed_of: Mapping[tuple[int, int], int
 
 
 def choice_sentences(
-    lines_in: Mapping[str, Sequence[Line]], score: str = "Least mean error", say: Callable[[str], str] = str
+    lines_in: Mapping[str, Sequence[Line]],
+    score: str = "Least mean error",
+    say: Callable[[str], str] = str,
+    is_short: bool = False,
 ) -> list[str]:
     """What was chosen in each panel, and on which seeds.
 
@@ -100,6 +103,7 @@ def choice_sentences(
         lines_in: panel, in words, to its lines.
         score: what was best, in words.
         say: the words for a hyperparameter.
+        is_short: whether values are left out, with the command that lists them in their place.
 
     Returns:
         One sentence; none if nothing was chosen.
@@ -122,7 +126,8 @@ def choice_sentences(
         texts.setdefault(_by(lines), []).append(f"{place}: {said}" if place else said)
     if not texts:
         return []
-    chosen = "; ".join(f"{by}: {'; '.join(said)}" for by, said in texts.items())
+    chosen = "; ".join(by if is_short else f"{by}: {'; '.join(said)}" for by, said in texts.items())
+    chosen += ", a choice for each line, as fastplast table --best --by FIELD lists them" * is_short
     return [f"{score}, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
 
 

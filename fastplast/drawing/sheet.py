@@ -11,7 +11,7 @@ from fastplast.drawing.captions import CROSSES, IN_TITLE, Labels, count_words, m
 from fastplast.drawing.choice import Frame, Line, choice_sentences
 from fastplast.drawing.columns import Axis, range_of
 from fastplast.drawing.facets import PROBLEM, Facets
-from fastplast.drawing.page import CAPTION_LINES, add_texts, fit_caption, plain
+from fastplast.drawing.page import CAPTION_LINES, add_texts, fit_caption, plain, wrapped
 from fastplast.drawing.panels import (
     LEAST_WIDTH,
     NARROW,
@@ -124,7 +124,9 @@ def draw_sheet(
     labels.check()
     given = (max(width, _LEAST_WIDTH), None) if size is None else size
     means = "all" if len(geometric) == len(panels) else " and ".join(geometric)
-    small = fit_caption(_caption(shown, means), given[0], CAPTION_LINES, _MORE) if caption else ""
+    whole, short = (_caption(shown, means, is_short) for is_short in (False, True))
+    fits = len(wrapped(" ".join(whole), given[0])) <= CAPTION_LINES
+    small = fit_caption(whole if fits else short, given[0], CAPTION_LINES, _MORE) if caption else ""
     add_texts(figure, (given[0], height), words, legend, small, given[1])
     return figure
 
@@ -248,7 +250,7 @@ def _title(shown: Shown) -> str:
     return plain("  ·  ".join([*title_words(shown.table), f"{count} member{'s' * (count > 1)}"]))
 
 
-def _caption(shown: Shown, geometric: str) -> list[str]:
+def _caption(shown: Shown, geometric: str, is_short: bool) -> list[str]:
     """Sentences, the most important first."""
     sentences = []
     if any(len(line.members) > 1 for line in shown.lines):
@@ -256,7 +258,7 @@ def _caption(shown: Shown, geometric: str) -> list[str]:
     if any(member in shown.diverged for line in shown.lines for member in line.members):
         sentences.append(CROSSES)
     by_place = {shown.place(key): lines for key, lines in shown.facets.lines.items()}
-    sentences += choice_sentences(by_place, shown.score, lambda name: name.replace("_", " "))
+    sentences += choice_sentences(by_place, shown.score, lambda name: name.replace("_", " "), is_short)
     sentences.append(f"Data: {'; '.join(shown.sources)}.")
     usual = _usual(set(shown.members["benchmark"]) if "benchmark" in shown.members else set())
     others = {name: value for name, value in shown.constant.items() if name not in IN_TITLE}

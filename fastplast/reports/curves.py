@@ -34,8 +34,8 @@ def curves(data: ReportData) -> dict[str, Any]:
     Returns:
         ``tasks``: their numbers; ``settings``: those whose curves are there; ``lines``: the rows of members whose
         curves are there; ``metrics``: name, label, unit, group, ``ends`` of what is possible, and for each probe time
-        packed ``mean`` and ``half`` (half the width of its t interval) `[settings, tasks]`, ``log``, the same of the
-        logarithms where all values are positive, and ``members`` `[lines, tasks]`.
+        packed ``mean`` and ``half`` (half the width of its t interval) `[settings, tasks]`, ``log_mean`` and
+        ``log_half``, the same of logarithms where all values are positive, and ``members`` `[lines, tasks]`.
     """
     keys = metrics_of(data)
     columns = spread_evenly(len(data.tasks), MOST_TASKS)
@@ -47,7 +47,7 @@ def curves(data: ReportData) -> dict[str, Any]:
         found = [mean_interval(table[list(data.rows[s])]) for s in settings]
         entry = metrics.setdefault(name, metric_words(name) | {"ends": _ends(name, data), "at": {}})
         entry["at"][when] = {
-            "log": _of_logarithms(data, table, settings),
+            **_of_logarithms(data, table, settings),
             "mean": pack(np.array([part.estimate for part in found])),
             "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None,
             "members": pack(table[lines]),
@@ -60,14 +60,14 @@ def curves(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _of_logarithms(data: ReportData, table: np.ndarray, settings: list[int]) -> dict[str, Any] | None:
-    """Mean and half width of the logarithms, for logarithmic axes; None unless all values are positive."""
+def _of_logarithms(data: ReportData, table: np.ndarray, settings: list[int]) -> dict[str, Any]:
+    """Mean and half width of the logarithms, for logarithmic axes; nothing unless all values are positive."""
     if not (table[np.isfinite(table)] > 0).all():
-        return None
+        return {}
     logs = np.log(table)
     found = [mean_interval(logs[list(data.rows[s])]) for s in settings]
     half = pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None
-    return {"mean": pack(np.array([part.estimate for part in found])), "half": half}
+    return {"log_mean": pack(np.array([part.estimate for part in found])), "log_half": half}
 
 
 def _ends(name: str, data: ReportData) -> list[float | None]:

@@ -201,6 +201,10 @@ def test_the_best_is_lowest_or_highest_as_the_definition_says_or_as_it_is_given(
         drawn(best="error", best_is="high")
 
 
+def best_of_one(row, task):
+    return 0.1 + 0.1 * row["seed"]
+
+
 def test_a_caption_has_four_lines_at_most_and_only_settings_that_are_not_the_default(sweep, large):
     usual = {"learning_rate": (1e-3,), "optimizer": ("adam",), "epochs": (200,)}
     run = sweep({"activation": ("relu",), "beta1": (0.8,), **usual}, lambda row, task: 0.5)
@@ -211,9 +215,18 @@ def test_a_caption_has_four_lines_at_most_and_only_settings_that_are_not_the_def
         return float(np.random.default_rng([*"".join(map(str, row.values())).encode()]).random())
 
     crowded = plot(sweep(fields, mixed), ["error"], size=(5, 5))
-    small = crowded.texts[-1].get_text()
-    assert small.count("\n") == 3
-    assert small.endswith("More: config.json of the runs.")
+    assert crowded.texts[-1].get_text().count("\n") <= 3
+    assert "Least mean error, strength/learning rate, on seeds 3, 4, 5 (not drawn), a choice for each line," in words(
+        crowded
+    )
+    assert "Settings: seeds 0 to 2." in words(crowded)
+    named = {f"beta{i}": (0.5 + i / 100,) for i in (1, 2)} | {"weight_decay": (0.25,), "momentum": (0.125,)}
+    long = sweep(
+        {"activation": ("relu",), **named, "optimizer_reset": ("never",), "head_reset": ("zero",)}, best_of_one
+    )
+    small = plot(long, ["error"], size=(2.4, 4)).texts[-1].get_text()
+    assert small.count("\n") <= 3
+    assert small.replace("\n", " ").endswith("More: config.json of the runs.")
 
 
 def test_problems_are_never_chosen_among(sweep):

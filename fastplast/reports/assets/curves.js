@@ -11,7 +11,7 @@ function meanCurve(at, s, log) {
   const kept = keptOf(s);
   const place = placeOf.get(s);
   if (place === undefined || !kept.length) return null;
-  const geometric = Boolean(log && at.log); // mean and half are those of logarithms
+  const geometric = Boolean(log && at.log_mean); // mean and half are those of logarithms
   const back = geometric ? Math.exp : (x) => x;
   if (kept.length < rowsOf[s].length && kept.every((row) => lineOf.has(row))) {
     const lines = kept.map((row) => rowOf(at.members, lineOf.get(row)));
@@ -19,10 +19,10 @@ function meanCurve(at, s, log) {
     return { mean: found.map((f) => back(f.mean)), half: found.map((f) => f.half), n: kept.length, geometric, whole: false };
   }
   const none = curves.tasks.map(() => NaN);
-  const of = geometric ? at.log : at;
+  const [mean, half] = geometric ? [at.log_mean, at.log_half] : [at.mean, at.half];
   return {
-    mean: Array.from(rowOf(of.mean, place), back),
-    half: of.half && rowsOf[s].length > 1 ? Array.from(rowOf(of.half, place)) : none,
+    mean: Array.from(rowOf(mean, place), back),
+    half: half && rowsOf[s].length > 1 ? Array.from(rowOf(half, place)) : none,
     n: rowsOf[s].length,
     geometric,
     whole: kept.length < rowsOf[s].length,
