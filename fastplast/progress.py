@@ -78,7 +78,9 @@ class _Tally:
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.begun = setup, time.monotonic()
-        self.first_updates: int | None = None
+        # In the first epoch of a process kernels are compiled, or loaded: its time says nothing of the others.
+        self.first: EpochDone | None = None
+        self.has_rate = False
         self.updates, self.task, self.epoch, self.diverged = 0, 0, 0, 0
         self.train_seconds, self.task_seconds, self.measure_seconds = 0.0, 0.0, 0.0
         self.tasks_measured, self.tasks_ended = 0, 0
@@ -94,8 +96,8 @@ class _Tally:
                 self.task, self.epoch = event.task, 0
                 self.updates, self.tasks_ended, self.error = event.task * per_task, event.task, None
         elif isinstance(event, EpochDone):
-            if self.first_updates is None:
-                self.first_updates = event.updates - e.steps_per_epoch()
+            self.has_rate = self.first is not None
+            self.first = self.first or event
             if event.task != self.task:
                 self.start, self.tasks_ended = {}, event.task
             self.task, self.epoch, self.diverged = event.task, event.epoch + 1, event.diverged
@@ -111,10 +113,14 @@ class _Tally:
 
     @property
     def rate(self) -> float:
-        """Member-updates per second of training."""
-        seconds = self.train_seconds + self.task_seconds
-        done = self.updates - (self.first_updates or 0)
-        return done * len(self.setup.group.members) / seconds if seconds else math.nan
+        """Member-updates per second of training, the first epoch left out unless it is the only one."""
+        if self.first is None:
+            return math.nan
+        done, seconds = self.setup.experiment.steps_per_epoch(), self.first.seconds
+        if self.has_rate:
+            done = self.updates - self.first.updates
+            seconds = self.train_seconds + self.task_seconds - self.first.seconds
+        return done * len(self.setup.group.members) / seconds if seconds > 0 else math.nan
 
     @property
     def remaining(self) -> float:
@@ -134,9 +140,9 @@ class _Tally:
         if srank is not None:
             parts.append(f" srank {srank:.0f}")
         parts = [" ".join(parts)]
-        if not math.isnan(self.rate):
+        if self.has_rate and not math.isnan(self.rate):
             parts.append(f"{self.rate:,.0f} updates/s")
-        if math.isfinite(self.remaining) and self.remaining > 0:
+        if self.has_rate and math.isfinite(self.remaining) and self.remaining > 0:
             parts.append(f"{duration(self.remaining)} left")
         if self.diverged:
             parts.append(f"{self.diverged} diverged")
@@ -158,11 +164,13 @@ def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
     e = tally.setup.experiment
     columns = (TextColumn("task {task.fields[now]}"), BarColumn(bar_width=24), TextColumn("{task.description}"))
     with Progress(*columns, refresh_per_second=4) as progress:
-        bar = progress.add_task("measuring", total=tally.setup.updates, now=f"1/{e.tasks}")
+        text = "first epoch, in which kernels are compiled unless they were before"
+        bar = progress.add_task(text, total=tally.setup.updates, now=f"1/{e.tasks}")
         for event in events:
             tally.count(event)
             now = f"{tally.task + 1}/{e.tasks} epoch {tally.epoch}/{e.epochs}"
-            progress.update(bar, completed=tally.updates, description=tally.describe(), now=now)
+            description = tally.describe() if tally.first else text
+            progress.update(bar, completed=tally.updates, description=description, now=now)
             if isinstance(event, TaskDone):
                 progress.console.print(f"task {event.task + 1}/{e.tasks}  {tally.describe()}", highlight=False)
             yield event

@@ -244,13 +244,13 @@ def pictures(listed: Sequence[Statement]) -> list[str]:
 
 def draw() -> None:
     """Draws every figure of the paper for which the stored results suffice."""
-    from fastplast import paper
+    from fastplast.paper import make, registry
 
     sources = sorted(RESULTS.glob("*.parquet"))
-    for number, figure in paper.FIGURES.items():
+    for number, figure in registry.FIGURES.items():
         if isinstance(number, int):
             try:
-                paper.draw_figure(figure, sources, out=FIGURES, formats=["png"])
+                make.draw_figure(figure, sources, out=FIGURES, formats=["png"])
             except ValueError as error:
                 print(f"figure {number} is not drawn: {error}")
 

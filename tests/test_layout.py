@@ -116,14 +116,23 @@ def test_only_the_command_line_and_display_print():
     assert speakers <= {"main.py", "commands.py", "train.py", "progress.py"}
 
 
-def test_help_imports_neither_torch_nor_numpy():
+@pytest.mark.parametrize(
+    ("command", "imports"),
+    [
+        (["--help"], "[]"),
+        (["figure", "--list"], "['numpy']"),
+        (["list", "figures"], "[]"),
+        (["figure", "99"], "['numpy']"),
+    ],
+)
+def test_commands_that_compute_nothing_do_not_import_torch(command, imports):
     code = (
         "import sys, contextlib, io\nfrom fastplast.cli.main import run\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    run(['--help'])\n"
+        f"with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    run({command})\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert out.stdout.strip() == imports
 
 
 def test_no_file_is_pickled():

@@ -18,7 +18,7 @@ from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OTHER_NAMES, ConfigErro
 from fastplast.text import closest, recognize
 
 STDOUT = "-"
-PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "log", "title", "members", "band", "caption")
+PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "best_is", "log", "title", "members", "band", "caption")
 
 
 def _status(options: dict[str, Any]) -> int:
@@ -73,27 +73,31 @@ def _size(text: str | None) -> tuple[float, float] | None:
 
 
 def _figure(options: dict[str, Any]) -> int:
-    from fastplast import paper
+    from fastplast.paper.costs import list_figures
+    from fastplast.paper.registry import adapt, figure_of
 
     if options["list"]:
-        print(paper.list_figures())
+        print(list_figures())
         return DONE
     if options["figure"] is None:
         raise ConfigError("figure needs a number or a name: got none. `fastplast figure --list` lists them.")
     where = pairs_of("where", options["where"], several=True)
     metrics = pairs_of("metric", options["metric"])
-    figure = paper.adapt(paper.figure_of(options["figure"]), where, options["lines"], options["x"], metrics)
+    figure = adapt(figure_of(options["figure"]), where, options["lines"], options["x"], metrics)
+    from fastplast.paper.make import draw_figure
+    from fastplast.paper.plans import plan_missing, preview
+
     given = options["from_paths"]
     if options["dry_run"]:
-        print(paper.preview(figure, options["scale"], given))
+        print(preview(figure, options["scale"], given))
         return DONE
     if given is None:
         again = f"fastplast figure {options['figure']} --scale {options['scale']}"
         with stopping() as stop:
-            for plan in paper.plan_missing(figure, options["scale"]):
+            for plan in plan_missing(figure, options["scale"]):
                 if status := train.run_plan(plan, options, stop, again):
                     return status
-    for path in paper.draw_figure(figure, given, options["scale"], options["out"], options["formats"]):
+    for path in draw_figure(figure, given, options["scale"], options["out"], options["formats"]):
         print(path)
     return DONE
 

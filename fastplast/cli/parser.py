@@ -116,7 +116,8 @@ def _add_looking(command: _Adder) -> None:
     plot.add_argument("--where", nargs="+", default=[], metavar="FIELD=VALUES",
                       help="draw these members only, such as method=l2,redo seed=0,1,2")  # fmt: skip
     plot.add_argument("--best", default="error", metavar="METRIC",
-                      help="draw that setting of a line which has the least mean METRIC (default: error)")  # fmt: skip
+                      help="draw that setting of a line which has the best mean METRIC (default: error)")  # fmt: skip
+    _add_best_is(plot)
     plot.add_argument("--log", nargs="+", default=[], metavar="COLUMN", help="columns with a logarithmic axis")
     plot.add_argument("--labels", nargs="+", default=[], metavar="NAME=TEXT",
                       help="draw TEXT for a metric, field or value, such as l2='weight decay'")  # fmt: skip
@@ -127,6 +128,12 @@ def _add_looking(command: _Adder) -> None:
     plot.add_argument(
         "--out", metavar="PATH", help="a directory or a file; - prints it (default: figures/ in the first run)"
     )
+
+
+def _add_best_is(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--best-is", type=one_of(("lowest", "highest")), metavar="END",
+                        help="lowest or highest, where the metric's definition does not say it: of error and loss the "
+                        "lowest is best, of stable ranks the highest")  # fmt: skip
 
 
 def _add_paper(command: _Adder) -> None:

@@ -176,7 +176,7 @@ def all_options(method: str, given: Any, several: bool) -> Values:
         raise ConfigError(f"options must be a dictionary: got {given!r}.", "options") from None
     if method not in TAKES_STRENGTH:  # of a stored member, by its author's process
         return tuple(values.items())
-    own = {field: option for field, of, option in option_fields() if of == method}
+    own = {f"{method}_{name}": option for name, option in METHOD_OPTIONS.get(method, {}).items()}
     for name in values:
         if name not in own:
             other = next((of for field, of, _ in option_fields() if field == name), None)

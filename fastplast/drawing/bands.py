@@ -97,7 +97,8 @@ def draw_members(
 
     if geometric:
         logs = mean_interval(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
-        found = Interval(np.exp(logs.estimate), np.exp(logs.low), np.exp(logs.high), logs.n)
+        mean, low, high = (np.exp(one) for one in (logs.estimate, logs.low, logs.high))
+        found = Interval(mean, low, np.minimum(high, np.maximum(ends[1], mean)), logs.n)
     else:
         found = within_range(mean_interval(values), *ends)
     least = (_LEAST if settings > 1 else 2) if "band" in parts else math.inf

@@ -21,18 +21,21 @@ FEW = "†: fewer than 5 members, with a rough interval or none."
 CROSSES = "×: a member diverged in this task, and is left out from it on."
 
 
-def mean_words(are_lines: bool = True, parts: Collection[str] = PARTS) -> str:
+def mean_words(are_lines: bool = True, parts: Collection[str] = PARTS, geometric: str = "") -> str:
     """What a line, its band and thin lines are; of one task, a dot, its bar and small dots.
 
     Args:
         are_lines: whether there are several tasks.
         parts: what is drawn beside means, as of ``draw_members``.
+        geometric: of which metrics the means are geometric: ``"all"``, names of some, or empty for none.
 
     Returns:
         A sentence.
     """
     marks = _LINES if are_lines else _DOTS
-    words = [f"{marks['mean'].capitalize()}: mean over members"]
+    words = [f"{marks['mean'].capitalize()}: {'geometric ' * (geometric == 'all')}mean over members"]
+    if geometric not in ("", "all"):
+        words[0] += f", geometric of {geometric}"
     words += [f"{marks['band']}: its 95% interval, within what is possible"] if "band" in parts else []
     words += [f"{marks['members']}: members"] if "members" in parts else []
     return f"{'; '.join(words)}."

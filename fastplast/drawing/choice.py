@@ -31,9 +31,9 @@ class Line(Setting):
 
 
 def choose(
-    members: Frame, scores: Frame, varying: Sequence[str], ablated: str | None = None
+    members: Frame, scores: Frame, varying: Sequence[str], ablated: str | None = None, better: str = "lowest"
 ) -> tuple[dict[str, Any], tuple[int, ...] | None]:
-    """The setting of least mean score over the tasks and seeds that all candidates have.
+    """The setting of the best mean score over the tasks and seeds that all candidates have.
 
     Settings of fewer than half as many seeds as the best covered one are no candidates; where a field is ablated, those
     with fewer of its values are none, and a setting is as good as at the best of these values.
@@ -43,6 +43,7 @@ def choose(
         scores: (run, member) x task.
         varying: hyperparameters that tell settings apart.
         ablated: the field whose values are all drawn.
+        better: whether the ``"lowest"`` or the ``"highest"`` score is the best.
 
     Returns:
         Hyperparameter to value, and the seeds that chose: none where drawn ones did, None where one candidate was left.
@@ -59,10 +60,10 @@ def choose(
     choosing, reporting = split_seeds(set.intersection(*(set(part["seed"]) for part in parts)))
     fair = choosing != reporting
     tasks = scores.columns[: int(members["tasks"].min())]
-    best, least = parts[0], np.inf
+    best, least, sign = parts[0], np.inf, -1 if better == "highest" else 1
     for part in parts:
         own = part[part["seed"].isin(choosing)] if choosing else part
-        found = scores.reindex(list(zip(own["run"], own["member"])))[tasks].to_numpy().mean()
+        found = sign * scores.reindex(list(zip(own["run"], own["member"])))[tasks].to_numpy().mean()
         if found < least:  # a setting with a member that diverged has no mean
             best, least = part, found
     return {name: best[name].iloc[0] for name in varying}, choosing if fair else ()
@@ -91,14 +92,18 @@ def with_same_seeds(lines: Sequence[Line], seed_of: Mapping[tuple[int, int], int
 
 
 def choice_sentences(
-    lines_in: Mapping[str, Sequence[Line]], score: str = "error", say: Callable[[str], str] = str
+    lines_in: Mapping[str, Sequence[Line]],
+    score: str = "Least mean error",
+    say: Callable[[str], str] = str,
+    is_short: bool = False,
 ) -> list[str]:
     """What was chosen in each panel, and on which seeds.
 
     Args:
         lines_in: panel, in words, to its lines.
-        score: what was least, in words.
+        score: what was best, in words.
         say: the words for a hyperparameter.
+        is_short: whether values are left out, with the command that lists them in their place.
 
     Returns:
         One sentence; none if nothing was chosen.
@@ -121,8 +126,9 @@ def choice_sentences(
         texts.setdefault(_by(lines), []).append(f"{place}: {said}" if place else said)
     if not texts:
         return []
-    chosen = "; ".join(f"{by}: {'; '.join(said)}" for by, said in texts.items())
-    return [f"Least mean {score}, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
+    chosen = "; ".join(by if is_short else f"{by}: {'; '.join(said)}" for by, said in texts.items())
+    chosen += ", a choice for each line, as fastplast table --best --by FIELD lists them" * is_short
+    return [f"{score}, {'/'.join(names)}{', ' * bool(names)}{chosen}."]
 
 
 def _by(lines: Sequence[Line]) -> str:

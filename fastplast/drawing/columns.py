@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastplast.config import ConfigError
 from fastplast.runs.run import WHENS
+from fastplast.text import closest
 
 if TYPE_CHECKING:
     import numpy
     import pandas
+
+
+BETTER = ("lowest", "highest")
 
 
 class Axis(NamedTuple):
@@ -24,6 +28,7 @@ class Axis(NamedTuple):
         unit: of the values; empty where they are pure numbers.
         least: the smallest value that there can be.
         most: the greatest, where it is the same for every network.
+        better: ``"lowest"`` or ``"highest"``, where the one is better than the other; empty where neither is.
     """
 
     when: str
@@ -31,19 +36,22 @@ class Axis(NamedTuple):
     unit: str = ""
     least: float = 0.0
     most: float = math.inf
+    better: str = ""
 
 
 # The Hessian is measured on the new task before its first update; everything else is read at the task's end.
 COLUMNS: dict[str, Axis] = {
-    "error": Axis("end", "error", "misclassified fraction", most=1.0),
-    "loss": Axis("end", "loss", "nats"),
-    "test_error": Axis("end", "test error", "misclassified fraction", most=1.0),
-    "test_loss": Axis("end", "test loss", "nats"),
-    "earlier_error": Axis("end", "error on earlier tasks", "misclassified fraction", most=1.0),
-    "earlier_test_error": Axis("end", "test error on earlier tasks", "misclassified fraction", most=1.0),
+    "error": Axis("end", "error", "misclassified fraction", most=1.0, better="lowest"),
+    "loss": Axis("end", "loss", "nats", better="lowest"),
+    "test_error": Axis("end", "test error", "misclassified fraction", most=1.0, better="lowest"),
+    "test_loss": Axis("end", "test loss", "nats", better="lowest"),
+    "earlier_error": Axis("end", "error on earlier tasks", "misclassified fraction", most=1.0, better="lowest"),
+    "earlier_test_error": Axis(
+        "end", "test error on earlier tasks", "misclassified fraction", most=1.0, better="lowest"
+    ),
     "penalty": Axis("end", "penalty", "nats"),
-    "online_error": Axis("end", "online error", "misclassified fraction", most=1.0),
-    "online_loss": Axis("end", "online loss", "nats"),
+    "online_error": Axis("end", "online error", "misclassified fraction", most=1.0, better="lowest"),
+    "online_loss": Axis("end", "online loss", "nats", better="lowest"),
     "update_l1_mean": Axis("end", "mean size of updates", "absolute, per parameter"),
     "update_l2_mean": Axis("end", "mean L2 size of updates"),
     "displacement_l1": Axis("end", "update norm", "mean absolute displacement"),
@@ -52,15 +60,15 @@ COLUMNS: dict[str, Axis] = {
     "init_distance_l2": Axis("end", "L2 distance from init"),
     "weight_norm_l1": Axis("end", "weight norm", "mean absolute weight"),
     "weight_norm_l2": Axis("end", "L2 weight norm"),
-    "weight_srank": Axis("end", "weight stable rank", "directions"),
-    "feature_srank": Axis("end", "feature stable rank", "directions"),
-    "activation_entropy": Axis("end", "activation entropy", "nats"),
-    "dormant_fraction": Axis("end", "dormant units", "fraction", most=1.0),
-    "dead_fraction": Axis("end", "dead units", "fraction", most=1.0),
-    "hessian_srank": Axis("start", "Hessian stable rank", "directions"),
-    "hessian_srank_lo": Axis("start", "Hessian stable rank, lower bound", "directions"),
-    "hessian_srank_hi": Axis("start", "Hessian stable rank, upper bound", "directions"),
-    "hessian_zero": Axis("start", "zero Hessians", "fraction", most=1.0),
+    "weight_srank": Axis("end", "weight stable rank", "directions", better="highest"),
+    "feature_srank": Axis("end", "feature stable rank", "directions", better="highest"),
+    "activation_entropy": Axis("end", "activation entropy", "nats", better="highest"),
+    "dormant_fraction": Axis("end", "dormant units", "fraction", most=1.0, better="lowest"),
+    "dead_fraction": Axis("end", "dead units", "fraction", most=1.0, better="lowest"),
+    "hessian_srank": Axis("start", "Hessian stable rank", "directions", better="highest"),
+    "hessian_srank_lo": Axis("start", "Hessian stable rank, lower bound", "directions", better="highest"),
+    "hessian_srank_hi": Axis("start", "Hessian stable rank, upper bound", "directions", better="highest"),
+    "hessian_zero": Axis("start", "zero Hessians", "fraction", most=1.0, better="lowest"),
     "hessian_sharpness": Axis("start", "Hessian sharpness", "nats per squared parameter"),
     "hessian_nuclear_norm": Axis("start", "Hessian nuclear norm", "nats per squared parameter"),
     "hessian_frobenius_norm": Axis("start", "Hessian Frobenius norm", "nats per squared parameter"),
@@ -149,6 +157,30 @@ def _largest(column: str, network: str, classes: int) -> float:
     return math.inf
 
 
+def better_of(column: str, axis: Axis, given: str | None) -> str:
+    """Whether the lowest or the highest values of a metric are the best: as its definition says, or as it is given.
+
+    Args:
+        column: the metric.
+        axis: of it.
+        given: ``"lowest"`` or ``"highest"``; as the metric's definition says if None.
+
+    Returns:
+        One of them.
+
+    Raises:
+        ConfigError: if it is given as something else, or neither given nor in the definition.
+    """
+    if given not in (None, *BETTER):
+        raise ConfigError(f"best_is must be a known name: got {given!r}. {closest(given, BETTER)}")
+    if not (given or axis.better):
+        raise ConfigError(
+            f"best_is must say whether the lowest or the highest {column} is best: got neither, and its definition "
+            "does not say. Give lowest or highest."
+        )
+    return given or axis.better
+
+
 def measured_at(table: pandas.DataFrame, column: str) -> list[str]:
     """The probe times at which a column of the metrics has values."""
     return [when for when in WHENS if table.loc[table["when"] == when, column].notna().any()]
@@ -174,8 +206,6 @@ def find_column(
     Raises:
         ConfigError: if there is no such column, or it has no value at that time.
     """
-    from fastplast.text import closest
-
     name, _, when = column.partition("@")
     if name not in measured:
         known = sorted(measured)

@@ -146,7 +146,9 @@ def _is_repeated(members: Frame) -> bool:
     return bool(members.duplicated([*varying_fields(members), "seed"]).any())
 
 
-def arrange(members: Frame, fields: Mapping[str, str | None], scores: Frame, say: Any) -> Facets:
+def arrange(
+    members: Frame, fields: Mapping[str, str | None], scores: Frame, say: Any, better: str = "lowest"
+) -> Facets:
     """Puts members into panels and lines; of settings that would share a line, the best is drawn.
 
     Args:
@@ -154,6 +156,7 @@ def arrange(members: Frame, fields: Mapping[str, str | None], scores: Frame, say
         fields: of ``place_fields``.
         scores: (run, member) x task, as of ``choose``.
         say: a field and its value to words.
+        better: as of ``choose``.
 
     Returns:
         What is drawn where.
@@ -181,7 +184,10 @@ def arrange(members: Frame, fields: Mapping[str, str | None], scores: Frame, say
                         keys = {fields["hue"]: hue, fields["style"]: style}
                         words = [say(name, value) for name, value in keys.items() if name]
                         colour = words[0] if fields["hue"] else ""
-                        drawn.append(_line(part, " ".join(words), colour, looks[hue], dashes.get(style), scores))
+                        part, chosen, by = _choose(part, scores, better)
+                        who, seeds = tuple(zip(part["run"], part["member"])), frozenset(part["seed"])
+                        look = (looks[hue], dashes.get(style))
+                        drawn.append(Line(" ".join(words), who, *look, value=colour, seeds=seeds, chosen=chosen, by=by))
             if drawn:
                 lines[row, col] = with_same_seeds(drawn, seed_of)
     return Facets(fields, values, lines, dashes)
@@ -194,8 +200,13 @@ def _of(members: Frame, *wanted: tuple[str | None, Any]) -> Frame:
     return members
 
 
-def _line(part: Frame, label: str, value: str, colour: int, dash: str | None, scores: Frame) -> Line:
-    varying, chosen, by = varying_fields(part), {}, None
+def _choose(part: Frame, scores: Frame, better: str) -> tuple[Frame, dict[str, Any], tuple[int, ...] | None]:
+    """The members of a line that are drawn, what was chosen, and the seeds that chose it.
+
+    Raises:
+        ConfigError: if they are of different problems, or several have one setting and seed.
+    """
+    varying = varying_fields(part)
     if mixed := [name for name in varying if name in PROBLEM]:
         raise ConfigError(
             f"members of one line must be of one problem: got {mixed[0]} "
@@ -206,11 +217,10 @@ def _line(part: Frame, label: str, value: str, colour: int, dash: str | None, sc
             "members of one line must have different seeds: got several runs of the same settings and seeds. "
             "Name run as row, col, hue or style."
         )
-    if varying:
-        chosen, by = choose(part, scores, varying)
-        part = _of(part, *chosen.items())
-    members = tuple(zip(part["run"], part["member"]))
-    return Line(label, members, colour, dash, value=value, seeds=frozenset(part["seed"]), chosen=chosen, by=by)
+    if not varying:
+        return part, {}, None
+    chosen, by = choose(part, scores, varying, better=better)
+    return _of(part, *chosen.items()), chosen, by
 
 
 def _colours(fields: Mapping[str, str | None], values: Mapping[str, Sequence[Any]]) -> dict[Any, int]:

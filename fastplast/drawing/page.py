@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "svg")
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no time: same bytes
+CAPTION_LINES = 4
 _LEAST_HEIGHT = 0.8  # inches of panels
 _LETTER = 0.053  # inches, of the legend's font
 

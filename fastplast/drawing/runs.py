@@ -11,7 +11,7 @@ from fastplast.config import ConfigError
 from fastplast.drawing.bands import first_divergence, member_curves
 from fastplast.drawing.captions import Labels
 from fastplast.drawing.choice import Frame
-from fastplast.drawing.columns import Axis, find_column, measured_at
+from fastplast.drawing.columns import Axis, better_of, find_column, measured_at
 from fastplast.drawing.facets import arrange, in_one_panel, narrow, place_fields
 from fastplast.drawing.page import FORMATS, check_formats, figures_directory, name_of, save, styled, version_of
 from fastplast.drawing.settings import settings_of
@@ -38,6 +38,7 @@ def plot(
     style: str | None = None,
     where: Mapping[str, Any] | None = None,
     best: str = "error",
+    best_is: str | None = None,
     log: Collection[str] = (),
     labels: Mapping[str, str] | None = None,
     title: str | None = None,
@@ -50,8 +51,9 @@ def plot(
 
     A setting is what members with the same hyperparameters share; it has its mean over members, the t interval of the
     mean, and its members as thin lines. A member is left out from the task in which it diverged. Each setting is a
-    line; of more than seven that differ in several fields, or where fields are named, the setting of least mean `best`
-    of a line is drawn, chosen on seeds that are not drawn where there are at least four.
+    line; of more than seven that differ in several fields, or where fields are named, the setting of a line with the
+    best mean of `best` is drawn, chosen on seeds that are not drawn where there are at least four. On a logarithmic
+    axis, means and intervals of a metric that is positive everywhere are those of its logarithms.
 
     Args:
         runs: a run, a sweep or a file of exported results, or several: readers or paths.
@@ -61,7 +63,9 @@ def plot(
         hue: likewise colours.
         style: likewise line styles.
         where: field to the value, or the values, of the members that are drawn.
-        best: the metric by which the best setting of a line is chosen, the smaller the better.
+        best: the metric by which the best setting of a line is chosen.
+        best_is: whether its ``"lowest"`` or its ``"highest"`` values are the best; as its definition says if None: the
+            lowest error and loss, the highest stable rank.
         log: the columns with a logarithmic axis.
         labels: metric, field, value or legend entry to what is drawn in its place; formulas between dollar signs.
         title: above the panels, likewise; made from what is drawn if None, none if empty.
@@ -83,7 +87,7 @@ def plot(
     columns, words = _checked(opened, columns, log), Labels(labels or {})
     parts = [part for part, is_drawn in (("members", members), ("band", band)) if is_drawn]
     places = {"row": row, "col": col, "hue": hue, "style": style}
-    shown, panels = _shown(opened, columns, places, where or {}, best, words, parts)
+    shown, panels = _shown(opened, columns, places, where or {}, (best, best_is), words, parts)
     with styled():
         return draw_sheet(shown, panels, [column in log for column in columns], words, title, size, caption)
 
@@ -93,7 +97,7 @@ def _shown(
     columns: Sequence[str],
     places: Mapping[str, str | None],
     where: Mapping[str, Any],
-    best: str,
+    best: tuple[str, str | None],
     words: Labels,
     parts: Sequence[str],
 ) -> tuple[Shown, list[tuple[str, Axis]]]:
@@ -112,9 +116,10 @@ def _shown(
     if fields is None:
         facets, score = in_one_panel(settings, rows), ""
     else:
-        column, axis = find_column(best, known, units, "best")
-        facets = arrange(rows, fields, member_curves(table, column, axis.when, diverged), say)
-        score = axis.label
+        column, axis = find_column(best[0], known, units, "best")
+        better = better_of(column, axis, best[1])
+        facets = arrange(rows, fields, member_curves(table, column, axis.when, diverged), say, better)
+        score = f"{'Least' if better == 'lowest' else 'Greatest'} mean {axis.label}"
     sources = [f"{name} {version_of(run.env)}" for name, run in zip(names, opened)]
     return Shown(table, rows, diverged, facets, constant, sources, parts, score, say), panels
 

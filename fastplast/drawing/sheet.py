@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastplast.config import BENCHMARKS, Experiment, defaults_of
 from fastplast.drawing.captions import CROSSES, IN_TITLE, Labels, count_words, mean_words, seed_words, title_words
 from fastplast.drawing.choice import Frame, Line, choice_sentences
 from fastplast.drawing.columns import Axis, range_of
 from fastplast.drawing.facets import PROBLEM, Facets
-from fastplast.drawing.page import add_texts, plain
+from fastplast.drawing.page import CAPTION_LINES, add_texts, fit_caption, plain, wrapped
 from fastplast.drawing.panels import (
     LEAST_WIDTH,
     NARROW,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PANEL = (3.6, 2.6)  # inches, of metrics alone
 _HEIGHT = 2.3  # of a row of panels by fields
 _LEAST_WIDTH = 4.8  # of a figure
+_MORE = "More: config.json of the runs."
 Panel = tuple[int, tuple[Any, Any]]  # position of the metric; values of the row and the column
 
 
@@ -45,7 +47,7 @@ class Shown:
         constant: hyperparameters that do not vary.
         sources: where the data come from, in words.
         parts: what is drawn beside means, as of ``draw_members``.
-        score: what the best settings are least in, in words.
+        score: what the best settings are best in, in words.
         say: a field and its value to words.
     """
 
@@ -107,8 +109,12 @@ def draw_sheet(
     tall, wide = (max(one) + 1 for one in zip(*cells))
     figure = Figure(layout="constrained")
     axes_of = {place: figure.add_subplot(tall, wide, place[0] * wide + place[1] + 1) for place in cells}
+    geometric = list[str]()
     for number, (metric, is_log) in enumerate(zip(panels, log)):
-        _draw_metric(shown, metric, is_log, {axes_of[p]: key for p, (i, key) in cells.items() if i == number})
+        if is_log and _is_positive(shown, metric):
+            geometric.append(metric[1].label)
+        look = (is_log, metric[1].label in geometric)
+        _draw_metric(shown, metric, look, {axes_of[p]: key for p, (i, key) in cells.items() if i == number})
     for place, axes in axes_of.items():
         _say_place(axes, shown, cells, place, labels, panels)
     by_field = any(shown.facets.fields[name] for name in ("row", "col"))
@@ -117,7 +123,11 @@ def draw_sheet(
     legend, words = _legend(shown, labels), _title(shown) if title is None else title
     labels.check()
     given = (max(width, _LEAST_WIDTH), None) if size is None else size
-    add_texts(figure, (given[0], height), words, legend, _caption(shown) if caption else "", given[1])
+    means = "all" if len(geometric) == len(panels) else " and ".join(geometric)
+    whole, short = (_caption(shown, means, is_short) for is_short in (False, True))
+    fits = len(wrapped(" ".join(whole), given[0])) <= CAPTION_LINES
+    small = fit_caption(whole if fits else short, given[0], CAPTION_LINES, _MORE) if caption else ""
+    add_texts(figure, (given[0], height), words, legend, small, given[1])
     return figure
 
 
@@ -137,19 +147,36 @@ def _cells(facets: Facets, metrics: int) -> dict[tuple[int, int], Panel]:
     return {place: panel for place, panel in found.items() if panel[1] in facets.lines}
 
 
-def _draw_metric(shown: Shown, metric: tuple[str, Axis], log: bool, panels: Mapping[Any, tuple[Any, Any]]) -> None:
+def _is_positive(shown: Shown, metric: tuple[str, Axis]) -> bool:
+    """Whether a metric has a value above 0 of every member that is drawn, so that it has a logarithm."""
+    column, axis = metric
+    drawn = {member for line in shown.lines for member in line.members}
+    table = shown.table[shown.table["when"] == axis.when]
+    own = [pair in drawn for pair in zip(table["run"], table["member"])]
+    return not (table.loc[own, column] <= 0).any()
+
+
+def _draw_metric(
+    shown: Shown, metric: tuple[str, Axis], look: tuple[bool, bool], panels: Mapping[Any, tuple[Any, Any]]
+) -> None:
     """Draws a metric in its panels, which have the same scale unless they are of different problems or networks.
+
+    Args:
+        shown: what is drawn.
+        metric: its column and its axis.
+        look: whether the axis is logarithmic, and whether means and bands are those of logarithms.
+        panels: axes to the values of their row and column.
 
     Raises:
         ValueError: if a logarithmic axis has nothing positive.
     """
-    column, axis = metric
+    (column, axis), (log, geometric) = metric, look
     ticks = SPACIOUS.ticks if len(panels) == 1 else NARROW.ticks
     drawn = {}
     for axes, key in panels.items():
         lines = shown.facets.lines[key]
         drawn[axes] = draw_over_tasks(
-            axes, shown.table, (column, axis.when), lines, shown.diverged, ticks=ticks, parts=shown.parts
+            axes, shown.table, (column, axis.when), lines, shown.diverged, geometric, ticks, shown.parts
         )
     of_all = [part for parts in drawn.values() for part in parts]
     has_values = any(lines.size for lines, *_ in of_all)
@@ -223,18 +250,39 @@ def _title(shown: Shown) -> str:
     return plain("  ·  ".join([*title_words(shown.table), f"{count} member{'s' * (count > 1)}"]))
 
 
-def _caption(shown: Shown) -> str:
+def _caption(shown: Shown, geometric: str, is_short: bool) -> list[str]:
+    """Sentences, the most important first."""
     sentences = []
     if any(len(line.members) > 1 for line in shown.lines):
-        sentences.append(mean_words(shown.has_lines, shown.parts))
+        sentences.append(mean_words(shown.has_lines, shown.parts, geometric))
     if any(member in shown.diverged for line in shown.lines for member in line.members):
         sentences.append(CROSSES)
     by_place = {shown.place(key): lines for key, lines in shown.facets.lines.items()}
-    sentences += choice_sentences(by_place, shown.score, lambda name: name.replace("_", " "))
+    sentences += choice_sentences(by_place, shown.score, lambda name: name.replace("_", " "), is_short)
     sentences.append(f"Data: {'; '.join(shown.sources)}.")
-    words = [phrase(name, value) for name, value in shown.constant.items() if name not in IN_TITLE]
+    usual = _usual(set(shown.members["benchmark"]) if "benchmark" in shown.members else set())
+    others = {name: value for name, value in shown.constant.items() if name not in IN_TITLE}
+    words = [phrase(name, value) for name, value in others.items() if not usual(name, value)]
     drawn = {member for line in shown.lines for member in line.members}
     pairs = zip(shown.members["run"], shown.members["member"], shown.members["seed"])
     words.append(seed_words(seed for run, member, seed in pairs if (run, member) in drawn))
     text = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)  # lines break between them
-    return " ".join([*sentences, f"Settings: {text}."]).replace(r"\$", "$")
+    rest = "; all others at their defaults" * any(usual(name, value) for name, value in others.items())
+    return [one.replace(r"\$", "$") for one in [*sentences, f"Settings: {text}{rest}."]]
+
+
+def _usual(benchmarks: Collection[str]) -> Callable[[str, Any], bool]:
+    """Whether a field has its default in every one of some problems."""
+    known = [defaults_of(name) for name in benchmarks if name in BENCHMARKS]
+
+    def is_usual(name: str, value: Any) -> bool:
+        if name not in Experiment.__dataclass_fields__ or len(known) < len(benchmarks):
+            return False
+        of_all = Experiment.__dataclass_fields__[name].default
+        return all(value in (usual := own.get(name, of_all), *_listed(usual)) for own in known)
+
+    return is_usual
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else ()

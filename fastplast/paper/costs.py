@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 from fastplast.config import Experiment
-from fastplast.paper.plans import uses_of
 from fastplast.paper.registry import FIGURES
 from fastplast.paper.studies import SCALES, Use
+from fastplast.paper.uses import uses_of
 from fastplast.text import duration
 
 # Seconds of an update of one member, without a regulariser and with one, and of measuring it at one end of a task, on

@@ -90,8 +90,8 @@ def draw_grid(figure: Figure, data: FigureData, spec: Grid) -> Drawn:
     fields = [name for name in (spec.down, spec.across) if name]
     by_place = {", ".join(words(*one) for one in zip(fields, key)): lines for key, lines in lines_in.items()}
     caption += choice_sentences(by_place, say=lambda name: name.replace("learning_rate", "step size"))
-    mean = "geometric mean over" if spec.log else "mean over"
-    caption.append(mean_words().replace("mean over", mean) if spec.x in ("task", "update") else _POINTS)
+    geometric = "all" if spec.log else ""
+    caption.append(mean_words(geometric=geometric) if spec.x in ("task", "update") else _POINTS)
     if any(member in data.diverged for line in lines_of_all for member in line.members):
         caption.append(CROSSES)
     caption += _lacking(data, spec, lines_in, left_out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastplast.config import ConfigError, Experiment
 from fastplast.drawing.captions import seed_words, span, title_words
 from fastplast.drawing.page import (
+    CAPTION_LINES,
     FORMATS,
     add_texts,
     check_formats,
@@ -22,18 +23,17 @@ from fastplast.drawing.page import (
 )
 from fastplast.networks import NETWORKS
 from fastplast.paper.grid import Drawn, draw_grid
-from fastplast.paper.plans import RUNS, missing_grid, uses_of
+from fastplast.paper.plans import RUNS, missing_grid
 from fastplast.paper.registry import Figure, Scores
 from fastplast.paper.results import FigureData, read_results
 from fastplast.paper.scores import draw_scores
 from fastplast.paper.studies import SCALES, STUDIES, Use
+from fastplast.paper.uses import uses_of
 from fastplast.runs.files import write_file
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure as Page
-
-CAPTION_LINES = 4
 
 
 def draw_figure(

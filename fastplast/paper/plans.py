@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastplast.data import DATASETS, data_dir
-from fastplast.data.local import find
 from fastplast.paper.registry import Figure
 from fastplast.paper.results import read_results
-from fastplast.paper.studies import PAIR_DATASETS, Use
+from fastplast.paper.studies import Use
+from fastplast.paper.uses import uses_of
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
 from fastplast.sweeps import Grid, SweepPlan, expand, grid_of, make_plan
@@ -20,35 +18,6 @@ from fastplast.sweeps.grid import course_of
 from fastplast.sweeps.sweep import read_courses
 
 RUNS = "runs"
-
-
-def uses_of(figure: Figure, scale: str) -> tuple[Use, ...]:
-    """The runs of a figure; pairs of classes are of the richest labelled images on this machine.
-
-    Args:
-        figure: which.
-        scale: at ``smoke`` only images that travel with the package are used.
-
-    Returns:
-        What it is drawn from.
-    """
-    if not figure.uses[0].study.startswith("pairs_"):
-        return figure.uses
-    dataset = "cifar10" if scale == "smoke" else richest_dataset()
-    return tuple(dataclasses.replace(use, study=f"{use.study}-{dataset}") for use in figure.uses)
-
-
-def richest_dataset() -> str:
-    """The dataset of most classes and colours whose full training images are on this machine.
-
-    Returns:
-        Its name; CIFAR-10, whose embedded images are too few for a task, where there is none.
-    """
-    root = data_dir()
-    for name in PAIR_DATASETS:
-        if (root / name).is_dir() if name not in DATASETS else find(DATASETS[name], "train", root):
-            return name
-    return "cifar10"
 
 
 def missing_grid(use: Use, scale: str, runs: Path) -> Grid | None:

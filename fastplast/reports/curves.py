@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastplast.drawing.columns import axis_of, range_of
+from fastplast.reports.looks import looks
 from fastplast.reports.packing import pack
 from fastplast.reports.reading import ReportData
 from fastplast.runs.run import WHENS
@@ -33,8 +34,8 @@ def curves(data: ReportData) -> dict[str, Any]:
     Returns:
         ``tasks``: their numbers; ``settings``: those whose curves are there; ``lines``: the rows of members whose
         curves are there; ``metrics``: name, label, unit, group, ``ends`` of what is possible, and for each probe time
-        packed ``mean`` and ``half`` (half the width of its t interval) `[settings, tasks]` and ``members``
-        `[lines, tasks]`.
+        packed ``mean`` and ``half`` (half the width of its t interval) `[settings, tasks]`, ``log_mean`` and
+        ``log_half``, the same of logarithms where all values are positive, and ``members`` `[lines, tasks]`.
     """
     keys = metrics_of(data)
     columns = spread_evenly(len(data.tasks), MOST_TASKS)
@@ -46,6 +47,7 @@ def curves(data: ReportData) -> dict[str, Any]:
         found = [mean_interval(table[list(data.rows[s])]) for s in settings]
         entry = metrics.setdefault(name, metric_words(name) | {"ends": _ends(name, data), "at": {}})
         entry["at"][when] = {
+            **_of_logarithms(data, table, settings),
             "mean": pack(np.array([part.estimate for part in found])),
             "half": pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None,
             "members": pack(table[lines]),
@@ -56,6 +58,16 @@ def curves(data: ReportData) -> dict[str, Any]:
         "lines": lines,
         "metrics": sorted(metrics.values(), key=lambda entry: [*_GROUPS, _OTHER].index(entry["group"])),
     }
+
+
+def _of_logarithms(data: ReportData, table: np.ndarray, settings: list[int]) -> dict[str, Any]:
+    """Mean and half width of the logarithms, for logarithmic axes; nothing unless all values are positive."""
+    if not (table[np.isfinite(table)] > 0).all():
+        return {}
+    logs = np.log(table)
+    found = [mean_interval(logs[list(data.rows[s])]) for s in settings]
+    half = pack(np.array([part.high - part.estimate for part in found])) if _has_bands(data) else None
+    return {"log_mean": pack(np.array([part.estimate for part in found])), "log_half": half}
 
 
 def _ends(name: str, data: ReportData) -> list[float | None]:
@@ -94,14 +106,18 @@ def metrics_of(data: ReportData) -> list[tuple[str, str]]:
 
 
 def chosen_settings(data: ReportData, metrics: int, tasks: int) -> list[int]:
-    """As many settings as fit, with a member each, evenly chosen."""
-    per_setting = (3 if _has_bands(data) else 2) * metrics * tasks
-    return spread_evenly(len(data.settings), max(1, MOST_VALUES // max(per_setting, 1))).tolist()
+    """As many settings as fit, with a member each: those that are shown at first, and of the others evenly chosen."""
+    per_setting = (5 if _has_bands(data) else 3) * metrics * tasks
+    most = max(1, MOST_VALUES // max(per_setting, 1))
+    shown = [look.is_first for look in looks(data)[1]]
+    firsts, others = np.flatnonzero(shown), np.flatnonzero(np.logical_not(shown))
+    firsts = firsts[spread_evenly(len(firsts), most)]
+    return sorted([*firsts.tolist(), *others[spread_evenly(len(others), most - len(firsts))].tolist()])
 
 
 def chosen_members(data: ReportData, settings: list[int], metrics: int, tasks: int) -> list[int]:
     """As many members of these settings as fit, evenly chosen; the same number of each setting, if it has them."""
-    left = MOST_VALUES - len(settings) * (2 if _has_bands(data) else 1) * metrics * tasks
+    left = MOST_VALUES - len(settings) * (4 if _has_bands(data) else 2) * metrics * tasks
     room = max(left // max(metrics * tasks, 1), 0)
     sizes = sorted(len(data.rows[s]) for s in settings)
     per_setting = max(n for n in range(sizes[-1] + 1) if sum(min(n, size) for size in sizes) <= room)

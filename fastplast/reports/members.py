@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastplast.drawing.settings import phrase
-from fastplast.reports.reading import ReportData
+from fastplast.reports.looks import looks
+from fastplast.reports.reading import ReportData, mean_over_tasks
 
 
 def members(data: ReportData) -> dict[str, Any]:
@@ -72,16 +73,16 @@ def setting_labels(data: ReportData) -> list[dict[str, Any]]:
         data: of the runs.
 
     Returns:
-        ``label``, ``colour`` (index into the palette), ``n`` and ``diverged`` of each.
+        ``label``, ``n``, ``diverged`` and what is in ``Look`` of each.
     """
     return [
         {
             "label": setting.label or ("all members" if len(rows) > 1 else "the member"),
-            "colour": setting.colour,
             "n": len(rows),
             "diverged": sum(row in data.diverged for row in rows),
+            **look._asdict(),
         }
-        for setting, rows in zip(data.settings, data.rows)
+        for setting, rows, look in zip(data.settings, data.rows, looks(data)[1])
     ]
 
 
@@ -116,20 +117,6 @@ def _outcomes(data: ReportData) -> list[tuple[str, str, str, np.ndarray]]:
         found.append(("first_srank", "first srank", f"Hessian stable rank at task {times[0]}, first measured", first))
         found.append(("last_srank", "last srank", f"Hessian stable rank at task {times[0]}, last measured", last))
     return found
-
-
-def mean_over_tasks(curve: np.ndarray) -> np.ndarray:
-    """The mean of each member over the tasks in which it has a value.
-
-    Args:
-        curve: `[M, K]`; NaN where there is no value.
-
-    Returns:
-        `[M]`; NaN where there is none at all.
-    """
-    present = np.isfinite(curve)
-    count = present.sum(1)
-    return np.divide(np.where(present, curve, 0.0).sum(1), count, out=np.full(len(curve), np.nan), where=count > 0)
 
 
 def _ends(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

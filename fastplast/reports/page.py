@@ -17,6 +17,7 @@ from fastplast.drawing.settings import palette
 from fastplast.reports import sections
 from fastplast.reports.correlations import correlations
 from fastplast.reports.curves import curves, metric_words
+from fastplast.reports.looks import looks
 from fastplast.reports.members import members, setting_labels
 from fastplast.reports.reading import Readable, ReportData, open_readers, read
 from fastplast.reports.spectra import spectra
@@ -130,6 +131,7 @@ def payload(data: ReportData, found: list[dict[str, Any]]) -> dict[str, Any]:
         "order": {"method": METHOD_NAMES, "activation": ACTIVATIONS},
         "quantiles": [None, None, *np.round(special.stdtrit(np.arange(1, most), 0.975), 5).tolist()],  # by n
         "settings": setting_labels(data),
+        "panels": looks(data)[0],
         "members": members(data),
         "diverged": {str(row): where.task for row, where in data.diverged.items()},
         "curves": curves(data),

@@ -249,6 +249,20 @@ def _curves(
     return {key: curve for key, curve in curves.items() if not np.isnan(curve).all() and not _only_before(key, curves)}
 
 
+def mean_over_tasks(curve: np.ndarray) -> np.ndarray:
+    """The mean of each member over the tasks in which it has a value.
+
+    Args:
+        curve: `[M, K]`; NaN where there is no value.
+
+    Returns:
+        `[M]`; NaN where there is none at all.
+    """
+    present = np.isfinite(curve)
+    count = present.sum(1)
+    return np.divide(np.where(present, curve, 0.0).sum(1), count, out=np.full(len(curve), np.nan), where=count > 0)
+
+
 def _only_before(key: tuple[str, str], curves: dict[tuple[str, str], np.ndarray]) -> bool:
     """Weights are measured at task ends and once before task 0, which by itself is no curve."""
     name, when = key

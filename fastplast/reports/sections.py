@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from fastplast.drawing.settings import phrase
 from fastplast.reports.curves import metric_words
-from fastplast.reports.members import json_value, mean_over_tasks, member_words, setting_labels
-from fastplast.reports.reading import Part, ReportData
+from fastplast.reports.members import json_value, member_words, setting_labels
+from fastplast.reports.reading import Part, ReportData, mean_over_tasks
 from fastplast.stats.ranking import rank
 from fastplast.text import duration
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastplast.runs.ledger import read_failures, read_plan
+from fastplast.runs.ledger import Planned, read_failures, read_plan
 from fastplast.runs.status import Status, median
 from fastplast.text import duration, size
 
@@ -19,12 +19,14 @@ def as_json(found: Status | list[Status], path: str) -> dict[str, Any]:
         path: what was asked for.
 
     Returns:
-        JSON values: the fields of a run; of a sweep its ``path``, ``shards``, and ``total``, how many shards are
-        ``not_begun``, those that ``failed`` with their errors, and the ``rate`` and ``seconds_left`` of all that train.
+        JSON values: the fields of a run; of a sweep its ``path``, ``shards``, and ``total``, to which members of
+        planned shards count; how many of these are ``not_begun``, those that ``failed`` with their errors, and the
+        ``rate`` and ``seconds_left`` of all that train.
     """
     if isinstance(found, Status):
         return _fields(found)
-    return {"path": path, "shards": [_fields(shard) for shard in found], "total": _total(found), **_ledger(found, path)}
+    shards, waiting = [_fields(shard) for shard in found], _not_begun(found, path)
+    return {"path": path, "shards": shards, "total": _total(found, waiting), **_ledger(found, path)}
 
 
 def _fields(found: Status) -> dict[str, Any]:
@@ -67,21 +69,36 @@ def _run_lines(s: Status) -> str:
 
 
 def _sweep_lines(shards: list[Status], path: str) -> str:
-    total = _total(shards)
+    waiting = _not_begun(shards, path)
+    total = _total(shards, waiting)
     header = ("shard", "state", "members", "task", "error", "srank", "diverged", "left", "disk")
-    rows = [header, *(_cells(Path(s.path).name, asdict(s)) for s in shards), _cells("total", total)]
+    rows = [header, *(_cells(Path(s.path).name, asdict(s)) for s in shards)]
+    if waiting:
+        more = f"{len(waiting):,} more shard{'s' * (len(waiting) > 1)}"
+        rows.append((more, "not begun", f"{_members(waiting):,}", *[""] * 6))
+    rows.append(_cells("total", total))
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
-    states = ", ".join(f"{count} {state}" for state, count in total["states"].items()) or "none begun"
-    lines.append(f"{len(shards)} shards: {states}; {Path(path).resolve()}")
+    counts = total["states"] | ({"not begun": len(waiting)} if waiting else {})
+    states = ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none planned"
+    number = sum(counts.values())
+    lines.append(f"{number:,} shard{'s' * (number != 1)}: {states}; {Path(path).resolve()}")
     more = _ledger(shards, path)
-    if more["not_begun"]:
-        lines.append(f"{more['not_begun']} more shards are planned and not begun")
     if more["rate"]:
         rate, left = f"{more['rate']:,.0f} updates/s", duration(more["seconds_left"])
         lines.append(f"all that train: {rate}, {left} left at this rate")
     lines += [f"failed: {name}: {error}" for name, error in more["failed"].items()]
     return "\n".join(lines)
+
+
+def _not_begun(shards: list[Status], path: str) -> list[Planned]:
+    """The shards that are planned and have no run yet."""
+    begun = {Path(s.path).name for s in shards}
+    return [plan for name, plan in read_plan(Path(path).expanduser()).items() if name not in begun]
+
+
+def _members(waiting: list[Planned]) -> int:
+    return sum(plan.members for plan in waiting)
 
 
 def _ledger(shards: list[Status], path: str) -> dict[str, Any]:
@@ -108,16 +125,18 @@ def _cells(name: str, s: dict[str, Any]) -> tuple[str, ...]:
     return name, state, f"{s['members']:,}", task, error, srank, str(s["diverged"]), left, size(s["bytes"])
 
 
-def _total(shards: list[Status]) -> dict[str, Any]:
+def _total(shards: list[Status], waiting: list[Planned]) -> dict[str, Any]:
     """Sums, the mean error and the median srank over members that have one; time left as if one process did all."""
+    rate = median([s.rate for s in shards])
     states = [s.state for s in shards]
     left = [s.seconds_left for s in shards]
+    left += [plan.updates / rate if rate else None for plan in waiting]
     errors = [(s.error, s.members) for s in shards if s.error is not None]
     counted = sum(members for _, members in errors)
     return {
         "state": "total",
         "states": {state: states.count(state) for state in sorted(set(states))},
-        "members": sum(s.members for s in shards),
+        "members": sum(s.members for s in shards) + _members(waiting),
         "diverged": sum(s.diverged for s in shards),
         "task": sum(s.tasks if s.state == "finished" else s.task for s in shards),
         "tasks": sum(s.tasks for s in shards),

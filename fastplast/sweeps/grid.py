@@ -134,6 +134,18 @@ def expand(grid: Grid) -> list[Cell]:
 
     Returns:
         The cells.
+    """
+    return list(expand_by_course(grid).values())
+
+
+def expand_by_course(grid: Grid) -> dict[str, Cell]:
+    """Every member of a grid, as of ``expand``, by what it is.
+
+    Args:
+        grid: its crosses.
+
+    Returns:
+        ``course_of`` each to the cell.
 
     Raises:
         ConfigError: if a cross is empty or contradicts itself, or the grid has too many members; with file and line
@@ -145,11 +157,14 @@ def expand(grid: Grid) -> list[Cell]:
         raise ConfigError(f"a grid must have at most {MOST_MEMBERS:,} members: got {count:,}. Use fewer values.")
     cells: dict[str, Cell] = {}
     for cross, values in zip(grid, crosses):
+        group, prefix = None, ""  # cells of one group come together, and share its digest
         for cell in _expand_cross(cross, values):
-            known = cells.setdefault(course := course_of(cell), cell)
+            if cell.group is not group:
+                group, prefix = cell.group, group_digest(cell.group, "tasks")
+            known = cells.setdefault(course := f"{prefix}-{digest(cell.member.to_dict())}", cell)
             if (known.group.tasks or 0) < (cell.group.tasks or 0):  # of which the shorter one is the beginning
                 cells[course] = cell
-    return list(cells.values())
+    return cells
 
 
 def course_of(cell: Cell) -> str:

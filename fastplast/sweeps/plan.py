@@ -16,7 +16,7 @@ from fastplast.machine.memory import free_bytes
 from fastplast.networks import ModuleFactory, module_name
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
-from fastplast.sweeps.grid import Cell, Grid, course_of, digest, expand, group_digest, machine_of
+from fastplast.sweeps.grid import Cell, Grid, digest, expand_by_course, group_digest, machine_of
 from fastplast.sweeps.sweep import read_courses
 from fastplast.training.capacity import bytes_per_member
 from fastplast.training.identity import check_data
@@ -146,8 +146,8 @@ def make_plan(
         ConfigError: if the grid is bad, or a member or the batch asked for does not fit.
     """
     directory, machine = _place(directory, memory, batch), machine_of(grid)
-    cells = expand(grid := _with_network(grid, network))
-    keys = [course_of(cell) for cell in cells]
+    by_course = expand_by_course(grid := _with_network(grid, network))
+    keys, cells = list(by_course), list(by_course.values())
     in_slice = {key for i, key in enumerate(keys) if i % part[1] == part[0]}
     wanted = {key: cell.group.tasks or 0 for key, cell in zip(keys, cells)}
     begun, held, finished = _find_begun(directory, wanted, in_slice)
@@ -189,9 +189,11 @@ def _place(directory: str | os.PathLike, memory: float | None, batch: int | None
 def _by_group(keys: list[str], cells: list[Cell], in_slice: set[str]) -> Iterable[list[tuple[str, Cell]]]:
     """The members of a slice with their keys, by group."""
     found: dict[str, list[tuple[str, Cell]]] = {}
+    groups = {id(cell.group): cell.group for cell in cells}  # few, which many cells share
+    digests = {number: group_digest(group) for number, group in groups.items()}
     for key, cell in zip(keys, cells):
         if key in in_slice:
-            found.setdefault(group_digest(cell.group), []).append((key, cell))
+            found.setdefault(digests[id(cell.group)], []).append((key, cell))
     return found.values()
 
 

@@ -116,17 +116,25 @@ class _Timing:
         waiting: for measurements.
         hessian: of each member's Hessian at the task's start and end, where they were measured.
         epochs: trained since the clock began.
+        first: seconds of the first epoch of the process, if it is of this task: kernels are compiled in it.
     """
 
     waiting: float = 0.0
     hessian: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     epochs: int = 0
+    first: float = 0.0
     _begun: float = dataclasses.field(default_factory=time.perf_counter)
 
     @property
     def training(self) -> float:
         """All but waiting for measurements."""
         return time.perf_counter() - self._begun - self.waiting
+
+    @property
+    def rate(self) -> float:
+        """Epochs per second, without the first of the process unless it is the only one."""
+        first = self.first if self.epochs > 1 else 0.0
+        return (self.epochs - (first > 0)) / (self.training - first)
 
     @contextlib.contextmanager
     def count_as_waiting(self) -> Iterator[None]:
@@ -143,6 +151,7 @@ class _Loop:
         sums: over the task's updates.
         expected: `[2, M]` stable ranks expected at task start and end: those last measured.
         timing: of the task.
+        is_first_epoch: whether this process has trained none yet.
     """
 
     def __init__(
@@ -158,7 +167,7 @@ class _Loop:
         self.at_start = setup.state.params.clone()
         self.sums = Accumulators.zeros(members)
         self.expected = torch.full((2, members), -1)
-        self.timing = _Timing()
+        self.timing, self.is_first_epoch = _Timing(), True
         self.saved = self.reported = time.monotonic()
 
     def run(self) -> Iterator[Event]:
@@ -236,10 +245,12 @@ class _Loop:
         if setup.curve is not None:
             setup.curve[epoch] = torch.stack(list(sums.means().values())).cpu()
         seconds = self.timing.training
+        if self.is_first_epoch:
+            self.timing.first, self.is_first_epoch = seconds, False
         if e.keep_weights == "all":
             self._write_weights(task.index, moment("", epoch))
         if time.monotonic() - self.reported > _REPORT_SECONDS:
-            rate = members * e.steps_per_epoch() * self.timing.epochs / seconds
+            rate = members * e.steps_per_epoch() * self.timing.rate
             self.writer.write_progress({"task": task.index, "epoch": epoch + 1, "rate": rate})
             self.reported = time.monotonic()
         count = max(int(sums.steps.sum()), 1)

@@ -43,7 +43,7 @@ def start(
     setup = prepare(experiment, network, dataset)
     identity = identity_of(setup)
     if experiment.out is None:
-        out = _make_new_directory(f"runs/{experiment.benchmark}-{experiment.method}")
+        out = _make_new_directory(f"runs/{_name_of(setup)}")
         setup.experiment = dataclasses.replace(setup.experiment, out=out)
     writer = RunWriter.create(run_directory(setup.experiment), stored_config(setup), sys.argv, identity)
     inputs = {"shape": list(setup.problem.shape), "classes": setup.problem.num_classes}
@@ -53,6 +53,17 @@ def start(
         writer.close()
         raise
     return setup, training(setup, writer, stop)
+
+
+def _name_of(setup: Setup) -> str:
+    """What the directory of a run is called before its time: the problem, the method, and what is not the default."""
+    e, network = setup.experiment, setup.group.network.name
+    words = [e.benchmark, e.method]
+    if network != defaults_of(e.benchmark).get("network"):
+        words.append(network.removeprefix("module:").rpartition(".")[2])
+    if e.activation != Experiment.__dataclass_fields__["activation"].default:
+        words.append(e.activation)
+    return "-".join(words)
 
 
 def _make_new_directory(stem: str) -> str:

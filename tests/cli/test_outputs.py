@@ -83,6 +83,22 @@ def test_runs_of_one_second_have_directories_of_their_own(tmp_path, monkeypatch)
     assert names == [f"mnist_shuffle-none-20260101-000000{more}" for more in ("", "-2", "-3")]
 
 
+def test_runs_of_other_networks_and_activations_have_other_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "T")
+
+    class Net(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+    base = TINY | {"seeds": 1}
+    runs = [fp.train(Experiment(**base | more)) for more in ({"activation": "tanh"}, {"network": "mlp13"})]
+    runs.append(fp.train(Experiment(**{name: value for name, value in base.items() if name != "widths"}), network=Net))
+    assert [run.path.name for run in runs] == [
+        "mnist_shuffle-none-tanh-T", "mnist_shuffle-none-mlp13-T", "mnist_shuffle-none-Net-T"
+    ]  # fmt: skip
+
+
 def test_a_run_that_this_process_writes_is_said_to_be_its_own(tmp_path):
     _, events = start(small(tmp_path / "r", **TINY))
     next(events)

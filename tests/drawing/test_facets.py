@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fastplast.cli.main import run as run_command
+from fastplast.config import ConfigError
 from fastplast.drawing import plot
 from fastplast.runs.writer import RunWriter
+from fastplast.stats import mean_interval
 
 METHODS = ("l2", "regenerative", "wasserstein", "redo", "spectral", "parseval")
 STRENGTHS, ACTIVATIONS, TASKS = (1.0, 0.01, 0.0001), ("relu", "leaky_relu", "tanh"), 3
@@ -15,9 +17,9 @@ STRENGTHS, ACTIVATIONS, TASKS = (1.0, 0.01, 0.0001), ("relu", "leaky_relu", "tan
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """Writes a run with every combination of fields; the error of a member is `error` of it."""
+    """Writes a run with every combination of fields; the error of a member is `error` of it, and so `more` metrics."""
 
-    def sweep(fields, error, seeds=6, tasks=TASKS, diverged=()):
+    def sweep(fields, error, seeds=6, tasks=TASKS, diverged=(), more=()):
         path = tmp_path_factory.mktemp("runs") / "run"
         rows = [dict(zip(fields, values)) | {"seed": seed}
                 for values in itertools.product(*fields.values()) for seed in range(seeds)]  # fmt: skip
@@ -26,7 +28,9 @@ def sweep(tmp_path_factory):
         with RunWriter.create(path, {}, "train") as writer:
             for task in range(tasks):
                 measured = {"updates": [task] * len(rows), "diverged": [i in diverged for i in range(len(rows))]}
-                writer.write_metrics(task, "end", described | measured | {"error": [error(row, task) for row in rows]})
+                measured |= {"error": [error(row, task) for row in rows]}
+                measured |= {name: [dict(more)[name](row) for row in rows] for name in more}
+                writer.write_metrics(task, "end", described | measured)
             writer.finish()
         return writer.run
 
@@ -151,6 +155,78 @@ def test_bands_of_errors_stay_within_their_bounds(sweep):
     (axes,) = plot(run, ["error"]).axes
     corners = np.concatenate([path.vertices for one in axes.collections[1:] for path in one.get_paths()])
     assert 0 <= corners[:, 1].min() < corners[:, 1].max() <= 1
+
+
+def test_bands_of_positive_metrics_on_logarithmic_axes_are_those_of_logarithms(sweep):
+    errors = [1e-4, 1e-2, 0.9]
+    run = sweep({"activation": ("relu",)}, lambda row, task: errors[row["seed"]], seeds=3)
+    figure = plot(run, ["error"], log=["error"])
+    logs = mean_interval(np.log(errors))
+    (line,), (_, band) = means(figure.axes[0]), figure.axes[0].collections
+    corners = band.get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(line.get_ydata(), np.exp(logs.estimate))
+    np.testing.assert_allclose([corners.min(), corners.max()], [np.exp(logs.low), 1.0])  # which an error ends at
+    assert "Line: geometric mean over members;" in words(figure)
+    linear = plot(run, ["error"])
+    np.testing.assert_allclose(means(linear.axes[0])[0].get_ydata(), np.mean(errors))
+    assert "Line: mean over members;" in words(linear)
+    with_zero = sweep({"activation": ("relu",)}, lambda row, task: 0.2 * row["seed"], seeds=3)
+    figure = plot(with_zero, ["error"], log=["error"])
+    np.testing.assert_allclose(means(figure.axes[0])[0].get_ydata(), 0.2)
+    assert "geometric" not in words(figure)
+
+
+@pytest.fixture(scope="module")
+def ranked(sweep):
+    """Of each method, the strength 1 has the highest rank and accuracy, 0.0001 the lowest; errors are equal."""
+    rank = {1.0: 30.0, 0.01: 20.0, 0.0001: 10.0}
+    values = {name: lambda row: rank[row["strength"]] for name in ("hessian_srank", "accuracy")}
+    return sweep({"method": METHODS, "strength": STRENGTHS}, lambda row, task: 0.5, more=values)
+
+
+def test_the_best_is_lowest_or_highest_as_the_definition_says_or_as_it_is_given(ranked):
+    def drawn(**options):
+        figure = plot(ranked, ["hessian_srank"], hue="method", **options)
+        return {line.get_ydata()[0] for line in means(figure.axes[0])}, words(figure)
+
+    assert drawn(best="hessian_srank")[0] == {30.0}
+    assert "Greatest mean Hessian stable rank, strength" in drawn(best="hessian_srank")[1]
+    values, text = drawn(best="hessian_srank", best_is="lowest")
+    assert values == {10.0}
+    assert "Least mean Hessian stable rank, strength" in text
+    assert drawn(best="accuracy", best_is="highest")[0] == {30.0}
+    with pytest.raises(ConfigError, match="best_is must say whether the lowest or the highest accuracy is best: got n"):
+        drawn(best="accuracy")
+    with pytest.raises(ConfigError, match=r"best_is must be a known name: got 'high'\. Did you mean 'highest'"):
+        drawn(best="error", best_is="high")
+
+
+def best_of_one(row, task):
+    return 0.1 + 0.1 * row["seed"]
+
+
+def test_a_caption_has_four_lines_at_most_and_only_settings_that_are_not_the_default(sweep, large):
+    usual = {"learning_rate": (1e-3,), "optimizer": ("adam",), "epochs": (200,)}
+    run = sweep({"activation": ("relu",), "beta1": (0.8,), **usual}, lambda row, task: 0.5)
+    assert "Settings: beta1 0.8, seeds 0 to 5; all others at their defaults." in words(plot(run, ["error"]))
+    fields = {"method": METHODS, "strength": STRENGTHS, "learning_rate": (0.01, 1e-4), "activation": ACTIVATIONS}
+
+    def mixed(row, task):  # another choice for every line
+        return float(np.random.default_rng([*"".join(map(str, row.values())).encode()]).random())
+
+    crowded = plot(sweep(fields, mixed), ["error"], size=(5, 5))
+    assert crowded.texts[-1].get_text().count("\n") <= 3
+    assert "Least mean error, strength/learning rate, on seeds 3, 4, 5 (not drawn), a choice for each line," in words(
+        crowded
+    )
+    assert "Settings: seeds 0 to 2." in words(crowded)
+    named = {f"beta{i}": (0.5 + i / 100,) for i in (1, 2)} | {"weight_decay": (0.25,), "momentum": (0.125,)}
+    long = sweep(
+        {"activation": ("relu",), **named, "optimizer_reset": ("never",), "head_reset": ("zero",)}, best_of_one
+    )
+    small = plot(long, ["error"], size=(2.4, 4)).texts[-1].get_text()
+    assert small.count("\n") <= 3
+    assert small.replace("\n", " ").endswith("More: config.json of the runs.")
 
 
 def test_problems_are_never_chosen_among(sweep):

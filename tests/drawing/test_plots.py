@@ -186,7 +186,7 @@ def test_title_and_caption_say_what_and_from_where(make, drawn):
     assert "mnist_shuffle  ·  mlp  ·  relu  ·  3 members" in text
     assert "band: its 95% interval, within what is possible" in text
     assert "Data: first (fastplast " in text
-    assert "Settings: no method, weight decay 0.5, seeds 0 to 2." in text
+    assert "Settings: weight decay 0.5, seeds 0 to 2; all others at their defaults." in text
 
 
 def test_labels_name_only_what_varies(make, drawn):

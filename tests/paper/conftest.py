@@ -3,7 +3,10 @@ from fabricated import run_of, runs_of
 from matplotlib.figure import Figure as Page
 
 from fastplast.drawing import page
-from fastplast.paper import adapt, draw_figure, figure_of, make, plans
+from fastplast.paper import make
+from fastplast.paper.make import draw_figure
+from fastplast.paper.registry import adapt, figure_of
+from fastplast.paper.uses import uses_of
 
 STRENGTHS = [1.0, 0.1, 0.01, 0.001, 0.0001]
 
@@ -51,7 +54,7 @@ def drawn_of_all(folder):
 
     def drawn(name):
         if name not in pages:
-            uses = plans.uses_of(figure_of(name), "smoke")
+            uses = uses_of(figure_of(name), "smoke")
             more = {"strength": STRENGTHS} if name in (16, 17, 18) else {}
             pages[name] = draw_page(name, [run_of(folder, use, 2, **more) for use in uses])
         return pages[name]

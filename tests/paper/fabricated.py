@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from fastplast.paper import Use, plans
+from fastplast.paper.studies import Use
+from fastplast.paper.uses import uses_of
 from fastplast.runs.writer import RunWriter
 from fastplast.sweeps import expand, grid_of
 
@@ -84,7 +85,7 @@ def numbers(slope, task, when, rng):
 
 def runs_of(folder, figure, seeds=2, **options):
     """A run for each study of a figure, made once."""
-    return [run_of(folder, use, seeds, **options) for use in plans.uses_of(figure, "smoke")]
+    return [run_of(folder, use, seeds, **options) for use in uses_of(figure, "smoke")]
 
 
 def run_of(folder, use, seeds=2, **options):

@@ -5,7 +5,11 @@ import pytest
 from fastplast import data
 from fastplast.cli.main import run
 from fastplast.config import ConfigError
-from fastplast.paper import FIGURES, SCALES, STUDIES, Use, draw_figure, figure_of, plan_missing, plans
+from fastplast.paper.make import draw_figure
+from fastplast.paper.plans import plan_missing
+from fastplast.paper.registry import FIGURES, figure_of
+from fastplast.paper.studies import SCALES, STUDIES, Use
+from fastplast.paper.uses import uses_of
 from fastplast.sweeps import Sweep, expand, grid_of
 
 
@@ -47,7 +51,7 @@ def test_all_figures_of_the_paper_come_out_at_the_smallest_scale(tmp_path, monke
         assert picture.startswith(b"\x89PNG"), number
     assert list(plan_missing(figure_of(27), "smoke")) == []
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {
-        f"{use.study}-smoke" for number in range(1, 28) for use in plans.uses_of(figure_of(number), "smoke")
+        f"{use.study}-smoke" for number in range(1, 28) for use in uses_of(figure_of(number), "smoke")
     }
 
 
@@ -103,7 +107,7 @@ def test_every_study_can_be_run_at_every_scale(study):
 
 def test_what_a_figure_needs_of_a_study_is_a_part_of_it():
     seen = set()
-    for use in (use for figure in FIGURES.values() for use in plans.uses_of(figure, "tenth")):
+    for use in (use for figure in FIGURES.values() for use in uses_of(figure, "tenth")):
         if (key := (use.study, str(use.only))) in seen:
             continue
         seen.add(key)
@@ -114,7 +118,7 @@ def test_what_a_figure_needs_of_a_study_is_a_part_of_it():
 
 def test_pairs_are_of_the_richest_images_on_the_machine(tmp_path, monkeypatch):
     def study(scale="paper"):
-        return plans.uses_of(figure_of(19), scale)[0].study
+        return uses_of(figure_of(19), scale)[0].study
 
     monkeypatch.setenv("FASTPLAST_DATA", str(tmp_path))
     assert study() == "pairs_activations-cifar10"  # the images of the package

@@ -7,7 +7,10 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 from fastplast.config import ConfigError
 from fastplast.drawing.bands import limits
-from fastplast.paper import FIGURES, STUDIES, Use, adapt, draw_figure, figure_of, plans
+from fastplast.paper.make import draw_figure
+from fastplast.paper.registry import FIGURES, adapt, figure_of
+from fastplast.paper.studies import STUDIES, Use
+from fastplast.paper.uses import uses_of
 from fastplast.runs.archive import write_archive
 from fastplast.runs.run import Run
 from fastplast.stats import mean_interval, within_range
@@ -332,5 +335,5 @@ def test_the_registry_is_whole():
     assert [name for name in FIGURES if isinstance(name, int)] == list(range(1, 28))
     for name, figure in FIGURES.items():
         assert figure.name == name
-        assert all(use.study in STUDIES for use in plans.uses_of(figure, "paper"))
+        assert all(use.study in STUDIES for use in uses_of(figure, "paper"))
         assert figure.shows[0].isalnum()

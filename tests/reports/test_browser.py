@@ -61,6 +61,36 @@ def test_a_legend_entry_hides_a_setting_and_a_double_click_leaves_it_alone(make,
     assert set(means(page)) == {"relu"}
 
 
+def test_of_many_settings_one_of_each_method_is_drawn_in_the_panel_of_its_activation(make, show):
+    settings = tuple(
+        {"activation": activation, "method": method, "strength": strength}
+        for activation in ("relu", "tanh") for method in ("l2", "redo") for strength in (1.0, 0.1, 0.01)
+    )  # fmt: skip
+    page = show(make(settings=settings))
+    shown = set(means(page))
+    assert len(shown) == 4
+    axes = {(("relu" in t["meta"][0]), t["xaxis"]) for t in page.evaluate(TRACES, "first-chart") if "meta" in t}
+    assert axes == {(True, "x"), (False, "x2")}
+    assert page.locator("details summary", has_text="8 other settings").is_visible()
+    assert len(page.evaluate(TRACES, "sensitivity-chart")) == 4  # lines over all strengths
+    page.locator("#show-all").click()
+    assert len(means(page)) == 12
+    page.locator("#show-best").click()
+    assert set(means(page)) == shown
+
+
+def test_means_on_a_logarithmic_axis_are_those_of_logarithms(make, show):
+    run = make()
+    page = show(run)
+    page.locator("#first").get_by_label("log axis").check()
+    own = run.metrics().query("when == 'end' and activation == 'tanh'")
+    found = mean_interval(np.log(own.pivot(index="member", columns="task", values="error").to_numpy()))
+    assert means(page)["tanh"] == pytest.approx(np.exp(found.estimate).tolist(), rel=1e-3)
+    bands = [trace["y"] for trace in page.evaluate(TRACES, "first-chart") if trace["name"] == "band"]
+    high = np.minimum(np.exp(found.high), 1.0)
+    assert bands[1] == pytest.approx([*high, *np.exp(found.low)[::-1]], rel=1e-3)
+
+
 def test_filtering_members_filters_the_curves_and_their_means(make, show):
     run = make()
     page = show(run)

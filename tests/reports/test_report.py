@@ -95,6 +95,44 @@ def test_colours_are_those_of_the_figures(make, payload):
     assert {s["label"]: s["colour"] for s in found["settings"]} == {"relu": 0, "tanh": 2}
 
 
+def many():
+    """16 settings: of two activations three methods, each with several strengths or step sizes."""
+    return tuple(
+        {"activation": activation, "method": method, "strength": strength, "learning_rate": rate}
+        for activation in ("relu", "tanh")
+        for method, strengths in (("none", (0.0,)), ("l2", (0.1, 0.01)), ("wasserstein", (0.1,)))
+        for strength in strengths
+        for rate in (1e-2, 1e-3)
+    )
+
+
+def test_of_many_settings_colours_are_methods_panels_are_activations_and_the_best_are_shown_first(make, payload):
+    run = make(settings=many())
+    found = payload(report(run))
+    frame = run.metrics().query("when == 'end'")
+    means = frame.groupby(["activation", "method", "strength", "learning_rate"])["error"].mean()
+    best = {key: (*key, *means[key].idxmin()) for key in {key[:2] for key in means.index}}
+    assert found["panels"] == ["relu", "tanh"]
+    colours = {"no method": 0, "l2": 1, "wasserstein": 3}
+    seen = []
+    for setting in found["settings"]:
+        words = setting["label"].split(", ")
+        (activation,), (method,) = set(words) & {"relu", "tanh"}, set(words) & set(colours)
+        numbers = {word.rpartition(" ")[0]: float(word.rpartition(" ")[2]) for word in {*words} - {activation, method}}
+        chosen = (
+            activation,
+            method.replace("no method", "none"),
+            numbers.get("strength", 0.0),
+            numbers["learning rate"],
+        )
+        assert found["panels"][setting["panel"]] == activation
+        assert setting["colour"] == colours[method]
+        assert setting["is_first"] == (best[chosen[:2]] == chosen)
+        seen.append((setting["panel"], setting["colour"], setting["dash"]))
+    assert len(set(seen)) == len(seen) == 16  # no two lines of a panel look alike
+    assert sum(setting["is_first"] for setting in found["settings"]) == 6
+
+
 def test_the_same_results_make_the_same_bytes(make):
     run = make()
     assert report(run).read_bytes() == report(run).read_bytes()

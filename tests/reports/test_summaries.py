@@ -49,7 +49,7 @@ def test_what_a_file_holds_is_bounded(make, monkeypatch, seeds, settings):
     packed = [part for metric in found["metrics"] for at in metric["at"].values() for part in at.values() if part]
     assert sum(int(np.prod(part["shape"])) for part in packed) <= 600
     assert 0 < len(found["lines"]) < 80
-    assert len(found["settings"]) == (2 if settings == 2 else 21)  # of 7 curves of 2 tasks: a mean and a member
+    assert len(found["settings"]) == (2 if settings == 2 else 14)  # of 7 curves of 2 tasks: two means and a member
     counts = [sum(row in found["lines"] for row in results.rows[s]) for s in found["settings"]]
     assert max(counts) == min(counts)
 

@@ -13,9 +13,10 @@ from small_runs import SMALL, small
 
 import fastplast as fp
 from fastplast.cli.main import run
+from fastplast.progress import _Tally
 from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
-from fastplast.training.loop import EpochDone, TaskDone
+from fastplast.training.loop import EpochDone, TaskDone, _Timing
 from fastplast.training.start import start
 
 
@@ -77,6 +78,23 @@ def test_progress_within_a_task_is_told(tmp_path, monkeypatch):
             assert found.rate is not None
             assert found.rate > 0
             assert found.seconds_left is not None
+
+
+def test_the_first_epoch_of_a_process_in_which_kernels_are_compiled_is_left_out_of_the_rate(tmp_path, monkeypatch):
+    setup, events = start(small(tmp_path / "run"))
+    tally, per_epoch = _Tally(setup), setup.experiment.steps_per_epoch()
+    tally.count(EpochDone(0, 0, per_epoch, 1.0, 0.5, 0, seconds=60.0))
+    assert "updates/s" not in tally.describe()
+    tally.count(EpochDone(0, 1, 2 * per_epoch, 1.0, 0.5, 0, seconds=62.0))
+    assert tally.rate == per_epoch * 2 / 2.0
+    assert f"{tally.rate:,.0f} updates/s" in tally.describe()
+    tally.count(TaskDone(0, {}, 0, train_seconds=62.0, measure_seconds=1.0))
+    assert tally.rate == per_epoch * 2 / 2.0
+    events.close()
+    monkeypatch.setattr(_Timing, "training", 62.0)
+    assert _Timing(epochs=1, first=62.0).rate == 1 / 62
+    assert _Timing(epochs=3, first=60.0).rate == 1.0
+    assert _Timing(epochs=31).rate == 0.5
 
 
 def test_a_run_whose_process_is_gone_has_died_and_stands_at_its_checkpoint(tmp_path, monkeypatch):

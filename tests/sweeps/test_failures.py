@@ -62,7 +62,10 @@ def test_a_shard_that_fails_is_told_and_left_out_until_it_is_asked_for(tmp_path,
     assert [shard.is_finished for shard in fp.load(out).shards] == [True]  # the neighbour
     assert run(["status", out]) == 0
     text = capsys.readouterr().out
-    assert "1 more shards are planned and not begun" in text
+    row, total = next(line.split() for line in text.splitlines() if "more shard" in line), text.splitlines()[-3].split()
+    assert row == ["1", "more", "shard", "not", "begun", "4"]
+    assert total[:2] == ["total", "8"]
+    assert "2 shards: 1 finished, 1 not begun;" in text
     assert f"failed: {name}: RuntimeError: a bug" in text
     failing.clear()
     assert run(["resume", out, "--quiet"]) == 1  # as before: nothing is tried

@@ -8,7 +8,8 @@ const lineOf = new Map(curves.lines.map((row, i) => [row, i])); // members whose
 const placeOf = new Map(curves.settings.map((s, i) => [s, i])); // settings whose curves are in the file
 const columnOf = new Map(members.columns.map((column, i) => [column.key, i]));
 
-const state = { kept: members.rows.map(() => true), hidden: new Set(), picked: null };
+const others = settings.map((_, s) => s).filter((s) => !settings[s].is_first); // hidden until the reader wants them
+const state = { kept: members.rows.map(() => true), hidden: new Set(others), picked: null };
 const drawers = [];
 
 function changed() {
@@ -21,6 +22,12 @@ function keptOf(s) {
 
 function isShown(s) {
   return !state.hidden.has(s) && rowsOf[s].some((row) => state.kept[row]);
+}
+
+// Whether the reader hid a setting that is shown at first; what is hidden at first stays in charts that have room for all.
+function isDropped(row) {
+  const s = members.setting[row];
+  return state.hidden.has(s) && settings[s].is_first;
 }
 
 // The inverse of packing.pack; remembered, because every redraw asks again.

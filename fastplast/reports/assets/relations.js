@@ -36,31 +36,43 @@ function sensitivity() {
   const others = members.columns.map((c, i) => ({ ...c, i })).filter((c) => c.kind === "hyperparameter");
 
   function redraw() {
-    const rows = members.rows.map((_, row) => row).filter((row) => state.kept[row] && !state.hidden.has(members.setting[row]) && members.rows[row][J] !== null && members.rows[row][chosen.x] !== null);
+    const rows = members.rows.map((_, row) => row).filter((row) => state.kept[row] && !isDropped(row) && members.rows[row][J] !== null && members.rows[row][chosen.x] !== null);
     const keys = others.map((c) => c.i).filter((i) => i !== chosen.x);
     const all = [...grouped(members.rows.map((_, row) => row), keys).keys()]; // a group keeps its colour when others are filtered away
     const log = spansDecades(rows.map((row) => members.rows[row][chosen.x]));
-    const traces = [];
-    for (const [key, own] of grouped(rows, keys)) {
+    const traces = [], shown = [];
+    const lines = [...grouped(rows, keys)].map(([key, own]) => ({ key, own, s: members.setting[own.find((row) => !state.hidden.has(members.setting[row]))] }));
+    for (const { s } of lines) if (s !== undefined) shown.push(s); // a line goes through a setting that is shown
+    const label = members.columns[chosen.x].label;
+    const { layout, axes } = panelGrid(
+      panelsOf(shown),
+      (isLast, more) => axis(isLast ? plain(label) : "", { ...(log ? { type: "log", dtick: 1 } : {}), matches: "x", ...more }),
+      (isFirst, more) => axis(isFirst ? "mean error at task end" : "", { rangemode: "tozero", matches: "y", ...more })
+    );
+    delete layout.xaxis.matches;
+    delete layout.yaxis.matches;
+    for (const { key, own, s } of lines) {
+      if (s === undefined) continue;
       const parts = JSON.parse(key).map((value, k) => words(keys[k], value));
       const index = groupColour(keys, JSON.parse(key), all.indexOf(key));
-      traces.push(...line(own, log, parts.join(", ") || "all members", index, rows));
+      const style = others.length ? styleOf(s) : { color: colour(index), dash: dash(index) };
+      const { xaxis, yaxis } = axes.get(settings[s].panel);
+      traces.push(...line(own, log, parts.join(", ") || "all members", style, rows).map((trace) => ({ ...trace, xaxis, yaxis })));
     }
-    const label = members.columns[chosen.x].label;
-    draw("sensitivity-chart", traces, {
-      xaxis: axis(plain(label), log ? { type: "log", dtick: 1 } : {}),
-      yaxis: axis("mean error at task end", { rangemode: "tozero" }),
-      showlegend: traces.length > 0 && all.length <= 24,
+    const target = document.getElementById("sensitivity-chart");
+    target.style.height = layout.height ? `${layout.height}px` : "";
+    draw(target, traces, {
+      ...layout,
+      showlegend: traces.length > 0 && shown.length <= 24,
       legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 11 } },
     });
     document.getElementById("sensitivity-hint").textContent =
       "Dot: mean over members with these hyperparameters; bar: its 95% t interval." + (log && rows.some((row) => members.rows[row][chosen.x] === 0) ? ` Dashed: ${label} 0, which a logarithmic axis has no place for.` : "");
   }
 
-  function line(own, log, label, index, rows) {
+  function line(own, log, label, style, rows) {
     const byX = [...grouped(own, [chosen.x]).values()].sort((a, b) => members.rows[a[0]][chosen.x] - members.rows[b[0]][chosen.x]);
     const points = byX.map((group) => ({ x: members.rows[group[0]][chosen.x], ...interval(group.map((row) => members.rows[row][J])) }));
-    const style = { color: colour(index), dash: dash(index) };
     const shown = points.filter((p) => !(log && p.x <= 0));
     const zero = log ? points.filter((p) => p.x <= 0) : [];
     const name = plain(shorten(label, 60));
@@ -122,7 +134,7 @@ function scatter() {
     let dot = 0;
     const traces = lines.flatMap((entry, i) => {
       const group = `activation ${i}`; // not its name: Plotly keeps groups as keys of an object
-      const rows = curves.lines.filter((row) => state.kept[row] && !state.hidden.has(members.setting[row]) && (activation < 0 || lines.length === 1 || members.rows[row][activation] === entry.activation));
+      const rows = curves.lines.filter((row) => state.kept[row] && !isDropped(row) && (activation < 0 || lines.length === 1 || members.rows[row][activation] === entry.activation));
       if (!rows.length) return [];
       const x = [], y = [], text = [];
       for (const row of rows) {

@@ -14,7 +14,7 @@ function spectrumChart() {
   }
 
   function choices() {
-    return spectra.rows.map((row, i) => ({ row, i })).filter(({ row }) => state.kept[row] && !state.hidden.has(members.setting[row]));
+    return spectra.rows.map((row, i) => ({ row, i })).filter(({ row }) => state.kept[row] && !isDropped(row));
   }
 
   function choose() {

@@ -24,6 +24,38 @@ function dash(index) {
   return DASHES[Math.floor(index / report.palette.length) % DASHES.length];
 }
 
+function styleOf(s) {
+  const { colour: index, dash: style } = settings[s];
+  return { color: colour(index), dash: style === null ? dash(index) : DASHES[style % DASHES.length] };
+}
+
+// Panels in a grid, two side by side where there is room, with the same scales: layout for Plotly, and the axes of each.
+function panelGrid(panels, xAxis, yAxis) {
+  const wide = panels.length > 1 && !isNarrow() ? 2 : 1;
+  const tall = Math.ceil(panels.length / wide);
+  const [gapX, gapY] = [wide > 1 ? 0.04 : 0, tall > 1 ? 0.32 / (tall + 0.5) : 0];
+  const [width, height] = [(1 - gapX * (wide - 1)) / wide, (1 - gapY * (tall - 1)) / tall];
+  const layout = { annotations: [], ...(panels.length > 1 ? { margin: { l: 10, r: 12, t: 30, b: 10 } } : {}), height: tall > 1 ? 210 * tall + 60 : undefined };
+  const axes = new Map();
+  panels.forEach((panel, i) => {
+    const [column, n] = [i % wide, i ? String(i + 1) : ""];
+    const [left, top] = [column * (width + gapX), 1 - Math.floor(i / wide) * (height + gapY)];
+    const [first, last] = [column === 0, i + wide >= panels.length];
+    axes.set(panel, { xaxis: `x${n}`, yaxis: `y${n}`, marks: `y${101 + i}` });
+    layout[`xaxis${n}`] = xAxis(last, { domain: [left, left + width], anchor: `y${n}` });
+    layout[`yaxis${n}`] = yAxis(first, { domain: [Math.max(top - height, 0), top], anchor: `x${n}`, showticklabels: first });
+    layout[`yaxis${101 + i}`] = { overlaying: `y${n}`, anchor: `x${n}`, range: [0, 1], visible: false, fixedrange: true };
+    if (panels.length > 1) layout.annotations.push({ text: plain(shorten(report.panels[panel], 40)), showarrow: false, x: left + width / 2, y: top, xref: "paper", yref: "paper", yanchor: "bottom" });
+  });
+  return { layout, axes };
+}
+
+// The panels of some settings, in order.
+function panelsOf(shown) {
+  const found = report.panels.map((_, p) => p).filter((p) => shown.some((s) => settings[s].panel === p));
+  return found.length ? found : [0];
+}
+
 function faded(hex, opacity) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   return `rgba(${r},${g},${b},${opacity})`;
