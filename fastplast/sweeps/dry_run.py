@@ -28,7 +28,7 @@ def summarize(plan: SweepPlan) -> str:
         ("sweep", str(plan.directory)),
         ("members", f"{plan.members:,}{whole}; {plan.finished:,} finished, {missing:,} not begun"),
         *([("also there", f"{plan.others:,} members of other grids, which stay as they are")] if plan.others else []),
-        ("groups", f"{len(plan.groups):,}, of one network, activation and problem each"),
+        ("groups", f"{len(plan.groups):,}, of one network, activation, problem and engine each"),
         ("shards", f"{new:,} to train, {old:,} to resume"),
     ]
     return format_rows(rows)

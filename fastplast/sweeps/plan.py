@@ -13,6 +13,7 @@ from typing import Any
 from fastplast.config import ConfigError, Experiment, Member
 from fastplast.data import Dataset, load
 from fastplast.machine.memory import free_bytes
+from fastplast.methods import METHODS
 from fastplast.networks import ModuleFactory, module_name
 from fastplast.runs.paths import SHARDS, shard_paths
 from fastplast.runs.run import Run
@@ -153,7 +154,7 @@ def make_plan(
     begun, held, finished = _find_begun(directory, wanted, in_slice)
     datasets = {} if dataset is None else {cell.group.dataset: dataset for cell in cells}
     shards, groups, budget = [Shard(one, True) for one in begun], [], 0
-    for listed in _by_group(keys, cells, in_slice):
+    for listed in _by_group(keys, cells, in_slice, machine):
         group, members = dataclasses.replace(listed[0][1].group, **machine), [cell.member for _, cell in listed]
         missing = [cell.member for key, cell in listed if held.get(key, 0) < wanted[key]]
         planned, budget = _plan_group(group, network, members, len(missing), datasets, memory, batch)
@@ -186,14 +187,18 @@ def _place(directory: str | os.PathLike, memory: float | None, batch: int | None
     return directory
 
 
-def _by_group(keys: list[str], cells: list[Cell], in_slice: set[str]) -> Iterable[list[tuple[str, Cell]]]:
-    """The members of a slice with their keys, by group."""
-    found: dict[str, list[tuple[str, Cell]]] = {}
+def _by_group(
+    keys: list[str], cells: list[Cell], in_slice: set[str], machine: dict[str, Any]
+) -> Iterable[list[tuple[str, Cell]]]:
+    """The members of a slice with their keys, by group and by whether kernels train them: a batch has one engine."""
+    found: dict[tuple[str, bool], list[tuple[str, Cell]]] = {}
+    chooses_engine = machine.get("engine", "auto") == "auto"
     groups = {id(cell.group): cell.group for cell in cells}  # few, which many cells share
     digests = {number: group_digest(group) for number, group in groups.items()}
     for key, cell in zip(keys, cells):
         if key in in_slice:
-            found.setdefault(digests[id(cell.group)], []).append((key, cell))
+            needs_vmap = chooses_engine and METHODS[cell.member.method].acts_within_updates
+            found.setdefault((digests[id(cell.group)], needs_vmap), []).append((key, cell))
     return found.values()
 
 

@@ -241,3 +241,13 @@ def test_a_sweep_of_compiled_updates_is_trained_read_and_resumed(tmp_path, monke
     assert fp.load(out).metrics().compile.all()
     assert run(["resume", out]) == 0
     assert "members     6; 6 finished, 0 not begun" in capsys.readouterr().out
+
+
+def test_methods_that_kernels_do_not_serve_have_batches_of_their_own(tmp_path):
+    grid = GRID | {"activation": "relu", "method": ["none", "cbp", "spectral", "c_chain"], "strength": 0.1}
+    sweep = make_plan(grid_of(grid), tmp_path / "sweep")
+    methods = [sorted({member.method for member in shard.experiment.members()}) for shard in sweep.shards]
+    assert methods == [["cbp", "none"], ["c_chain", "spectral"]]
+    assert [group.setup.engine.name for group in sweep.groups] == ["cpu", "vmap"]
+    alike = make_plan(grid_of(grid | {"engine": "vmap"}), tmp_path / "sweep")
+    assert len(alike.shards) == 1
