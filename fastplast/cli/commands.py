@@ -107,7 +107,7 @@ def _table(options: dict[str, Any]) -> int:
     from fastplast.cli.table import table_of
 
     by = [one for name in options["by"] for one in name.split(",") if one]
-    print(table_of(options["runs"], by, options["best"], options["kind"]))
+    print(table_of(options["runs"], by, options["best"], options["kind"], options["metric"], options["best_is"]))
     return DONE
 
 

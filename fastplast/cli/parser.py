@@ -156,10 +156,13 @@ def _add_paper(command: _Adder) -> None:
 
 
 def _add_summaries(command: _Adder) -> None:
-    table = command("table", "rank the settings of runs by mean error, with intervals over seeds")
+    table = command("table", "rank the settings of runs by mean error or another metric, with intervals over seeds")
     table.add_argument("runs", metavar="RUN", nargs="+", help="run directories, sweeps, or files of results")
     table.add_argument("--by", nargs="+", default=[], metavar="FIELD", help="a best setting for each value of these")
     table.add_argument("--best", action="store_true", help="only the best settings; on seeds that did not choose them")
+    table.add_argument("--metric", default="error", metavar="METRIC",
+                       help="rank by its mean over tasks; NAME@start chooses the time (default: error)")  # fmt: skip
+    _add_best_is(table)
     kinds = table.add_mutually_exclusive_group()
     for kind in ("markdown", "latex", "csv"):
         kinds.add_argument(

@@ -1,4 +1,4 @@
-"""``fastplast table``: settings ranked by their mean error, as text, Markdown, LaTeX or CSV."""
+"""``fastplast table``: settings ranked by their mean error, or by another metric, as text, Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from fastplast.text import closest, recognize
 if TYPE_CHECKING:
     import pandas
 
+    from fastplast.stats import Score
+
 _ESCAPED = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{",
             "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
 
 
-def table_of(paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str) -> str:
+def table_of(
+    paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str, metric: str = "error", best_is: str | None = None
+) -> str:
     """The table of runs or sweeps.
 
     Args:
@@ -24,12 +28,15 @@ def table_of(paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str) 
         by: hyperparameters whose every combination has a best setting of its own.
         is_best: whether only the best are wanted.
         kind: ``text``, ``markdown``, ``latex`` or ``csv``.
+        metric: by whose mean over tasks settings are ranked, with ``@start`` or ``@end`` for a time.
+        best_is: whether its lowest or its highest values are the best; as its definition says if None.
 
     Returns:
         The table.
 
     Raises:
-        ConfigError: if `by` names what does not vary, or a setting lacks a seed that others have.
+        ConfigError: if `by` names what does not vary, the metric was not measured, or a setting
+            lacks a seed that others have.
     """
     import pandas as pd
 
@@ -39,7 +46,8 @@ def table_of(paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str) 
 
     tables = [results.metrics().assign(run=i) for i, results in enumerate(open_each(paths))]
     described = list(dict.fromkeys(name for one in tables for name in one.columns[: one.columns.get_loc("task")]))
-    members = member_means(pd.concat(tables, ignore_index=True), {}, described=described)
+    table = pd.concat(tables, ignore_index=True)
+    members, score = _scored(member_means(table, {}, described=described), table, metric, best_is)
     columns = [name for name in described if name not in NOT_SETTINGS]
     of_method = {"strength", *(name for name, _, _ in option_fields())}  # which others of one value have not
     settings = [
@@ -55,25 +63,53 @@ def table_of(paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str) 
         chosen.append(found)
     settings = list(dict.fromkeys([*chosen, *settings]))
     try:
-        table, note = best(members, settings, chosen) if is_best else (rank(members, settings, chosen), "")
+        table, note = (
+            best(members, settings, chosen, score) if is_best else (rank(members, settings, chosen, score), "")
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if kind == "csv":
         return table.to_csv(index=False).rstrip("\n")
-    return _WRITERS[kind](_cells(table, settings, kind), table["best"].tolist(), note)
+    return _WRITERS[kind](_cells(table, settings, score, kind), table["best"].tolist(), note)
 
 
-def _cells(table: pandas.DataFrame, settings: Sequence[str], kind: str) -> list[list[str]]:
+def _scored(
+    members: pandas.DataFrame, table: pandas.DataFrame, metric: str, best_is: str | None
+) -> tuple[pandas.DataFrame, Score]:
+    """The members with their mean over tasks of a metric, and how it ranks them."""
+    from pandas.api.types import is_numeric_dtype
+
+    from fastplast.drawing.columns import better_of, find_column, measured_at, range_of
+    from fastplast.stats import Score
+
+    names = [*table.columns]
+    after = [name for name in names[names.index("task") + 1 :] if name != "run"]
+    known = {name: at for name in after if is_numeric_dtype(table[name]) and (at := measured_at(table, name))}
+    column, axis = find_column(metric, known, option="metric")
+    ends = range_of(column, members, table[column].to_numpy(float))
+    score = Score(f"mean_{column}", *ends, better_of(column, axis, best_is) == "highest")
+    if column != "error" or axis.when != "end":
+        means = table[table["when"] == axis.when].groupby(["run", "member"])[column].mean()
+        members[score.column] = [means.get(who, math.nan) for who in zip(members["run"], members["member"])]
+        members.loc[members["diverged"].astype(bool), score.column] = math.nan
+    return members, score
+
+
+def _cells(table: pandas.DataFrame, settings: Sequence[str], score: Score, kind: str) -> list[list[str]]:
     """The header and a row for each setting, as text."""
     has_diverged = bool(table["diverged"].any())
-    header = [*(name.replace("_", " ") for name in settings), "mean error", "95 % interval", "n"]
+    header = [*(name.replace("_", " ") for name in settings), score.column.replace("_", " "), "95 % interval", "n"]
     rows = [header + ["diverged"] * has_diverged]
     for row in table.to_dict("records"):
-        ends = f"[{row['low']:.4f}, {row['high']:.4f}]" if math.isfinite(row["low"]) else ""
-        error = f"{row['mean_error']:.4f}" if math.isfinite(row["mean_error"]) else ""
-        rows.append([*(_word(row[name]) for name in settings), error, ends, str(row["n"])])
+        mean, low, high = (_digits(row[name], score) for name in (score.column, "low", "high"))
+        rows.append([*(_word(row[name]) for name in settings), mean, f"[{low}, {high}]" * bool(low), str(row["n"])])
         rows[-1] += [str(row["diverged"])] * has_diverged
     return rows if kind != "latex" else [[_escape(cell) for cell in row] for row in rows]
+
+
+def _digits(value: float, score: Score) -> str:
+    """A number with four decimals where it is a fraction, and with four digits otherwise; empty where there is none."""
+    return f"{value:{'.4f' if score.most == 1 else '.4g'}}" if math.isfinite(value) else ""
 
 
 def _word(value: Any) -> str:

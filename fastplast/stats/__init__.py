@@ -13,7 +13,7 @@ from fastplast.stats.intervals import (
 )
 from fastplast.stats.lines import Line, least_squares
 from fastplast.stats.paired import Paired, paired_difference
-from fastplast.stats.ranking import best, rank
+from fastplast.stats.ranking import Score, best, rank
 from fastplast.stats.selection import Selection, select, split_seeds
 from fastplast.stats.within import task_consistency, task_correlations
 
@@ -26,6 +26,7 @@ __all__ = [
     "Interval",
     "Line",
     "Paired",
+    "Score",
     "Selection",
     "associate",
     "associations",

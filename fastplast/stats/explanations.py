@@ -91,7 +91,7 @@ def member_means(
     means = ended.groupby(key)
     table["diverged"] = means["diverged"].any() if "diverged" in ended else False
     table["tasks"] = means["task"].nunique()
-    table["mean_error"] = means["error"].mean()
+    table["mean_error"] = means["error"].mean() if "error" in ended else float("nan")
     for name, explanation in explanations.items():
         column = column_of(explanation, metrics)
         values: pandas.DataFrame = rows[rows["when"] == explanation.when]  # type: ignore[assignment]

@@ -1,9 +1,9 @@
-"""Settings by their mean error: all of them ranked, or the best of each kind."""
+"""Settings by their mean error, or another score: all of them ranked, or the best of each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastplast.stats.intervals import Interval, mean_interval, within_range
 from fastplast.stats.selection import select, split_seeds
@@ -11,11 +11,30 @@ from fastplast.stats.selection import select, split_seeds
 if TYPE_CHECKING:
     import pandas
 
-RESULTS = ("mean_error", "low", "high", "n", "diverged", "best")
+
+class Score(NamedTuple):
+    """What settings are ranked by.
+
+    Attributes:
+        column: of the members.
+        least: the smallest value that there can be.
+        most: the greatest.
+        is_highest_best: whether the highest values are the best, and not the lowest.
+    """
+
+    column: str = "mean_error"
+    least: float = 0.0
+    most: float = 1.0
+    is_highest_best: bool = False
 
 
-def rank(members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] = ()) -> pandas.DataFrame:
-    """All settings with the mean over seeds of the mean error, best first.
+MEAN_ERROR = Score()
+
+
+def rank(
+    members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] = (), score: Score = MEAN_ERROR
+) -> pandas.DataFrame:
+    """All settings with the mean over seeds of the mean error, or of another score, best first.
 
     A setting with a member that diverged comes after all those without, as in ``select``.
 
@@ -23,32 +42,39 @@ def rank(members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] =
         members: one row per member, as ``member_means`` gives.
         settings: columns that tell settings apart.
         by: those of them whose every combination has a best setting of its own, and stands together.
+        score: what is ranked.
 
     Returns:
-        `settings`, then ``mean_error``, the ends ``low`` and ``high`` of its 95 % interval, the ``n`` members that have
-        a value, how many ``diverged``, and whether it is ``best``.
+        `settings`, then ``mean_error`` or the other score, the ends ``low`` and ``high`` of its 95 % interval, the
+        ``n`` members that have a value, how many ``diverged``, and whether it is ``best``.
     """
     import pandas as pd
 
     rows = []
     for key, part in _grouped(members, settings):
-        found = within_range(mean_interval(part["mean_error"].to_numpy(float)), 0.0, 1.0)
-        rows.append(dict(zip(settings, key)) | _results(found) | {"diverged": int(part["diverged"].astype(bool).sum())})
+        found = within_range(mean_interval(part[score.column].to_numpy(float)), score.least, score.most)
+        rows.append(
+            dict(zip(settings, key)) | _results(found, score) | {"diverged": int(part["diverged"].astype(bool).sum())}
+        )
     table = pd.DataFrame(rows)
     table["_bad"] = table["diverged"] > 0
-    order = [*by, "_bad", "mean_error"]
-    table = table.sort_values(order, kind="stable", na_position="last", ignore_index=True).drop(columns="_bad")
+    order, ascending = [*by, "_bad", score.column], [True] * (len(by) + 1) + [not score.is_highest_best]
+    table = table.sort_values(order, ascending=ascending, kind="stable", na_position="last", ignore_index=True)
+    table = table.drop(columns="_bad")
     is_first = ~table.duplicated(list(by)) if by else table.index == 0
-    return table.assign(best=is_first & table["mean_error"].notna())
+    return table.assign(best=is_first & table[score.column].notna())
 
 
-def best(members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] = ()) -> tuple[pandas.DataFrame, str]:
+def best(
+    members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] = (), score: Score = MEAN_ERROR
+) -> tuple[pandas.DataFrame, str]:
     """The best setting of every combination, chosen on some seeds and reported on the others where there are enough.
 
     Args:
         members: one row per member, as ``member_means`` gives.
         settings: columns that tell settings apart.
         by: those of them whose every combination has a best setting of its own.
+        score: in what it is best.
 
     Returns:
         As of ``rank``, a row for each combination; and on which seeds they were chosen and are reported, in words.
@@ -60,21 +86,25 @@ def best(members: pandas.DataFrame, settings: Sequence[str], by: Sequence[str] =
 
     choosing, reporting = split_seeds(members["seed"])
     if set(choosing) & set(reporting):
-        ranked = rank(members, settings, by)
+        ranked = rank(members, settings, by, score)
         text = f"Chosen and reported on the same seeds ({len(reporting)}), which flatters the best: train at least 4."
         first: pandas.DataFrame = ranked[ranked["best"]].reset_index(drop=True)  # type: ignore[assignment]
         return first, text
     others, rows = [name for name in settings if name not in by], []
     for key, part in _grouped(members, by):
-        chosen = select(part, others, choosing, reporting)
+        chosen = select(part, others, choosing, reporting, score.column, score.is_highest_best)
         values: Any = part
         for name, value in chosen.setting.items():
             values = values[values[name].isna() if pd.isna(value) else values[name] == value]
         setting = dict(zip(by, key)) | chosen.setting
         diverged = int(values["diverged"].astype(bool).sum())
-        row = {name: setting[name] for name in settings} | _results(within_range(chosen.reported, 0.0, 1.0))
+        row = {name: setting[name] for name in settings} | _results(
+            within_range(chosen.reported, score.least, score.most), score
+        )
         rows.append(row | {"diverged": diverged, "best": True})
-    table = pd.DataFrame(rows).sort_values("mean_error", kind="stable", na_position="last", ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(
+        score.column, ascending=not score.is_highest_best, kind="stable", na_position="last", ignore_index=True
+    )
     return table, f"Chosen on seeds {_seeds(choosing)}, reported on seeds {_seeds(reporting)}."
 
 
@@ -86,8 +116,8 @@ def _grouped(members: pandas.DataFrame, names: Sequence[str]) -> Iterator[tuple[
         yield key if isinstance(key, tuple) else (key,), part
 
 
-def _results(found: Interval) -> dict[str, Any]:
-    ends = {"mean_error": found.estimate, "low": found.low, "high": found.high}
+def _results(found: Interval, score: Score) -> dict[str, Any]:
+    ends = {score.column: found.estimate, "low": found.low, "high": found.high}
     return {name: float(value) for name, value in ends.items()} | {"n": int(found.n)}
 
 

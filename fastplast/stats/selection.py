@@ -42,8 +42,9 @@ def select(
     selection_seeds: Iterable[int],
     report_seeds: Iterable[int] | None = None,
     value: str = "mean_error",
+    is_highest_best: bool = False,
 ) -> Selection:
-    """Chooses the setting of least mean value on some seeds and reports it on others.
+    """Chooses the setting of least, or of greatest, mean value on some seeds and reports it on others.
 
     A setting with a member that has no value, one that diverged, comes after all those without. Of equals, the one
     whose hyperparameters sort first.
@@ -54,6 +55,7 @@ def select(
         selection_seeds: that choose.
         report_seeds: that report; all others if None.
         value: column to minimise.
+        is_highest_best: whether it is to be maximised.
 
     Returns:
         The choice.
@@ -76,12 +78,13 @@ def select(
     _check_seeds(choosing, reporting)
     groups: list[Any] = list(members.groupby(list(settings), dropna=False)) if settings else [((), members)]
     settled: list[tuple[dict[str, Any], Any, float]] = []
+    worst = float("-inf" if is_highest_best else "inf")
     for key, part in groups:
         setting: dict[str, Any] = dict(zip(settings, key))
         by_seed: Any = _by_seed(part, setting, value, (*choosing, *reporting))
         chosen = by_seed[list(choosing)]
-        settled.append((setting, by_seed, float(chosen.mean()) if chosen.notna().all() else float("inf")))
-    settled.sort(key=lambda one: one[2])  # stable: of equals, the first stays first
+        settled.append((setting, by_seed, float(chosen.mean()) if chosen.notna().all() else worst))
+    settled.sort(key=lambda one: -one[2] if is_highest_best else one[2])  # stable: of equals, the first stays first
     best, values, _ = settled[0]
     table = pd.DataFrame([{**setting, "mean": mean} for setting, _, mean in settled])
     return Selection(

@@ -9,7 +9,8 @@ import pytest
 import fastplast as fp
 from fastplast.cli.main import run
 from fastplast.cli.table import table_of
-from fastplast.stats import best, mean_interval, member_means, rank, select, split_seeds, within_range
+from fastplast.runs.writer import RunWriter
+from fastplast.stats import Score, best, mean_interval, member_means, rank, select, split_seeds, within_range
 
 SETTINGS = ["activation", "learning_rate"]
 
@@ -101,3 +102,37 @@ def test_what_does_not_tell_settings_apart_is_refused(sweep, capsys):
     assert "--by must be a hyperparameter: got 'metod'. Did you mean 'method'?" in capsys.readouterr().err
     assert run(["table", str(sweep.path), "--csv", "--latex"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_another_score_is_ranked_from_its_highest_value():
+    frame = members(4).assign(accuracy=lambda table: 1 - table["mean_error"])
+    score = Score("accuracy", 0.0, 1.0, is_highest_best=True)
+    usual, other = rank(members(4), SETTINGS), rank(frame, SETTINGS, score=score)
+    assert other[SETTINGS].equals(usual[SETTINGS])
+    np.testing.assert_allclose(other["accuracy"], 1 - usual["mean_error"])
+    np.testing.assert_allclose(other[["low", "high"]], 1 - usual[["high", "low"]])
+    chosen, text = best(frame, SETTINGS, ["activation"], score)
+    least, same = best(members(4), SETTINGS, ["activation"])
+    assert text == same
+    assert chosen[SETTINGS].equals(least[SETTINGS])
+
+
+def test_a_table_without_errors_is_ranked_by_another_metric(tmp_path, capsys):
+    described = {"member": [0, 1, 2, 3], "seed": [0, 1] * 2, "method": ["l2"] * 4, "strength": [0.1, 0.1, 0.2, 0.2]}
+    with RunWriter.create(tmp_path / "r", {}, "made up") as writer:
+        for task in range(2):
+            measured = {"updates": [task] * 4, "diverged": [False] * 4, "online_loss": [0.1, 0.2, 0.3, 0.4]}
+            writer.write_metrics(task, "end", described | measured | {"accuracy": [0.5, 0.5, 0.75, 0.75]})
+        writer.finish()
+    path = str(tmp_path / "r")
+    assert run(["table", path]) == 2
+    assert "metric must be metrics of the run: got 'error'" in capsys.readouterr().err
+    assert run(["table", path, "--metric", "online_loss", "--csv"]) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header == "strength,mean_online_loss,low,high,n,diverged,best"
+    assert first.startswith("0.1,0.15")
+    assert second.startswith("0.2,0.35")
+    assert run(["table", path, "--metric", "accuracy"]) == 2
+    assert "best_is must say whether the lowest or the highest accuracy is best" in capsys.readouterr().err
+    assert run(["table", path, "--metric", "accuracy", "--best-is", "highest", "--best"]) == 0
+    assert "0.2       0.75" in capsys.readouterr().out
