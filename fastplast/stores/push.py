@@ -75,9 +75,9 @@ class Pusher:
     """
 
     def __init__(self, path: Path, url: str) -> None:
-        self.path = path
+        self.path = path = path.absolute()
         self._is_sweep = is_sweep(path)
-        self._sweep = path.parent.parent if path.absolute().parent.name == SHARDS else None
+        self._sweep = path.parent.parent if path.parent.name == SHARDS else None
         self._store = Store(f"{url.rstrip('/')}/{SHARDS}/{path.name}" if self._sweep else url)
         self._url = url
         self._known: dict[tuple[str, int, int], Sent] = {}  # by name, size and time of change

@@ -20,13 +20,14 @@ from fastplast.training.storing import storing
 
 S3 = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of the server's packages
 FLAGS = "--epochs 1 --examples 32 --widths 6 5 4 --threads 1 --quiet"
+EVERYTHING = {"epoch_curves": True, "srank_method": "exact", "keep_weights": "all"}
 GRID = {"seeds": 1, "activation": ["relu", "tanh"], "tasks": 2, "epochs": 1, "examples": 32, "widths": (6, 5, 4)}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "run"
-    return fp.train(small(path, epoch_curves=True, srank_method="exact"), progress=False).path
+    return fp.train(small(path, **EVERYTHING), progress=False).path
 
 
 @pytest.fixture(autouse=True)
@@ -266,13 +267,13 @@ def test_training_with_a_store_leaves_the_whole_run_there(url, tmp_path):
 
 def test_what_was_stopped_elsewhere_goes_on_from_the_store_to_the_same_bytes(trained, url, tmp_path):
     path = tmp_path / "run"
-    experiment = small(path, epoch_curves=True, srank_method="exact")
+    experiment = small(path, **EVERYTHING)
     _, events = start(experiment, stop=lambda: (path / "metrics" / "part-00001-start.parquet").exists())
     drain(storing(path, events, url))
     shutil.rmtree(path)
     back = fp.pull(url, tmp_path / "back")
     fp.resume(back, progress=False)
-    for folder in ("metrics", "epochs", "spectra"):
+    for folder in ("metrics", "epochs", "spectra", "weights"):
         assert content(back / folder) == content(trained / folder)
 
 
