@@ -35,7 +35,7 @@ MOST = LONGEST // MEAN
 SIZE, WAIT, SCALE, OFFSET, TABLE = 1, 2, 3, 4, 16  # of a state, whose first word is the sum of all others
 STATE = TABLE + CELLS  # words that stay from row to row
 
-_LAST = f32(2 ** (12 + INSIDE) - 2)
+_LAST = f32(CELLS * 2**INSIDE - 2)
 _LOW, _HIGH, _ROOM, _STEP = u64(0xFFFFFFFF), u64(32), u64(ROOM - 1), u64(STEP)
 _PAD = u32(0xFFFFFFFF)  # not below any word
 _INFINITY = i32(0x7F800000)
@@ -61,7 +61,7 @@ def _spread(bits, scale, offset, spread):
 
 @called
 def _make_map(bits, state, spread):
-    """Makes the map from all values. False where a cell has more than a bucket: it could not tell them apart."""
+    """Makes the map from all values. False where a cell has many: values may be equal there."""
     values, n = bits.view(np.float32), bits.size
     low, high = values[0], values[0]
     for i in range(n):
@@ -89,7 +89,7 @@ def _make_map(bits, state, spread):
         start = end
     parts = state.view(np.float32)
     parts[SCALE], parts[OFFSET] = scale, offset
-    return largest <= u32(WORDS)
+    return largest <= u32(4 * ROOM)
 
 
 @called
