@@ -95,12 +95,7 @@ def draw_members(
     import numpy as np
     from matplotlib.collections import LineCollection
 
-    if geometric:
-        logs = mean_interval(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
-        mean, low, high = (np.exp(one) for one in (logs.estimate, logs.low, logs.high))
-        found = Interval(mean, low, np.minimum(high, np.maximum(ends[1], mean)), logs.n)
-    else:
-        found = within_range(mean_interval(values), *ends)
+    found = _mean_of(values, geometric, ends)
     least = (_LEAST if settings > 1 else 2) if "band" in parts else math.inf
     low, high = (np.where(found.n >= least, end, np.nan) for end in (found.low, found.high))
     faint = max(0.06, min(0.5, 3 / len(values)) / max(1.0, settings / 3))
@@ -123,6 +118,17 @@ def draw_members(
         axes.plot(x, found.estimate, color=colour, ls=line_style, marker=marker, zorder=2.5)
     shown = values if "members" in parts else found.estimate
     return tuple(part[np.isfinite(part)] for part in (shown, low, high))
+
+
+def _mean_of(values: numpy.ndarray, geometric: bool, ends: tuple[float, float]) -> Interval:
+    """The mean over members and its interval, of logarithms if geometric, within what is possible."""
+    import numpy as np
+
+    if not geometric:
+        return within_range(mean_interval(values), *ends)
+    logs = mean_interval(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
+    mean, low, high = (np.exp(one) for one in (logs.estimate, logs.low, logs.high))
+    return Interval(mean, low, np.minimum(high, np.maximum(ends[1], mean)), logs.n)
 
 
 def _draw_dots(

@@ -50,10 +50,9 @@ def plot(
     """Draws metrics over tasks; several runs are compared. Reads run files only, needs no display.
 
     A setting is what members with the same hyperparameters share; it has its mean over members, the t interval of the
-    mean, and its members as thin lines. A member is left out from the task in which it diverged. Each setting is a
-    line; of more than seven that differ in several fields, or where fields are named, the setting of a line with the
-    best mean of `best` is drawn, chosen on seeds that are not drawn where there are at least four. On a logarithmic
-    axis, means and intervals of a metric that is positive everywhere are those of its logarithms.
+    mean, and its members as thin lines. A member is left out from the task in which it diverged. Of more than seven
+    settings that differ in several fields, or where fields are named, the one of a line with the best mean of `best` is
+    drawn, chosen on seeds that are not drawn where there are at least four.
 
     Args:
         runs: a run, a sweep or a file of exported results, or several: readers or paths.
@@ -64,9 +63,8 @@ def plot(
         style: likewise line styles.
         where: field to the value, or the values, of the members that are drawn.
         best: the metric by which the best setting of a line is chosen.
-        best_is: whether its ``"lowest"`` or its ``"highest"`` values are the best; as its definition says if None: the
-            lowest error and loss, the highest stable rank.
-        log: the columns with a logarithmic axis.
+        best_is: whether its ``"lowest"`` or its ``"highest"`` values are the best; as its definition says if None.
+        log: the columns with a logarithmic axis; of those positive everywhere, mean and interval are of logarithms.
         labels: metric, field, value or legend entry to what is drawn in its place; formulas between dollar signs.
         title: above the panels, likewise; made from what is drawn if None, none if empty.
         size: width and height of the whole figure, inches; as large as panels and texts need if None.
@@ -85,7 +83,7 @@ def plot(
     """
     opened: list[Results] = [open_results(run) if isinstance(run, (str, os.PathLike)) else run for run in _listed(runs)]
     columns, words = _checked(opened, columns, log), Labels(labels or {})
-    parts = [part for part, is_drawn in (("members", members), ("band", band)) if is_drawn]
+    parts = ["members"] * members + ["band"] * band
     places = {"row": row, "col": col, "hue": hue, "style": style}
     shown, panels = _shown(opened, columns, places, where or {}, (best, best_is), words, parts)
     with styled():

@@ -146,10 +146,10 @@ def _build_layer_update(rule: Callable, regularised: bool) -> Callable:
     return update_layer
 
 
-def _build_trainer(
+def _build_step(
     rule: Callable, coefficients: Callable, by_age: Sequence[Callable] = (), watches: bool = False
 ) -> Callable:
-    """The loop over members and steps with one optimiser.
+    """One update of one member with one optimiser.
 
     Args:
         rule: from `rules`.
@@ -247,6 +247,16 @@ def _build_trainer(
             l1 += sums[0]
             l2 += sums[1]
         return _DONE if math.isfinite(l1) else _BAD_UPDATE, loss, errors / batch, l1, l2
+
+    return step
+
+
+def _build_trainer(
+    rule: Callable, coefficients: Callable, by_age: Sequence[Callable] = (), watches: bool = False
+) -> Callable:
+    """The loop over members and steps with one optimiser; arguments as of `_build_step`."""
+    step = _build_step(rule, coefficients, by_age, watches)
+    counts = watches and len(by_age) > 0
 
     @merged
     def prepare_member(run, watch, member, scratch):
