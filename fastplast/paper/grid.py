@@ -169,13 +169,15 @@ def _steps(data: FigureData, spec: Grid, lines_in: Mapping[tuple, Sequence[Line]
     """The step size of what is drawn, where it was not chosen."""
     means, steps = data.means, dict[float, dict[str, None]]()
     step_of = dict(zip(zip(means["run"], means["member"]), means["learning_rate"]))
-    for line in (line for lines in lines_in.values() for line in lines if "learning_rate" not in line.chosen):
+    drawn = [line for lines in lines_in.values() for line in lines]
+    given = [line for line in drawn if "learning_rate" not in line.chosen]
+    for line in given:
         for step in sorted({step_of[member] for member in line.members}):
             steps.setdefault(step, {})[line.label] = None
     if spec.lines == "learning_rate" or not steps:
         return []
     if len(steps) == 1:
-        return [f"Step size {next(iter(steps)):g}."]
+        return [f"Step size {next(iter(steps)):g}{' where none was chosen' * (len(given) < len(drawn))}."]
     return [f"Step size {'; '.join(f'{step:g} of ' + ', '.join(names) for step, names in sorted(steps.items()))}."]
 
 
