@@ -261,11 +261,8 @@ class Hooks:
         keep = (is_finite & running)[:, None]
         params = new if bool(keep.all()) else torch.where(keep, new, use.take(state.params))
         diverged = torch.where(running & ~is_finite, use.take(state.steps), use.take(state.diverged))
-        if use.rows is None:
-            state.params.copy_(params)
-            state.diverged.copy_(diverged)
-        else:
-            state.params[use.rows], state.diverged[use.rows] = params, diverged
+        place = slice(None) if use.place is None else use.place
+        state.params[place], state.diverged[place] = params, diverged
 
     def _reset(self, use: Use, state: GroupState, batch: Batch) -> None:
         """Resets the units that a method chooses.
@@ -308,8 +305,8 @@ class Hooks:
         kept = {name[start:]: kept for name, kept in state.kept.items() if name.startswith(f"{use.name}.")}
         own = kept if positions is None else {name: tensor[positions] for name, tensor in kept.items()}
         task = batch.task
-        if use.rows is not None:
-            tables = {n: v[use.rows] for n in ("rows", "labels", "pixels") if (v := getattr(task, n)) is not None}
+        if use.place is not None:
+            tables = {n: use.take(v) for n in ("rows", "labels", "pixels") if (v := getattr(task, n)) is not None}
             task = dataclasses.replace(task, **tables)
         knows_arenas = hook != "choose_units" or use.method.observe is None
         params, m, v, init = (

@@ -22,6 +22,7 @@ class Use(NamedTuple):
         name: of the method.
         method: itself.
         rows: positions of the members in the group; None where all use it.
+        place: likewise, a slice where they are neighbours.
         users: the members.
         acts_on_updates: whether hooks of updates are to be called: one of the members is not idle in them.
         positions: of the members among all that use the method; None for all of these.
@@ -30,13 +31,14 @@ class Use(NamedTuple):
     name: str
     method: Method
     rows: Tensor | None
+    place: Tensor | slice | None
     users: Users
     acts_on_updates: bool
     positions: Tensor | slice | None = None
 
     def take(self, tensor: Tensor) -> Tensor:
-        """The rows of the members, `[m, ...]` of `[M, ...]`."""
-        return tensor if self.rows is None else tensor[self.rows]
+        """The rows of the members, `[m, ...]` of `[M, ...]`; a view where they are neighbours."""
+        return tensor if self.place is None else tensor[self.place]
 
     def some(self, wanted: Tensor) -> Use:
         """The same method of some of its users.
@@ -50,8 +52,6 @@ class Use(NamedTuple):
         if bool(wanted.all()):
             return self
         positions, users = torch.nonzero(wanted).flatten(), self.users
-        first, last = int(positions[0]), int(positions[-1])
-        place = slice(first, last + 1) if last - first + 1 == len(positions) else positions  # a view where it can be
         own = replace(
             users,
             seeds=[users.seeds[i] for i in positions.tolist()],
@@ -60,7 +60,13 @@ class Use(NamedTuple):
             hyper=Hyperparameters(*(value[positions] for value in users.hyper)),
         )
         rows = positions if self.rows is None else self.rows[positions]
-        return self._replace(rows=rows, users=own, positions=place)
+        return self._replace(rows=rows, place=_place_of(rows), users=own, positions=_place_of(positions))
+
+
+def _place_of(rows: Tensor) -> Tensor | slice:
+    """Ascending positions as an index: a slice where they are neighbours, which copies nothing."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
 def uses_of(group: Group, device: torch.device) -> list[Use]:
@@ -120,4 +126,5 @@ def _use(name: str, group: Group, device: torch.device) -> Use:
         batch_size=group.batch_size,
     )
     acts = method.acts_on_updates and not all(map(method.is_idle_in_updates, own))
-    return Use(name, method, None if len(rows) == len(group.members) else index.to(device), users, acts)
+    some = None if len(rows) == len(group.members) else index.to(device)
+    return Use(name, method, some, None if some is None else _place_of(some), users, acts)
