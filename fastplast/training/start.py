@@ -12,6 +12,7 @@ from fastplast.config import ConfigError, Experiment, check_own, defaults_of, ow
 from fastplast.config.fields import is_whole
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
+from fastplast.runs.reading import check_keys, reading
 from fastplast.runs.writer import RunWriter
 from fastplast.training.identity import check_identity, identity_of
 from fastplast.training.loop import Event, training
@@ -104,16 +105,19 @@ def proceed(
 
     Raises:
         ConfigError: if the run was made with a module and none is given, or with other data or another module.
+        StoreError: if its configuration is damaged.
     """
     writer = RunWriter.open(path)
     try:
         stored = dict(writer.config)
+        with reading(writer.run.path / "config.json"):
+            check_keys(stored, {"benchmark": str, "tasks": int, "network": str})
         check_own(stored)
-        tasks = _raised_tasks(changes.pop("tasks", None), int(stored["tasks"]), path)
+        tasks = _raised_tasks(changes.pop("tasks", None), stored["tasks"], path)
         experiment = Experiment.from_dict(stored, f"{path}/config.json")
         defaults = defaults_of(experiment.benchmark)
         writer.check_resumable(stored | changes, defaults=defaults)
-        name = str(stored["network"])
+        name = stored["network"]
         if name.startswith("module:") and network is None:
             raise ConfigError(
                 f"resume needs the network of the run: got none, the run was made with {name}. "

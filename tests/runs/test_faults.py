@@ -265,6 +265,17 @@ def test_a_file_of_any_content_is_the_documented_error(copy, name):
     path.write_bytes(before)
 
 
+@pytest.mark.parametrize(("name", "value"), [("tasks", None), ("tasks", "3"), ("network", None), ("benchmark", 3)])
+def test_a_configuration_that_lacks_a_field_is_said_on_resume(copy, name, value):
+    config = json.loads((copy / "config.json").read_text()) | {name: value}
+    if value is None:
+        del config[name]
+    (copy / "config.json").write_text(json.dumps(config))
+    for changes in ({}, {"tasks": 4}):
+        with pytest.raises(StoreError, match=rf"config\.json is missing or damaged .*{name}"):
+            fp.resume(copy, **changes)
+
+
 def test_a_pipe_in_place_of_a_file_is_an_error(copy):
     for name in ("config.json", "env.json", "manifest.jsonl", "metrics/part-00000-end.parquet", "progress.json",
                  "checkpoint/checkpoint.json", "timings.jsonl", "spectra/task-00000-start.npz"):  # fmt: skip
