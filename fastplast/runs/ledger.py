@@ -1,6 +1,6 @@
 """What a sweep directory says of shards beside their runs: which are planned, and which failed, and why.
 
-``plan.json`` names each shard that was ever planned, ``failed/`` has a file for each that failed and was not trained
+``plan.json`` names each shard that is planned or was, ``failed/`` has a file for each that failed and was not trained
 since. Standard library only: looking after a sweep costs its training nothing.
 """
 
@@ -70,23 +70,25 @@ def locked(directory: Path) -> Iterator[None]:
         release_lock(lock)
 
 
-def add_plan(directory: Path, shards: Mapping[str, Planned]) -> None:
+def add_plan(directory: Path, shards: Mapping[str, Planned], in_place_of: str | None = None) -> None:
     """Adds shards to those that are planned.
 
     Args:
         directory: of the sweep.
         shards: by name.
+        in_place_of: the shard whose members they have, which is planned no longer.
     """
-    if shards.keys() <= read_plan(directory).keys():
+    before = read_plan(directory)
+    if shards.keys() <= before.keys() and in_place_of not in before:
         return
     with locked(directory):
-        planned = read_plan(directory) | dict(shards)
+        planned = {name: one for name, one in read_plan(directory).items() if name != in_place_of} | dict(shards)
         entries = {name: shard._asdict() for name, shard in sorted(planned.items())}
         write_file(directory / PLAN, json_bytes({"shards": entries}))
 
 
 def read_plan(directory: Path) -> dict[str, Planned]:
-    """The shards that were ever planned.
+    """The shards that are planned, or were.
 
     Args:
         directory: of the sweep.

@@ -139,7 +139,7 @@ def halves_after(plan: SweepPlan, shard: Shard, error: Exception) -> tuple[Shard
             lock = take_lock(shard.path)
             shutil.rmtree(shard.path)
             os.close(lock)
-    add_plan(plan.directory, {half.path.name: planned(half) for half in halves})
+    add_plan(plan.directory, {half.path.name: planned(half) for half in halves}, in_place_of=shard.path.name)
     return halves
 
 

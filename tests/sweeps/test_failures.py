@@ -110,6 +110,7 @@ def test_out_of_memory_halves_the_batch(tmp_path, failing):
     swept = fp.sweep(GRID, tmp_path / "halves")
     assert [len(shard.members) for shard in swept.shards] == [2, 2, 2, 2]
     assert swept.metrics().equals(want)
+    assert read_plan(tmp_path / "halves").keys() == {shard.path.name for shard in swept.shards}  # none waits any longer
 
 
 def test_the_batch_is_no_larger_for_more_memory(tmp_path, monkeypatch):
