@@ -256,7 +256,7 @@ class Hooks:
 
     def _put(self, use: Use, state: GroupState, new: Tensor) -> None:
         """New parameters of members in health; one of which they are not finite is frozen without them."""
-        is_finite = torch.linalg.vector_norm(new, torch.inf, dim=1).isfinite()  # without a tensor of the arena's size
+        is_finite = new.amax(1).isfinite() & new.amin(1).isfinite()  # which is NaN where any is; the fastest way
         running = use.take(state.diverged) < 0
         keep = (is_finite & running)[:, None]
         params = new if bool(keep.all()) else torch.where(keep, new, use.take(state.params))
