@@ -135,7 +135,7 @@ def table(microseconds: float, measuring: float, start: float) -> str:
 def main() -> None:
     """Prints the table, or writes it into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--microseconds", type=float, default=120.0, help="of a core, for an update of a member")
+    parser.add_argument("--microseconds", type=float, default=89.0, help="of a core, for an update of a member")
     parser.add_argument("--measuring", type=float, required=True, help="core-seconds, for a task of a member")
     parser.add_argument("--start", type=float, required=True, help="seconds before a process trains")
     parser.add_argument("--write", action="store_true", help="write the table into docs/scaling.md")
