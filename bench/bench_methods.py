@@ -25,7 +25,7 @@ EACH = 4  # members of a method in the mixed batch
 def member_of(method: str, seed: int) -> Member:
     """A member that uses a method with its default hyperparameters."""
     options = {f"{method}_{name}": option.default for name, option in METHOD_OPTIONS.get(method, {}).items()}
-    return Member(seed, 1e-3, method, 1e-3 * (method in TAKES_STRENGTH), options=options)
+    return Member(seed, 1e-3, method, 1e-3 * (method in TAKES_STRENGTH and method != "none"), options=options)
 
 
 def provider(methods: list[str], engine: str, epochs: int = 0):
