@@ -20,6 +20,7 @@ from paper_statements.studies import Study, quarter
 
 import fastplast as fp
 from fastplast.drawing.page import save, styled
+from fastplast.drawing.settings import varying_fields
 from fastplast.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,11 +148,8 @@ def read(path: Path) -> list[Setting]:
     Returns:
         In the order of its members.
     """
-    rows = fp.load(path).metrics()
-    shown = [name for name in rows.columns[: rows.columns.get_loc("task")] if name not in ("member", "seed", "engine")]
-    varying = [name for name in shown if rows[name].nunique(dropna=False) > 1]
-    found = []
-    for _, part in rows.groupby(varying, dropna=False, sort=False):
+    results, found = fp.load(path), []
+    for _, part in results.metrics().groupby(varying_fields(results.members), dropna=False, sort=False):
         first = part.iloc[0]
         found.append(Setting(*words_of(first), str(first["method"]), Study(path.stem, first["learning_rate"], part)))
     return found

@@ -42,13 +42,14 @@ def table_of(
 
     from fastplast.drawing.settings import NOT_SETTINGS
     from fastplast.results import open_each
+    from fastplast.runs.tables import described
     from fastplast.stats import best, member_means, rank
 
     tables = [results.metrics().assign(run=i) for i, results in enumerate(open_each(paths))]
-    described = list(dict.fromkeys(name for one in tables for name in one.columns[: one.columns.get_loc("task")]))
+    fields = list(dict.fromkeys(name for one in tables for name in described(one)))
     table = pd.concat(tables, ignore_index=True)
-    members, score = _scored(member_means(table, {}, described=described), table, metric, best_is)
-    columns = [name for name in described if name not in NOT_SETTINGS]
+    members, score = _scored(member_means(table, {}, described=fields), table, metric, best_is)
+    columns = [name for name in fields if name not in NOT_SETTINGS]
     of_method = {"strength", *(name for name, _, _ in option_fields())}  # which others of one value have not
     settings = [
         name
@@ -80,11 +81,11 @@ def _scored(
     from pandas.api.types import is_numeric_dtype
 
     from fastplast.drawing.columns import better_of, find_column, measured_at, range_of
+    from fastplast.runs.tables import measured
     from fastplast.stats import Score
 
-    names = [*table.columns]
-    after = [name for name in names[names.index("task") + 1 :] if name != "run"]
-    known = {name: at for name in after if is_numeric_dtype(table[name]) and (at := measured_at(table, name))}
+    numeric = [name for name in measured(table) if name != "run" and is_numeric_dtype(table[name])]
+    known = {name: at for name in numeric if (at := measured_at(table, name))}
     column, axis = find_column(metric, known, option="metric")
     ends = range_of(column, members, table[column].to_numpy(float))
     score = Score(f"mean_{column}", *ends, better_of(column, axis, best_is) == "highest")

@@ -161,22 +161,23 @@ def expand_by_course(grid: Grid) -> dict[str, Cell]:
         for cell in _expand_cross(cross, values):
             if cell.group is not group:
                 group, prefix = cell.group, group_digest(cell.group, "tasks")
-            known = cells.setdefault(course := f"{prefix}-{digest(cell.member.to_dict())}", cell)
+            known = cells.setdefault(course := course_of(cell, prefix), cell)
             if (known.group.tasks or 0) < (cell.group.tasks or 0):  # of which the shorter one is the beginning
                 cells[course] = cell
     return cells
 
 
-def course_of(cell: Cell) -> str:
+def course_of(cell: Cell, prefix: str = "") -> str:
     """What a member is, however many tasks it has: a run of fewer is the beginning of one of more.
 
     Args:
         cell: the member and its group.
+        prefix: the digest of the group without the number of tasks, where it is known already.
 
     Returns:
         As of ``key_of``, without the number of tasks.
     """
-    return f"{group_digest(cell.group, 'tasks')}-{digest(cell.member.to_dict())}"
+    return f"{prefix or group_digest(cell.group, 'tasks')}-{digest(cell.member.to_dict())}"
 
 
 def key_of(cell: Cell) -> str:

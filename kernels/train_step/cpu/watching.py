@@ -74,8 +74,8 @@ def _sum_channels(layer, pool, images, apart, batch, begin, end, centres, step, 
         batch: examples.
         begin: first pixel.
         end: after the last.
-        centres: of the channels; every `step`-th number.
-        step: see there.
+        centres: of the channels.
+        step: from the centre of a channel to the next; 0 where one number, 0, is that of all.
         size: whether |h - centre| is summed.
         fires: whether only the largest h of each lane, at least 0, is summed: that is positive where any is.
         sums: scratch.
