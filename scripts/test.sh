@@ -21,17 +21,20 @@ done
 
 ruff check .
 ruff format --check .
-pyright
-workers="$(python -c 'from fastplast_kernels.cores import available_cores; print(min(4, available_cores()))')" # 2 GiB each
-# CPU kernels are compiled by one process each, before many would compile the same ones.
+# Types are checked, and CPU kernels compiled by one process each before many would compile the same ones, all at once.
+pyright &
+typed=$!
 compiled=()
-for rule in adam sgd; do
-    python -m pytest -q -p no:cacheprovider tests/engines/test_engine_cpu.py -k "each_of_five and relu-$rule and not leaky" \
-        >/dev/null &
+for names in "relu-adam and not leaky_relu or neutral_value and redo" "relu-sgd and not leaky_relu or descent and redo"; do
+    python -m pytest -q -p no:cacheprovider tests/engines/test_engine_cpu.py tests/methods/test_units_on_cpu.py \
+        -k "each_of_five and $names" >/dev/null &
     compiled+=($!)
 done
 for process in "${compiled[@]}"; do
     wait "$process" || echo "CPU kernels could not be compiled: the tests say why." >&2
 done
+wait "$typed"
+# One process more than cores, since some tests wait for processes of their own; each takes 2 GiB.
+workers="$(python -c 'from fastplast_kernels.cores import available_cores; print(min(4, available_cores() + 1))')"
 python -m pytest -n "$workers" --dist worksteal ${durations:+--junitxml "$durations"} "${tests[@]}" "$@"
 [ -z "$durations" ] || python scripts/durations.py "$durations" tests/durations.txt

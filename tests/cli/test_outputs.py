@@ -135,8 +135,7 @@ def test_a_hyphen_is_standard_output_of_one_picture(finished, tmp_path, capfdbin
 
 def test_a_hyphen_is_standard_output_of_a_validation(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["srank", "validate", "--size", "60", "--seeds", "1", "--tasks", "1", "--epochs", "1"]
-    assert run([*words, "--out", "-"]) == 0
+    assert run(["srank", "validate", str(finished.path), "--size", "60", "--out", "-"]) == 0
     rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert len(rows) > 4
     assert all(int(row["lo"]) <= int(row["exact"]) <= int(row["hi"]) for row in rows)

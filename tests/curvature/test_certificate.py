@@ -1,5 +1,7 @@
 """The certificate: lo <= exact <= hi for any matrix and orthonormal basis, and the bounds bite where they should."""
 
+import random
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -112,23 +114,21 @@ def test_bounds_hold_for_every_spectrum(values, scale, seed, depth):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
-    kind=st.sampled_from(SPECTRA),
-    basis=st.sampled_from(BASES),
-    size=st.integers(2, 8),
-    depth=st.integers(1, 8),
-    seed=st.integers(0, 10**9),
-    knows=st.booleans(),
-)
-def test_bounds_hold_for_every_kind_of_spectrum_and_basis(kind, basis, size, depth, seed, knows):
-    generator = torch.Generator().manual_seed(seed)
-    matrix = conjugate(random_spectrum(kind, size, generator), generator)
-    vectors = random_basis(basis, matrix, size if basis == "whole" else min(depth, size), generator)
-    found = certify(compress(matrix, vectors, matrix if knows else None))
-    exact = int(stable_rank(torch.linalg.eigvalsh(matrix)))
-    assert int(found.lo) <= exact <= int(found.hi)
-    assert int(found.lo) <= int(found.estimate) <= int(found.hi)
+def test_bounds_hold_for_every_kind_of_spectrum_and_basis():
+    """In 10,000 cases, small ones, in which every kind meets every basis."""
+    generator, chosen = torch.Generator().manual_seed(0), random.Random(0)
+    for case in range(10_000):
+        kind, basis, knows = chosen.choice(SPECTRA), chosen.choice(BASES), chosen.random() < 0.5
+        size = chosen.randint(2, 8)
+        depth = size if basis == "whole" else chosen.randint(1, size)
+        matrix = conjugate(random_spectrum(kind, size, generator), generator)
+        vectors = random_basis(basis, matrix, depth, generator)
+        found = certify(compress(matrix, vectors, matrix if knows else None))
+        lo, hi, estimate = map(int, (found.lo, found.hi, found.estimate))
+        exact = int(stable_rank(torch.linalg.eigvalsh(matrix)))
+        told = (case, kind, basis, size, depth, knows, lo, exact, hi)
+        assert lo <= exact <= hi, told
+        assert lo <= estimate <= hi, told
 
 
 @pytest.mark.parametrize("size", [60, 200])
