@@ -58,6 +58,7 @@ def mend_interpreter() -> None:
 
     interpreter.mend_loop_bounds()
     interpreter.patch_language_once()
+    interpreter.leave_out_checks_of_overflow()
 
 
 def captured(work: Work) -> Work:

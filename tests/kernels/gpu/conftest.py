@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from interpreter import INTERPRETED, mend_loop_bounds, patch_language_once
+from interpreter import INTERPRETED, leave_out_checks_of_overflow, mend_loop_bounds, patch_language_once
 
 sys.path.append(str(Path(__file__).parents[1]))  # cases that CPU and GPU share
 if INTERPRETED and importlib.util.find_spec("triton"):
     mend_loop_bounds()
     patch_language_once()
+    leave_out_checks_of_overflow()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
