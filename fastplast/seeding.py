@@ -41,9 +41,28 @@ def words(seed: int, purpose: str, count: int, task: int = 0, epoch: int = 0) ->
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be a known stream: got {purpose!r}. Known: {', '.join(PURPOSES)}.")
-    name = f"fastplast/1/{seed}/{purpose}/{task}/{epoch}"
-    key = int.from_bytes(blake2b(name.encode(), digest_size=16).digest(), "little")
-    return np.random.Philox(key=key).random_raw(count)
+    return np.random.Philox(key=int.from_bytes(_key(seed, purpose, task, epoch), "little")).random_raw(count)
+
+
+def _key(seed: int, purpose: str, task: int, epoch: int) -> bytes:
+    """The 128 bits that a stream's generator is keyed by."""
+    return blake2b(f"fastplast/1/{seed}/{purpose}/{task}/{epoch}".encode(), digest_size=16).digest()
+
+
+def stream_keys(seed: int, purpose: str, first: int, count: int) -> NDArray[np.int64]:
+    """What streams in a row are keyed by, for generators of the same words inside an engine.
+
+    Args:
+        seed: of the member.
+        purpose: one of ``PURPOSES``.
+        first: number of the first task, or update.
+        count: how many streams.
+
+    Returns:
+        `[count, 2]` the low and the high 64 bits of each.
+    """
+    keys = b"".join(_key(seed, purpose, task, 0) for task in range(first, first + count))
+    return np.frombuffer(keys, "<i8").reshape(count, 2).astype(np.int64)
 
 
 def key_words(seed: int, purpose: str) -> tuple[int, int]:

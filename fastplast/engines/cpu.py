@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from fastplast_kernels.train_step.actions import Actions
 from fastplast_kernels.train_step.arguments import Span, whole_span
 from torch import Tensor
 
+from fastplast.engines.acting import actings, actions_of, left_to_python
 from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers, without_kernels
@@ -55,6 +57,8 @@ class CpuEngine:
         self.pull, self.hooks = pull_of(group, state), Hooks(group, "cpu")
         self.layers = kernel_layers(group.network, group.reduction)
         self._watchings = watchings(self.hooks.uses)
+        self._actings = actings(self.hooks.uses, state.init, len(self.layers))
+        self._left = left_to_python(self.hooks.uses)
         self._keys = dropout_keys(group) if group.network.dropout else None
 
     @property
@@ -62,7 +66,7 @@ class CpuEngine:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
         from fastplast_kernels.compilation import is_kept  # which imports Numba
 
-        work = "watch" if self._watchings else "train"
+        work = "watch" if self._watchings or self._actings else "train"
         rule = "sgd" if self.group.optimizer == "sgd" else "adam"
         if is_kept("train_step.cpu.step", f"{work}_{rule}"):
             return None
@@ -74,26 +78,28 @@ class CpuEngine:
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
         """Trains on minibatches in order; see ``Engine.run``.
 
-        In calls of the kernels in which each member makes all updates; or one, where a method acts after each of it; or
-        those up to one after which its method chooses units.
+        In calls of the kernels in which each member makes all updates; or one, where a method acts after each of it and
+        kernels do not do that themselves; or those up to one after which its method chooses units.
         """
         order, hooks = order.contiguous(), self.hooks
         span, made, count = whole_span(order), 0, order.shape[1]
-        steps_singly = bool(hooks.acts_after_updates.any())
+        actions, singly = actions_of(self._actings, state, count), torch.zeros(len(order), dtype=torch.bool)
+        for use in self._left:
+            singly[slice(None) if use.rows is None else use.rows] = True
         sums, batch = Accumulators.zeros(len(order)), Batch(task, state.params.new_zeros(0), [])
         while bool(((span.begin < count) & (state.diverged < 0)).any()):
-            if steps_singly:
+            if self._left:
                 made += 1
-                span.end.copy_(torch.where(hooks.acts_after_updates, min(made, count), count))
-            sums.add(self._run(state, task, order, span))
-            if steps_singly and made <= count:
-                hooks.change_parameters(state, batch)
+                span.end.copy_(torch.where(singly, min(made, count), count))
+            sums.add(self._run(state, task, order, span, actions))
+            if self._left and made <= count:
+                hooks.change_parameters(self._left, state, batch)
             if bool(span.due.any()):
                 hooks.reset_due(state, task, span.due)
                 span.due.zero_()
         return sums
 
-    def _run(self, state: GroupState, task: Task, order: Tensor, span: Span) -> Accumulators:
+    def _run(self, state: GroupState, task: Task, order: Tensor, span: Span, actions: Actions | None) -> Accumulators:
         from fastplast_kernels.train_step.cpu.train import train  # which imports Numba
 
         sums = train(
@@ -115,5 +121,6 @@ class CpuEngine:
             state.kept.get("since"),
             span,
             units_of(self.group.network, self._watchings, state),
+            actions,
         )
         return Accumulators(*sums)

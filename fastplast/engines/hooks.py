@@ -84,11 +84,6 @@ class Hooks:
         self.acts_on_updates = any(use.acts_on_updates for use in self.uses)
         within = [use.name for use in self.uses if use.acts_on_updates and use.method.acts_within_updates]
         self.acts_within_updates = within[0] if within else ""  # one of them
-        after = torch.zeros(len(group.members), dtype=torch.bool, device=self.device)
-        for use in self.uses:
-            if use.acts_on_updates and use.method.after_update is not None:
-                after[slice(None) if use.rows is None else use.rows] = True
-        self.acts_after_updates = after  # whose parameters a hook changes after each update
         self.acts_at_tasks = any(use.method.at_task is not None for use in self.uses)
         self.needs_features = any(use.method.needs_features for use in self.uses)
         self.restarts_count = group.optimizer_reset != "none" or any(use.method.resets_optimizer for use in self.uses)
@@ -174,16 +169,22 @@ class Hooks:
 
     def after_update(self, state: GroupState, batch: Batch) -> None:
         """What comes after the step, in place."""
-        self.change_parameters(state, batch)
+        self.change_parameters(self.uses, state, batch)
         for use in self.uses:
             if use.method.observe is not None:
                 self._call_on(use, "observe", state, state.steps, batch)
             if use.method.choose_units is not None:
                 self._reset(use, state, batch)
 
-    def change_parameters(self, state: GroupState, batch: Batch) -> None:
-        """What ``after_update`` of methods does, in place."""
-        for use in self.uses:
+    def change_parameters(self, uses: list[Use], state: GroupState, batch: Batch) -> None:
+        """What ``after_update`` of methods does, in place.
+
+        Args:
+            uses: the methods, and of whom.
+            state: of the group.
+            batch: of the update.
+        """
+        for use in uses:
             if use.method.after_update is not None and use.acts_on_updates:
                 new = self._rows_of(use, "after_update", state, state.steps, batch)
                 if new is not None:

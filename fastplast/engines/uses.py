@@ -24,7 +24,7 @@ class Use(NamedTuple):
         rows: positions of the members in the group; None where all use it.
         place: likewise, a slice where they are neighbours.
         users: the members.
-        acts_on_updates: whether hooks of updates are to be called: one of the members is not idle in them.
+        acts: `[m]` bool, for whom hooks of updates are to be called: who is not idle in them.
         positions: of the members among all that use the method; None for all of these.
     """
 
@@ -33,8 +33,19 @@ class Use(NamedTuple):
     rows: Tensor | None
     place: Tensor | slice | None
     users: Users
-    acts_on_updates: bool
+    acts: Tensor
     positions: Tensor | slice | None = None
+
+    @property
+    def acts_on_updates(self) -> bool:
+        """Whether hooks of updates are to be called."""
+        return bool(self.acts.any())
+
+    @property
+    def in_kernels(self) -> Tensor:
+        """`[m]` bool, for whom the kernels of the cpu engine do the hook of updates."""
+        hook = self.method.kernel_hook
+        return torch.zeros_like(self.acts) if hook is None else self.acts & hook.serves(self.users)
 
     def take(self, tensor: Tensor) -> Tensor:
         """The rows of the members, `[m, ...]` of `[M, ...]`; a view where they are neighbours."""
@@ -60,7 +71,9 @@ class Use(NamedTuple):
             hyper=Hyperparameters(*(value[positions] for value in users.hyper)),
         )
         rows = positions if self.rows is None else self.rows[positions]
-        return self._replace(rows=rows, place=_place_of(rows), users=own, positions=_place_of(positions))
+        return self._replace(
+            rows=rows, place=_place_of(rows), users=own, acts=self.acts[positions], positions=_place_of(positions)
+        )
 
 
 def _place_of(rows: Tensor) -> Tensor | slice:
@@ -125,6 +138,6 @@ def _use(name: str, group: Group, device: torch.device) -> Use:
         hyper=Hyperparameters(*(value[index] for value in group.hyper)).to(device),
         batch_size=group.batch_size,
     )
-    acts = method.acts_on_updates and not all(map(method.is_idle_in_updates, own))
+    acts = torch.tensor([method.acts_on_updates and not method.is_idle_in_updates(each) for each in own], device=device)
     some = None if len(rows) == len(group.members) else index.to(device)
     return Use(name, method, some, None if some is None else _place_of(some), users, acts)

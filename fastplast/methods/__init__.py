@@ -1,6 +1,6 @@
 """Methods against plasticity loss."""
 
-from fastplast.methods.method import Method, Seen, Users, Watch
+from fastplast.methods.method import KernelHook, Method, Seen, Users, Watch
 from fastplast.methods.pull import Pull, build_pull, shown_strength, strength_of
 from fastplast.methods.registry import METHODS, register
 from fastplast.methods.resets import Arenas, Choice, Reset, own_coefficients, reset_units
@@ -10,6 +10,7 @@ __all__ = [
     "METHODS",
     "Arenas",
     "Choice",
+    "KernelHook",
     "Method",
     "Pull",
     "Reset",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import KernelHook, Method, Seen, Users
 
 
 def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
@@ -20,6 +20,11 @@ def _after_update(seen: Seen) -> Tensor:
     return torch.where(is_due[:, None], slow, seen.params)
 
 
+def _settings(users: Users) -> list[Tensor]:
+    """For the kernels."""
+    return [users.options["decay"], users.options["every"]]
+
+
 def _at_task(seen: Seen) -> Tensor:
     seen.state["updates"].zero_()
     return seen.state["slow"].clone()
@@ -30,7 +35,7 @@ hare_tortoise = Method(
     reference="Lee et al. 2024, ICML, arXiv 2406.02596",
     is_neutral=lambda options: options["decay"] == 0,
     begin=_begin,
-    after_update=_after_update,
+    after_update=KernelHook(_after_update, "average", _settings),
     reads_params_only=True,
     at_task=_at_task,
 )

@@ -101,6 +101,34 @@ Hook = Callable[[Seen], Any]
 
 
 @dataclass(frozen=True)
+class KernelHook:
+    """A hook of updates that the kernels of the cpu engine do, too; see ``train_step.actions`` there.
+
+    They do it for a method without an anchor and another such hook; ``choose_units`` goes with ``after_update``.
+
+    Attributes:
+        hook: the definition, which the other engines call.
+        kind: of what the kernels do. Its parts are what the method keeps, by name.
+        settings: from the members to the numbers of the kind, each `[m]`.
+        of_layers: from the members and their initial parameters `[m, P]` to a number of each layer, `[m, L]`; None for
+            none.
+        draws: from the members to `[m]` bool, who needs normal numbers.
+        serves: from the members to `[m]` bool, for whom kernels do it; of ``after_update`` only.
+    """
+
+    hook: Hook
+    kind: str
+    settings: Callable[[Users], Sequence[Tensor]] = lambda users: ()
+    of_layers: Callable[[Users, Tensor], Tensor] | None = None
+    draws: Callable[[Users], Tensor] = lambda users: torch.zeros(len(users.seeds), dtype=torch.bool)
+    serves: Callable[[Users], Tensor] = lambda users: torch.ones(len(users.seeds), dtype=torch.bool)
+
+    def __call__(self, seen: Seen) -> Any:
+        """What the hook gives."""
+        return self.hook(seen)
+
+
+@dataclass(frozen=True)
 class Watch:
     """How the kernels of the cpu engine do what ``observe`` does; see ``train_step.units`` there.
 
@@ -135,7 +163,7 @@ class Method:
         watch: how the cpu engine observes; None if it cannot.
         at_task: gives new parameters `[m, P]` before a task other than the first, or None.
         reads_params_only: whether ``after_update`` reads neither gradients nor features: then the cpu engine can call
-            it between its fused updates.
+            it between its fused updates, for members for whom its kernels do not do it themselves.
         needs_features: whether hooks read the features.
         needs_layers: whether it needs a built-in network, whose units are known.
         reset: how units are reset.
@@ -170,8 +198,16 @@ class Method:
         return any(hook is not None for hook in (self.gradient, self.rule, self.after_update, self.choose_units))
 
     @property
+    def kernel_hook(self) -> KernelHook | None:
+        """What the kernels of the cpu engine do of the method, if anything."""
+        hooks = [hook for hook in (self.gradient, self.rule, self.after_update) if hook is not None]
+        if len(hooks) > 1 or self.anchor or (self.choose_units and not self.after_update):
+            return None
+        return next((hook for hook in hooks if isinstance(hook, KernelHook)), None)
+
+    @property
     def acts_within_updates(self) -> bool:
         """Whether a hook is called at every update that needs more than kernels have after it."""
-        within = self.gradient is not None or self.rule is not None
+        within = (self.gradient is not None or self.rule is not None) and self.kernel_hook is None
         chooses = self.choose_units is not None and self.watch is None
         return within or chooses or (self.after_update is not None and not self.reads_params_only)

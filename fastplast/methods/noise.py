@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastplast.methods.draws import normal
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import KernelHook, Method, Seen, Users
 
 
 def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
@@ -25,6 +25,11 @@ def _gradient(seen: Seen) -> Tensor:
     return added
 
 
+def _settings(users: Users) -> list[Tensor]:
+    """For the kernels."""
+    return [users.options["size"], users.options["decay"], users.chosen("relative", "yes")]
+
+
 def _at_task(seen: Seen) -> None:
     seen.state["updates"].zero_()
 
@@ -34,6 +39,6 @@ noise = Method(
     reference="Elsayed, Mahmood 2024, arXiv 2404.00781 (absolute); Joudaki et al. 2025, arXiv 2510.00304 (relative)",
     is_neutral=lambda options: options["size"] == 0,
     begin=_begin,
-    gradient=_gradient,
+    gradient=KernelHook(_gradient, "noise", _settings, draws=lambda users: users.options["size"] > 0),
     at_task=_at_task,
 )

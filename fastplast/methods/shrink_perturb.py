@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastplast.methods.draws import fresh, normal
-from fastplast.methods.method import Method, Seen
+from fastplast.methods.method import KernelHook, Method, Seen, Users
 
 
 def _changed(seen: Seen, when: str) -> Tensor:
@@ -19,12 +19,23 @@ def _changed(seen: Seen, when: str) -> Tensor:
     return torch.where(now[:, None], new, seen.params)
 
 
+def _settings(users: Users) -> list[Tensor]:
+    """For the kernels."""
+    return [1.0 - users.options["shrink"], users.options["perturb"]]
+
+
 shrink_perturb = Method(
     summary="parameters shrink, and noise, a fresh initialisation or the initial parameters are added",
     reference="Ash, Adams 2020, NeurIPS, arXiv 1910.08475",
     is_neutral=lambda options: options["shrink"] == 0 and options["perturb"] == 0,
     is_idle_in_updates=lambda options: options["when"] == "task",
-    after_update=lambda seen: _changed(seen, "update"),
+    after_update=KernelHook(
+        lambda seen: _changed(seen, "update"),
+        "shrink",
+        _settings,
+        draws=lambda users: users.chosen("add", "gaussian"),
+        serves=lambda users: ~users.chosen("add", "fresh"),
+    ),
     reads_params_only=True,
     at_task=lambda seen: _changed(seen, "task"),
 )

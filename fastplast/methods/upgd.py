@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastplast.methods.draws import normal
-from fastplast.methods.method import Method, Seen, Users
+from fastplast.methods.method import KernelHook, Method, Seen, Users
 
 
 def _begin(users: Users, init: Tensor) -> dict[str, Tensor]:
@@ -53,10 +53,16 @@ def _rule(seen: Seen) -> Tensor:
     return kept * seen.params - rate.float()[:, None] * (seen.grads * held + noise)
 
 
+def _settings(users: Users) -> list[Tensor]:
+    """For the kernels."""
+    words = (("gate", "all"), ("scale", "local"), ("largest", "raw"))
+    return [users.options["decay"], users.options["noise"], *(users.chosen(name, word) for name, word in words)]
+
+
 upgd = Method(
     summary="useful weights are protected from the gradient, the others get noise as well",
     reference="Elsayed, Mahmood 2024, ICLR, arXiv 2404.00781",
     is_neutral=lambda options: options["gate"] == "noise" and options["noise"] == 0,
     begin=_begin,
-    rule=_rule,
+    rule=KernelHook(_rule, "protect", _settings, draws=lambda users: users.options["noise"] > 0),
 )

@@ -27,7 +27,7 @@ def _places(layer, k):
 
 
 @called
-def _copy_in(network, given, start, own):
+def copy_in(network, given, start, own):
     """A member's row of the arena to its own memory."""
     given, own = pointer(given), pointer(own)
     for i in range(network.layers.shape[0]):
@@ -42,8 +42,8 @@ def _copy_in(network, given, start, own):
 
 
 @called
-def _copy_out(network, own, given, start):
-    """The inverse of `_copy_in`."""
+def copy_out(network, own, given, start):
+    """The inverse of `copy_in`."""
     given, own = pointer(given), pointer(own)
     for i in range(network.layers.shape[0]):
         layer = layer_of(network, i)
@@ -79,12 +79,12 @@ def _find_alive(layer, arena, start, alive):
 def take_out(network, arena, run, member, sparse, scratch, state):
     """Copies a member from the arena to its thread's memory."""
     start, hyper = member * arena.size, run.hyper[member]
-    _copy_in(network, arena.params, start, state.params)
-    _copy_in(network, arena.m, start, state.m)
+    copy_in(network, arena.params, start, state.params)
+    copy_in(network, arena.m, start, state.m)
     if not run.momentum_only:
-        _copy_in(network, arena.v, start, state.v)
+        copy_in(network, arena.v, start, state.v)
     if hyper[STRENGTH] != 0.0 and not run.ranked[member]:
-        _copy_in(network, arena.anchor, start, state.anchor)
+        copy_in(network, arena.anchor, start, state.anchor)
     layer = layer_of(network, 0)
     if layer.kind == PIXELS and sparse:
         if hyper[STRENGTH] != 0.0 or hyper[WEIGHT_DECAY] != 0.0 or hyper[EPSILON_COLUMN] < 1e-30:
@@ -97,10 +97,10 @@ def take_out(network, arena, run, member, sparse, scratch, state):
 def keep(network, arena, run, member, state):
     """Copies a member back to the arena."""
     start = member * arena.size
-    _copy_out(network, state.params, arena.params, start)
-    _copy_out(network, state.m, arena.m, start)
+    copy_out(network, state.params, arena.params, start)
+    copy_out(network, state.m, arena.m, start)
     if not run.momentum_only:
-        _copy_out(network, state.v, arena.v, start)
+        copy_out(network, state.v, arena.v, start)
 
 
 @merged

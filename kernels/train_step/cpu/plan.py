@@ -13,6 +13,7 @@ from fastplast_kernels.optimisers import NUM_COEFFICIENTS
 from fastplast_kernels.train_step.cpu.births import TABLE
 from fastplast_kernels.train_step.cpu.conv import STRIP, backward_taps, forward_taps, pixel_stride
 from fastplast_kernels.train_step.cpu.inputs import WORD
+from fastplast_kernels.train_step.cpu.normal import CHUNK
 from fastplast_kernels.train_step.cpu.records import CONVOLUTION, DENSE, PIXELS, Layer, Network, Scratch
 from fastplast_kernels.train_step.cpu.simd import LANES, nonzero_table
 from fastplast_kernels.train_step.cpu.tiles import GROUP
@@ -54,13 +55,15 @@ class Plan:
     layers: list[Layer]
     batch: int
 
-    def scratch(self, inputs: int, largest: int = 0, pulled: bool = True) -> Scratch:
+    def scratch(self, inputs: int, largest: int = 0, pulled: bool = True, copies: int = 0, drawn: int = 0) -> Scratch:
         """The memory of one thread.
 
         Args:
             inputs: values of an example.
             largest: weights that are ranked at a time; 0 for none.
             pulled: whether there may be a pull to targets that are not ranked.
+            copies: of parameters that actions need.
+            drawn: normal numbers of a member; 0 for none.
 
         Returns:
             The memory, all zero.
@@ -92,6 +95,8 @@ class Plan:
             "target": 2 * largest,
             "pulled": max(_inputs(one) * one.row for one in layers) if largest else 0,
             "state": (4 if pulled else 3) * self.network.size,
+            "held": copies * self.network.size,
+            "drawn": drawn + LANES if drawn else 0,
         }
         ends = np.cumsum([_whole(length) for length in lengths.values()])
         parts = np.split(_memory(int(ends[-1])), ends[:-1])
@@ -101,6 +106,7 @@ class Plan:
         return Scratch(
             **floats,
             labels=np.zeros(self.batch, np.int64),
+            words=np.zeros(CHUNK if drawn else 0, np.int64),
             sorting=new_scratch(largest) if largest else np.empty(0, np.int32),
             table=_NONZERO,
             pixels=np.zeros((self.batch, _whole(width) + LANES), np.uint16),

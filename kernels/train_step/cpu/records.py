@@ -148,6 +148,20 @@ class Watch(NamedTuple):
     due: np.ndarray  # bool `[M]`, the result: whose method is to decide now
 
 
+class Acting(NamedTuple):
+    """What is done to parameters after updates: ``actions.Actions`` in tables."""
+
+    kind: np.ndarray  # `[M]`, position in ``actions.KINDS``, -1 for none
+    row: np.ndarray  # `[M]`, in the tensors of its kind
+    settings: np.ndarray  # float64 `[M, S]`
+    of_layers: np.ndarray  # float64 `[M, L]`
+    draws: np.ndarray  # bool `[M]`
+    parts: np.ndarray  # `[M, parts]`, addresses of tensors
+    init: np.ndarray  # as `Arena.params`
+    size: int  # P
+    keys: np.ndarray  # `[M, S, 2]`
+
+
 class Scratch(NamedTuple):
     """One thread's memory."""
 
@@ -168,7 +182,10 @@ class Scratch(NamedTuple):
     target: np.ndarray  # `[2, weights]`: a ranked matrix as in the arena, and its targets
     pulled: np.ndarray  # the targets, as in a `State`
     state: np.ndarray  # a `State`
+    held: np.ndarray  # what an action adds to a member, what it keeps, and gradients, each as parameters of a `State`
+    drawn: np.ndarray  # normal numbers for a row of the arena
     labels: np.ndarray  # of the minibatch
+    words: np.ndarray  # int64, random
     sorting: np.ndarray  # int32, for `rank_target`
     table: np.ndarray  # uint16, for `append_nonzero`
     pixels: np.ndarray  # uint16 `[examples, I]`: which are not zero

@@ -136,6 +136,12 @@ def maximum(typingctx, a, b):
 
 
 @intrinsic
+def minimum(typingctx, a, b):
+    """The smaller one, lane by lane; NaN if either is."""
+    return float32x16(a, b), _lanewise("minimum")
+
+
+@intrinsic
 def splat(typingctx, value):
     """All lanes equal to a number, rounded to float32."""
 
@@ -177,6 +183,30 @@ def times_power_of_two(typingctx, vector, rounder):
         return builder.bitcast(builder.add(builder.bitcast(args[0], _INTEGERS), shift), _VECTOR)
 
     return float32x16(vector, rounder), codegen
+
+
+@intrinsic
+def split_exponent(typingctx, vector):
+    """Of positive normal numbers m 2^e the mantissas m, from sqrt(1/2) to sqrt(2), and the exponents e."""
+    result = types.UniTuple(float32x16, 2)
+
+    def codegen(context, builder, sig, args):
+        bits, shift = builder.bitcast(args[0], _INTEGERS), _integers([23] * LANES)
+        exponent = builder.ashr(builder.sub(bits, _integers([0x3F3504F3] * LANES)), shift)
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, shift)), _VECTOR)
+        return context.make_tuple(builder, result, [mantissa, builder.sitofp(exponent, _VECTOR)])
+
+    return result(vector), codegen
+
+
+@intrinsic
+def lane_of(typingctx, vector, lane):
+    """One lane."""
+
+    def codegen(context, builder, sig, args):
+        return builder.extract_element(args[0], builder.trunc(args[1], _I32))
+
+    return types.float32(vector, types.intp), codegen
 
 
 @intrinsic
@@ -261,6 +291,34 @@ def prefetch(typingctx, place, index):
         return context.get_dummy_value()
 
     return types.void(place, types.intp), codegen
+
+
+# Random words.
+
+
+@intrinsic
+def multiply_words(typingctx, a, b):
+    """The low and the high 64 bits of the product of two words without sign, all as int64."""
+    result, wide = types.UniTuple(types.int64, 2), ir.IntType(128)
+
+    def codegen(context, builder, sig, args):
+        product = builder.mul(*(builder.zext(word, wide) for word in args))
+        high = builder.lshr(product, wide(64))
+        return context.make_tuple(builder, result, [builder.trunc(part, _I64) for part in (product, high)])
+
+    return result(types.int64, types.int64), codegen
+
+
+@intrinsic
+def uniform_lanes(typingctx, words, index):
+    """Numbers in [0, 1) by the upper 24 bits of the halves, the low one first, of words index..index+7."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.load(_address(context, builder, words, args[0], args[1], _INTEGERS), align=_ALIGNMENT)
+        numbers = builder.sitofp(builder.lshr(bits, _integers([8] * LANES)), _VECTOR)
+        return builder.fmul(numbers, _constant(2.0**-24))
+
+    return float32x16(words, types.intp), codegen
 
 
 # Which numbers are not zero.

@@ -9,6 +9,8 @@ import torch
 from fastplast_kernels import workers
 from fastplast_kernels.cores import available_cores
 from fastplast_kernels.optimisers import Hyperparameters
+from fastplast_kernels.train_step import actions as acts
+from fastplast_kernels.train_step.actions import Actions, check_actions
 from fastplast_kernels.train_step.arguments import (
     Data,
     Span,
@@ -23,7 +25,7 @@ from fastplast_kernels.train_step.arguments import (
 )
 from fastplast_kernels.train_step.cpu import step
 from fastplast_kernels.train_step.cpu.plan import plan
-from fastplast_kernels.train_step.cpu.records import Arena, Examples, Run, Watch
+from fastplast_kernels.train_step.cpu.records import Acting, Arena, Examples, Run, Watch
 from fastplast_kernels.train_step.cpu.simd import has_wide_registers
 from fastplast_kernels.train_step.layers import ConvLayer, Layer
 from fastplast_kernels.train_step.units import KINDS, PARTS, SETTINGS, Units, check_units
@@ -56,6 +58,7 @@ def train(
     since: Tensor | None = None,
     span: Span | None = None,
     units: Units | None = None,
+    actions: Actions | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
 
@@ -84,6 +87,7 @@ def train(
         since: `[M]` int64, updates made when Adam's count of them began; None for 0.
         span: which updates each member makes, and where it stopped, changed in place; None for all.
         units: what is watched about units, changed in place, and when their weights were born; None for nothing.
+        actions: what is done to parameters after each update, its parts changed in place; None for nothing.
 
     Returns:
         Sums over the updates of this call.
@@ -114,21 +118,21 @@ def train(
     span = whole_span(order) if span is None else span
     check_span(span, since, order)
     tensors = order, table, ranked, keys, steps, since, span.begin, span.end, diverged, sums
-    run, trainer = (
-        Run(*(x.numpy() for x in tensors), decoupled, sgd),
-        (TRAINERS if units is None else WATCHERS)[optimizer],
-    )
+    run = Run(*(x.numpy() for x in tensors), decoupled, sgd)
+    trainer = (TRAINERS if units is None and actions is None else WATCHERS)[optimizer]
     watch = _watch(units, layers, members, span.due)
+    acting = _acting(actions, len(layers), params, order.shape[1])
     moments, targets = m if sgd else v, params if anchor is None else anchor
     arena = Arena(*(x.view(-1).numpy() for x in (params, m, moments, targets)), size)
     threads = min(members, threads or available_cores())
     own = plan(tuple(layers), order.shape[2])
     largest = max(layer.inputs * layer.outputs for layer in layers) if bool(ranked.any()) else 0
     pulled = bool(((hyper.strength != 0) & ~ranked).any())
-    scratch = [own.scratch(data.scale.numel(), largest, pulled) for _ in range(threads)]
+    copies, drawn = (0, 0) if actions is None else (actions.copies, size * actions.draws)
+    scratch = [own.scratch(data.scale.numel(), largest, pulled, copies, drawn) for _ in range(threads)]
     tables, count = _examples(data, order, layers[0]), sum(layer.count for layer in layers)
     workers.run(
-        lambda counter, i: trainer(own.network, arena, tables, run, watch, count, counter, scratch[i]),
+        lambda counter, i: trainer(own.network, arena, tables, run, watch, acting, count, counter, scratch[i]),
         members,
         threads,
     )
@@ -151,6 +155,25 @@ def _watch(units: Units | None, layers: Sequence[Layer], members: int, due: Tens
             for layer, tensors in enumerate(watched.parts):
                 parts[number, layer, : len(tensors)] = [tensor.data_ptr() for tensor in tensors]
     return Watch(kind, row, settings, parts, units.born.numpy(), due.numpy())
+
+
+def _acting(actions: Actions | None, layers: int, params: Tensor, updates: int) -> Acting:
+    """What is done to parameters in tables; all of it empty without."""
+    members, size = params.shape
+    kind, row = np.full(members, -1), np.zeros(members, np.int64)
+    settings, of_layers = np.zeros((members, acts.SETTINGS)), np.zeros((members, layers))
+    draws, parts = np.zeros(members, np.bool_), np.zeros((members, acts.PARTS), np.int64)
+    if actions is None:
+        init, keys = np.empty(0, np.float32), np.zeros((members, 0, 2), np.int64)
+        return Acting(kind, row, settings, of_layers, draws, parts, init, size, keys)
+    check_actions(actions, layers, (members, size), updates)
+    for one in actions.acted:
+        places = one.members.numpy()
+        kind[places], row[places] = list(acts.KINDS).index(one.kind), one.rows
+        settings[places, : one.settings.shape[1]], of_layers[places] = one.settings, one.of_layers
+        draws[places], parts[places, : len(one.parts)] = one.draws, [part.data_ptr() for part in one.parts]
+    init, keys = actions.init.view(-1).numpy(), actions.keys.numpy()
+    return Acting(kind, row, settings, of_layers, draws, parts, init, size, keys)
 
 
 def _examples(data: Data, order: Tensor, first: Layer) -> Examples:

@@ -69,12 +69,13 @@ def _total(norms, row, outputs):
     return l1, l2
 
 
-def build_updates(rule: Callable, regularised: bool) -> Updates:
+def build_updates(rule: Callable, regularised: bool, noisy: bool = False) -> Updates:
     """The updates of parameters with one optimiser.
 
     Args:
         rule: from `rules`.
         regularised: whether there may be weight decay or a pull to a target. Without, neither costs anything.
+        noisy: whether ``pull`` times the targets is added to the gradient, in place of a pull; with weight decay.
 
     Returns:
         Functions for kernels.
@@ -85,7 +86,8 @@ def build_updates(rule: Callable, regularised: bool) -> Updates:
         before = load(state.params, at)
         w = before
         if regularised:
-            g = fma(pull, w - load(anchor, target), fma(c[DECAY], w, g))
+            size = load(anchor, target) if noisy else w - load(anchor, target)
+            g = fma(pull, size, fma(c[DECAY], w, g))
             w = c[KEEP] * w
         w, m, v = rule(g, w, load(state.m, at), load(state.v, at), c, state, i, o)
         store(state.params, at, w)
@@ -96,22 +98,40 @@ def build_updates(rule: Callable, regularised: bool) -> Updates:
             moved = first_lanes(moved, lanes)
         return l1 + absolute(moved), fma(moved, moved, l2)
 
-    builders = _build_of_gradient, _build_of_product, _build_of_nonzero
-    return Updates(*(build(update_vector) for build in builders))
+    return _build_all(update_vector)
 
 
-def build_magnitudes() -> Callable:
-    """As ``of_product``, but of nothing else than sums of |gradient|: in ``norms``, a row of outputs.
+def build_norms() -> Updates:
+    """As updates, but of nothing else than sums of |gradient| and of its squares; in ``norms`` those of each output.
 
     Returns:
-        A function for kernels.
+        Functions for kernels.
     """
 
     @inlined
-    def add_magnitude(g, i, o, lanes, state, at, anchor, target, c, pull, l1, l2):
-        return l1 + absolute(g), l2
+    def add_norms(g, i, o, lanes, state, at, anchor, target, c, pull, l1, l2):
+        return l1 + absolute(g), fma(g, g, l2)
 
-    return _build_of_product(add_magnitude)
+    return _build_all(add_norms)
+
+
+def build_storing() -> Updates:
+    """As updates, but the gradient times ``pull`` is written to ``state.m``, and nothing else is done.
+
+    Returns:
+        Functions for kernels.
+    """
+
+    @inlined
+    def store_gradient(g, i, o, lanes, state, at, anchor, target, c, pull, l1, l2):
+        store(state.m, at, pull * g)
+        return l1, l2
+
+    return _build_all(store_gradient)
+
+
+def _build_all(update_vector: Callable) -> Updates:
+    return Updates(*(build(update_vector) for build in (_build_of_gradient, _build_of_product, _build_of_nonzero)))
 
 
 def _build_of_gradient(update_vector: Callable) -> Callable:
