@@ -36,6 +36,8 @@ _PACKAGE, _ROOT = "fastplast_kernels", Path(__file__).resolve().parent
 _KEPT_SECONDS = 30 * 24 * 3600  # how long a folder stays that nobody uses
 _PROCESS, _NUMBERS = secrets.token_hex(8), itertools.count()
 _FLAGS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+# Parts of kernels have no entry for Python, which ends if it calls one; compiling one takes a tenth of the time.
+_PART = _FLAGS | {"no_cpython_wrapper": True}
 
 
 def sources() -> list[Path]:
@@ -158,7 +160,7 @@ def compiled(function: Callable) -> Callable:
 
 def called(function: Callable) -> Callable:
     """Decorator of a function that only kernels call: compiled and kept as a part of them."""
-    return numba.njit(**_FLAGS)(_uniquely_named(function))
+    return numba.njit(**_PART)(_uniquely_named(function))
 
 
 def merged(function: Callable) -> Callable:
@@ -166,12 +168,12 @@ def merged(function: Callable) -> Callable:
 
     A called function is optimised once more with each function above it; this one never by itself.
     """
-    return numba.njit(inline="always", **_FLAGS)(_uniquely_named(function))
+    return numba.njit(inline="always", **_PART)(_uniquely_named(function))
 
 
 def inlined(function: Callable) -> Callable:
     """Decorator of a function that only kernels call, and whose machine code replaces the call."""
-    return numba.njit(forceinline=True, **_FLAGS)(_uniquely_named(function))
+    return numba.njit(forceinline=True, **_PART)(_uniquely_named(function))
 
 
 def _uniquely_named(function: Callable) -> Callable:

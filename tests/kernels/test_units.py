@@ -6,17 +6,21 @@ import torch
 from assertions import assert_close
 from fastplast_kernels.optimisers import Hyperparameters
 from fastplast_kernels.train_step.arguments import Span, check_span, whole_span
-from fastplast_kernels.train_step.cpu.births import TABLE, age_units, fill_powers, power, spread_ages, spread_columns
+from fastplast_kernels.train_step.cpu import births
+from fastplast_kernels.train_step.cpu.births import TABLE
 from fastplast_kernels.train_step.cpu.plan import plan
 from fastplast_kernels.train_step.cpu.records import Pointers
 from fastplast_kernels.train_step.layers import ConvLayer, DenseLayer
 from fastplast_kernels.train_step.units import KINDS, Units, Watched, check_units
+from from_python import from_python
 
 from fastplast.config import Experiment
 from fastplast.engines.kernel_layers import kernel_layers
 from fastplast.methods import count_units, own_coefficients
 from fastplast.networks import Network, build_network
 
+fill_powers, power, age_units = map(from_python, (births.fill_powers, births.power, births.age_units))
+spread_ages, spread_columns = map(from_python, (births.spread_ages, births.spread_columns))
 EPS = np.finfo(np.float64).eps
 LAYERS = (ConvLayer(1, 4, 4, 3, 3, 1, 1, 0, 0), DenseLayer(48, 5, 0, 0), DenseLayer(5, 2, 0, 0))
 SHAPES = {"mean": ((2, 48), (2, 5)), "owed": ((2,), (2,)), "past": ((2, 3, 9), (2, 5, 9))}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from fastplast_kernels.compilation import called, compiled, merged
+from fastplast_kernels.compilation import compiled, merged
 from fastplast_kernels.dropout.cpu import Stream
 from fastplast_kernels.optimisers import EPSILON
 from fastplast_kernels.train_step.cpu.acting import (
@@ -104,7 +104,7 @@ def _build_step(
             scratch.coefficients[EPSILON] = -hyper[EPSILON_COLUMN]
         return scale
 
-    @called
+    @merged
     def step(network, arena, state, examples, run, watch, acting, member, s, number, is_aged, scratch):
         """One update of one member.
 
