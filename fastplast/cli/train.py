@@ -73,6 +73,7 @@ def sweep(options: dict[str, Any]) -> int:
     for name in flags:
         if name in several and isinstance(flags[name], list):
             flags[name] = values_of(name, flags[name])
+    check_cluster(options)
     grid = read_grid(options["grid"], flags)
     out = options.get("out") or sweep_directory(grid)
     part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
@@ -178,6 +179,8 @@ def resume(options: dict[str, Any]) -> int:
     from fastplast.runs.paths import is_sweep
     from fastplast.runs.status import status
 
+    if is_sweep(options["run"]):
+        check_cluster(options)
     check_views(options)
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
     if is_sweep(options["run"]):
@@ -253,6 +256,28 @@ def check_views(options: dict[str, Any]) -> None:
         from fastplast.tracking import Views, check
 
         check(Views(options.get("tensorboard"), options.get("wandb")))
+
+
+def check_cluster(options: dict[str, Any]) -> None:
+    """Makes sure, before anything is planned, that ``--cluster`` is one, and refuses what it leaves without effect.
+
+    Args:
+        options: of a command that trains sweeps.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if not (cluster := options.get("cluster")):
+        return
+    from fastplast.sweeps import address_of
+
+    for name in ("tensorboard", "wandb"):  # which the processes on the cluster do not write
+        if options.get(name) is not None:
+            raise ConfigError(
+                f"{flag(name)} belongs to training in this process, and does nothing otherwise: got {options[name]} "
+                f"with --cluster {cluster}. Drop it; `fastplast resume SHARD {flag(name)} ...` shows a finished shard."
+            )
+    address_of(cluster)
 
 
 def _is_watched(options: dict[str, Any]) -> bool:

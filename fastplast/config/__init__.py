@@ -5,7 +5,7 @@ Needs the standard library only, so that ``fastplast --help`` answers at once.
 
 from fastplast.config.effects import NEEDS, check_effects
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of
+from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of, lacking
 from fastplast.config.files import load_config
 from fastplast.config.method_options import METHOD_OPTIONS, Option, option_fields
 from fastplast.config.names import (
@@ -66,6 +66,7 @@ __all__ = [
     "defaults_of",
     "flag",
     "is_path",
+    "lacking",
     "load_config",
     "option_fields",
     "own_of",

@@ -200,9 +200,9 @@ class Experiment:
     out: str | None = option(None, "run directory (default: runs/<benchmark>-<method>-<time>)", "machine")
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = as_known(f.name, as_plain(getattr(self, f.name)))
-            object.__setattr__(self, f.name, value)
+        for f in dataclasses.fields(self):  # of a large grid there are many experiments: defaults are passed over
+            if (value := getattr(self, f.name)) is not f.default:
+                object.__setattr__(self, f.name, as_known(f.name, as_plain(value)))
         for name in ("learning_rate", "strength", "widths", "channels", "seeds", "metrics"):
             value = getattr(self, name)
             if isinstance(value, list):
@@ -343,6 +343,22 @@ CHOICES |= {f.name: f.metadata["choices"] for f in dataclasses.fields(Experiment
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
 _YOUNGER = ("options", "optimizer_reset", "metrics", "new_classes", "drift_tasks", "earlier_tasks", "keep_weights")
 _LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, *_YOUNGER)
+_NOT_OF_EVERY_VERSION = ("class_order", "dataset", "dropout", "epoch_curves", "head_reset", "layer_norm", "member_list",
+                         "srank_method", "subset", "test_examples")  # fmt: skip
+
+
+def lacking(stored: Mapping[str, Any]) -> list[str]:
+    """Fields that every version has stored and a stored configuration does not name: it is damaged.
+
+    Args:
+        stored: the configuration.
+
+    Returns:
+        The fields; with members one by one, those of members are not missed.
+    """
+    own = MEMBER_FIELDS if "member_list" in stored else ()
+    left_out = {*_LEFT_OUT, *_NOT_OF_EVERY_VERSION, *own, *stored}
+    return [f.name for f in dataclasses.fields(Experiment) if f.name not in left_out]
 
 
 def defaults_of(benchmark: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def check_fields(experiment: Any) -> None:
     """
     for f in dataclasses.fields(experiment):
         value = getattr(experiment, f.name)
-        if f.metadata["rule"] is None or (value is None and f.default is None):
+        if f.metadata["rule"] is None or value is f.default:
             continue
         if f.metadata["choices"]:
             _check_name(f, value)
@@ -122,13 +122,15 @@ def as_known(name: str, value: Any) -> Any:
     Returns:
         The known name; the value where it is none.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value in CHOICES.get(name, ()):
         return value
     known = known_names(name, DATASET_NAMES if name == "dataset" else CHOICES.get(name, ()))
     return recognize(value, known, OTHER_NAMES.get(name)) or value
 
 
 def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
+    if isinstance(value, str) and value in f.metadata["choices"]:
+        return
     known = known_names(f.name, f.metadata["choices"])
     is_numbered_gpu = f.name == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.bounded import open_regular, read_bytes, reason
+from fastplast.config import lacking
 from fastplast.runs.files import StoreError
 
 MOST_TEXT = 1 << 28  # bytes of a file that is read as text
@@ -81,6 +82,21 @@ def check_keys(value: Any, keys: Mapping[str, type]) -> dict[str, Any]:
         if type(value[name]) is not kind:
             raise ValueError(f"{name} must be of type {kind.__name__}: got {type(value[name]).__name__}")
     return value
+
+
+def check_config(config: Any, path: Path) -> None:
+    """Refuses a stored configuration that lacks a field.
+
+    Args:
+        config: from JSON.
+        path: of the file that holds it.
+
+    Raises:
+        StoreError: naming the fields that it lacks.
+    """
+    with reading(path):
+        check_keys(config, {"benchmark": str, "tasks": int, "network": str})
+        check_keys(config, dict.fromkeys(lacking(config), object))
 
 
 def digest_of(path: Path) -> tuple[int, str]:

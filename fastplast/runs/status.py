@@ -22,7 +22,7 @@ from fastplast.runs.heartbeat import living_elsewhere
 from fastplast.runs.manifest import task_of
 from fastplast.runs.parquet import read_part
 from fastplast.runs.paths import is_sweep, shard_paths
-from fastplast.runs.reading import check_keys, read_json, reading
+from fastplast.runs.reading import check_config, check_keys, read_json, reading
 from fastplast.runs.run import Run
 
 _POSITION = {"task": int, "epoch": int}
@@ -152,6 +152,7 @@ def _of_run(path: Path) -> Status:
     holder = lock_holder(path)  # before the rest: what dies meanwhile is reported as what it was
     run = Run(path)
     config = run.config
+    check_config(config, path / "config.json")
     listed = config.pop("member_list", None)
     if listed is not None and not isinstance(listed, list):
         raise StoreError(f"{path / 'config.json'} is damaged: member_list must be a list.")

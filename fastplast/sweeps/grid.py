@@ -329,6 +329,6 @@ def _members(alone: Experiment) -> Iterator[Member]:
     own = {n: float(getattr(alone, n)) for n in MEMBER_HYPERPARAMETERS}
     own = {n: value for n, value in own.items() if value != Experiment.__dataclass_fields__[n].default}
     for member in alone.members():
-        yield dataclasses.replace(
-            member, learning_rate=float(member.learning_rate), strength=float(member.strength), **own
-        )
+        changes = own | {n: float(getattr(member, n)) for n in ("learning_rate", "strength")}
+        is_so = all(getattr(member, n) is value for n, value in changes.items())  # as of all seeds of most grids
+        yield member if is_so else dataclasses.replace(member, **changes)

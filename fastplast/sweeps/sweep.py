@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from fastplast.config import ConfigError, Experiment, Member
 from fastplast.runs.files import StoreError
 from fastplast.runs.paths import SHARDS, is_sweep, shard_paths
+from fastplast.runs.reading import check_config
 from fastplast.runs.results import Results
 from fastplast.runs.run import Run, no_epochs
 from fastplast.runs.tables import (
@@ -242,6 +243,7 @@ def _read_cells(shard: Run, with_metrics: bool = False) -> list[Cell]:
     Without the metrics on request they are read where those of the user's own are not registered.
     """
     config, where = shard.config, str(shard.path / "config.json")
+    check_config(config, shard.path / "config.json")
     if not with_metrics:
         config.pop("metrics", None)
     listed = config.pop("member_list", None)

@@ -12,7 +12,7 @@ from fastplast.config import ConfigError, Experiment, check_own, defaults_of, ow
 from fastplast.config.fields import is_whole
 from fastplast.data import Dataset
 from fastplast.networks import ModuleFactory
-from fastplast.runs.reading import check_keys, reading
+from fastplast.runs.reading import check_config
 from fastplast.runs.writer import RunWriter
 from fastplast.training.identity import check_identity, identity_of
 from fastplast.training.loop import Event, training
@@ -110,8 +110,7 @@ def proceed(
     writer = RunWriter.open(path)
     try:
         stored = dict(writer.config)
-        with reading(writer.run.path / "config.json"):
-            check_keys(stored, {"benchmark": str, "tasks": int, "network": str})
+        check_config(stored, writer.run.path / "config.json")
         check_own(stored)
         tasks = _raised_tasks(changes.pop("tasks", None), stored["tasks"], path)
         experiment = Experiment.from_dict(stored, f"{path}/config.json")

@@ -115,6 +115,20 @@ def test_an_option_without_effect_is_refused_wherever_it_is_given():
         method="l2", strength=0.1).members()))  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_what_a_cluster_leaves_without_effect_is_refused_before_anything_is_planned(name, tmp_path, capsys):
+    (tmp_path / "shards").mkdir()
+    words = [f"--{name}", "x", "--cluster", "ray"]
+    for command in (["sweep", "--seeds", "2", "--out", str(tmp_path)], ["resume", str(tmp_path)]):
+        assert run([*command, *words]) == 2
+        assert (
+            f"--{name} belongs to training in this process, and does nothing otherwise: got x with --cluster ray. "
+            in (capsys.readouterr().err)
+        )
+    assert run(["sweep", "--cluster", "slurm"]) == 2
+    assert "--cluster must be ray or ray://HOST:PORT: got 'slurm'." in capsys.readouterr().err
+
+
 def test_bare_fastplast_and_help_show_the_help(capsys):
     assert run([]) == 2
     bare = capsys.readouterr().out

@@ -20,6 +20,7 @@ from fastplast.runs.archive import write_archive
 from fastplast.runs.files import StoreError
 from fastplast.runs.status import status
 from fastplast.runs.writer import RunWriter
+from fastplast.sweeps.sweep import read_ids
 from fastplast.training import capacity
 from fastplast.training.loop import EpochDone, TaskDone
 from fastplast.training.start import proceed, start
@@ -274,6 +275,18 @@ def test_a_configuration_that_lacks_a_field_is_said_on_resume(copy, name, value)
     for changes in ({}, {"tasks": 4}):
         with pytest.raises(StoreError, match=rf"config\.json is missing or damaged .*{name}"):
             fp.resume(copy, **changes)
+
+
+@pytest.mark.parametrize("other", [None, "sedds"])
+def test_a_configuration_without_a_field_that_every_version_stores_is_damaged_and_not_changed(copy, other):
+    stored = json.loads((copy / "config.json").read_text())
+    fields = ("seeds", "learning_rate", "method", "epochs", "examples", "widths", "optimizer", "weight_decay")
+    for name in fields:
+        config = {key: value for key, value in stored.items() if key != name}
+        (copy / "config.json").write_text(json.dumps(config | ({other: stored[name]} if other else {})))
+        for read in (fp.resume, status, read_ids):
+            with pytest.raises(StoreError, match=rf"config\.json is missing or damaged \(it lacks {name}\)\. Restore"):
+                read(fp.load(copy) if read is read_ids else copy)
 
 
 def test_a_pipe_in_place_of_a_file_is_an_error(copy):
