@@ -130,23 +130,25 @@ class _Tally:
         measured = self.measure_seconds / self.tasks_measured if self.tasks_measured else 0.0
         return left + measured * ((e.tasks or 0) - self.tasks_ended)
 
-    def describe(self) -> str:
+    def describe(self, is_live: bool = False) -> str:
+        """The state in words; for the live line, whose end a narrow terminal cuts, shorter and with the rate last."""
         parts = []
         start_error, srank = mean(self.start.get("error") or ()), median(self.start.get("hessian_srank") or ())
         if self.error is not None:
             parts.append(f"error {self.error:.4f}")
-        if start_error is not None:
+        if start_error is not None and not is_live:
             parts.append(f"(start {start_error:.4f})")
         if srank is not None:
             parts.append(f" srank {srank:.0f}")
-        parts = [" ".join(parts)]
+        parts, rate = [" ".join(parts)], []
         if self.has_rate and not math.isnan(self.rate):
-            parts.append(f"{self.rate:,.0f} updates/s")
+            rate = [f"{self.rate:,.0f} updates/s"]
+        parts += [] if is_live else rate
         if self.has_rate and math.isfinite(self.remaining) and self.remaining > 0:
             parts.append(f"{duration(self.remaining)} left")
         if self.diverged:
             parts.append(f"{self.diverged} diverged")
-        return "  ".join(parts)
+        return "  ".join(parts + rate if is_live else parts)
 
 
 def _print_tasks(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
@@ -164,12 +166,12 @@ def _show_bar(tally: _Tally, events: Iterator[Event]) -> Iterator[Event]:
     e = tally.setup.experiment
     columns = (TextColumn("task {task.fields[now]}"), BarColumn(bar_width=24), TextColumn("{task.description}"))
     with Progress(*columns, refresh_per_second=4) as progress:
-        text = "first epoch, in which kernels are compiled unless they were before"
+        text = "first epoch: kernels are compiled or loaded"
         bar = progress.add_task(text, total=tally.setup.updates, now=f"1/{e.tasks}")
         for event in events:
             tally.count(event)
             now = f"{tally.task + 1}/{e.tasks} epoch {tally.epoch}/{e.epochs}"
-            description = tally.describe() if tally.first else text
+            description = tally.describe(is_live=True) if tally.first else text
             progress.update(bar, completed=tally.updates, description=description, now=now)
             if isinstance(event, TaskDone):
                 progress.console.print(f"task {event.task + 1}/{e.tasks}  {tally.describe()}", highlight=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 
 
@@ -27,6 +29,25 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def hang(text: str, columns: int) -> str:
+    """Breaks lines of a name and what is said of it, so that the second line begins under the text of the first.
+
+    Args:
+        text: lines, with two spaces or more before the text of each.
+        columns: that a line may have.
+
+    Returns:
+        The same words; a word that is longer than a line stays whole.
+    """
+    lines = []
+    for line in text.split("\n"):
+        ends = [gap.end() for gap in re.finditer(r"^ +|(?<=\S)  +", line) if gap.end() <= columns * 2 // 3]
+        under = " " * max(ends, default=0)
+        wrapped = textwrap.wrap(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)
+        lines += wrapped if len(line) > columns else [line]
+    return "\n".join(lines)
 
 
 def _plain(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from fastplast.cli import train
 from fastplast.cli.exit_codes import DONE, FAILED
 from fastplast.cli.flags import OWN_RUN, option_help, pairs_of
+from fastplast.cli.output import fitted, terminal_width
 from fastplast.cli.signals import stopping
 from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OTHER_NAMES, ConfigError, Experiment, flag
 from fastplast.text import closest, recognize
@@ -28,7 +29,10 @@ def _status(options: dict[str, Any]) -> int:
     from fastplast.runs.status_text import as_json, as_text
 
     found = status(options["run"])
-    print(json.dumps(as_json(found, options["run"])) if options["json"] else as_text(found, options["run"]))
+    if options["json"]:
+        print(json.dumps(as_json(found, options["run"])))
+    else:
+        print(fitted(as_text(found, options["run"], terminal_width())))
     return DONE
 
 
@@ -77,7 +81,7 @@ def _figure(options: dict[str, Any]) -> int:
     from fastplast.paper.registry import adapt, figure_of
 
     if options["list"]:
-        print(list_figures())
+        print(fitted(list_figures()))
         return DONE
     if options["figure"] is None:
         raise ConfigError("figure needs a number or a name: got none. `fastplast figure --list` lists them.")
@@ -89,7 +93,7 @@ def _figure(options: dict[str, Any]) -> int:
 
     given = options["from_paths"]
     if options["dry_run"]:
-        print(preview(figure, options["scale"], given))
+        print(fitted(preview(figure, options["scale"], given)))
         return DONE
     if given is None:
         again = f"fastplast figure {options['figure']} --scale {options['scale']}"
@@ -167,8 +171,7 @@ def _list(options: dict[str, Any]) -> int:
         for name in METRIC_NAMES:
             rows |= {column: f"{text} (--metrics {name})" for column, text in METRICS[name].definitions(name).items()}
     width = max(map(len, rows))
-    for name, text in rows.items():
-        print(f"{name:{width}}  {text}")
+    print(fitted("\n".join(f"{name:{width}}  {text}" for name, text in rows.items())))
     return DONE
 
 
@@ -201,7 +204,7 @@ def _data(options: dict[str, Any]) -> int:
         print(f"data directory  {data.data_dir(options['data_dir'])}")
         for row in data.status(options["data_dir"]):
             state = row.problem or ("verified" if row.verified else "not verified") if row.found else "not found"
-            print(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}")
+            print(fitted(f"{row.name:14} {row.split:6} {row.images:>7,}  {state:12}  {row.source}"))
         return DONE
     name = recognize(options["name"] or "", data.DATASETS, OTHER_NAMES["dataset"])
     if name is None:

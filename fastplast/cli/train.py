@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.cli.exit_codes import ALL_DIVERGED, DONE, FAILED, INTERRUPTED, TRANSIENT_FAILURE
 from fastplast.cli.flags import fields_from, values_of
+from fastplast.cli.output import fitted
 from fastplast.cli.signals import stopping
 from fastplast.config import MACHINE_FIELDS, ConfigError, Experiment, check_effects, flag, load_config, option_fields
 from fastplast.text import duration
@@ -36,7 +37,7 @@ def train(options: dict[str, Any]) -> int:
     if options["dry_run"]:
         from fastplast.training.dry_run import dry_run
 
-        print(dry_run(experiment, options["memory"]))
+        print(fitted(dry_run(experiment, options["memory"])))
         return DONE
     if options["memory"] is not None:
         raise ConfigError("--memory of train belongs to --dry-run: got no --dry-run. Add it, or use fastplast sweep.")
@@ -81,7 +82,7 @@ def sweep(options: dict[str, Any]) -> int:
     if options["dry_run"]:
         from fastplast.sweeps.dry_run import dry_run
 
-        print(dry_run(plan))
+        print(fitted(dry_run(plan)))
         return DONE
     check_views(options)
     with stopping() as stop:
@@ -133,7 +134,7 @@ def run_plan(plan: SweepPlan, options: dict[str, Any], stop: Callable[[], bool],
     from fastplast.sweeps.dry_run import seconds_if_long, summarize
 
     if not options["quiet"]:
-        print(summarize(plan), flush=True)
+        print(fitted(summarize(plan)), flush=True)
         if not _agree(seconds_if_long(plan), options):
             return INTERRUPTED
     retry_failed, failed = options.get("retry_failed", False), []

@@ -5,7 +5,7 @@ Needs the standard library only, so that ``fastplast --help`` answers at once.
 
 from fastplast.config.effects import NEEDS, check_effects
 from fastplast.config.errors import ConfigError, flag
-from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member, defaults_of, lacking
+from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member
 from fastplast.config.files import load_config
 from fastplast.config.method_options import METHOD_OPTIONS, Option, option_fields
 from fastplast.config.names import (
@@ -31,6 +31,7 @@ from fastplast.config.names import (
     is_path,
 )
 from fastplast.config.own import OWN, add_own, check_own, own_of, with_known_names
+from fastplast.config.stored import defaults_of, lacking
 
 __all__ = [
     "ACTIVATIONS",

@@ -6,6 +6,7 @@ benchmark's own value. Standard library only, so that ``fastplast --help`` answe
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -289,6 +290,21 @@ class Experiment:
         defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in MEMBER_FIELDS}
         return dataclasses.replace(self, **defaults, member_list=tuple(members))
 
+    def with_checked_members(self, members: Iterable[Member], out: str) -> Experiment:
+        """The same experiment with members one by one, of which each was checked before: of a large grid they are many.
+
+        Args:
+            members: in order.
+            out: its run directory.
+
+        Returns:
+            The experiment.
+        """
+        changed = copy.copy(self)
+        object.__setattr__(changed, "member_list", tuple(members))
+        object.__setattr__(changed, "out", out)
+        return changed
+
     def steps_per_epoch(self) -> int:
         """Updates of one epoch; the last batch may be smaller."""
         return math.ceil(self.examples / self.batch_size)
@@ -301,7 +317,7 @@ class Experiment:
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in _LEFT_OUT or getattr(self, f.name) != f.default
+            if f.name not in LEFT_OUT or getattr(self, f.name) != f.default
         }
         if self.options:
             values["options"] = {name: list(own) for name, own in dict(self.options).items()}
@@ -342,36 +358,7 @@ CHOICES |= {f.name: f.metadata["choices"] for f in dataclasses.fields(Experiment
 # Where and with what members are trained: of all of them, and no part of what they are.
 MACHINE_FIELDS = tuple(f.name for f in dataclasses.fields(Experiment) if f.metadata["group"] == "machine")
 _YOUNGER = ("options", "optimizer_reset", "metrics", "new_classes", "drift_tasks", "earlier_tasks", "keep_weights")
-_LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, *_YOUNGER)
-_NOT_OF_EVERY_VERSION = ("class_order", "dataset", "dropout", "epoch_curves", "head_reset", "layer_norm", "member_list",
-                         "srank_method", "subset", "test_examples")  # fmt: skip
-
-
-def lacking(stored: Mapping[str, Any]) -> list[str]:
-    """Fields that every version has stored and a stored configuration does not name: it is damaged.
-
-    Args:
-        stored: the configuration.
-
-    Returns:
-        The fields; with members one by one, those of members are not missed.
-    """
-    own = MEMBER_FIELDS if "member_list" in stored else ()
-    left_out = {*_LEFT_OUT, *_NOT_OF_EVERY_VERSION, *own, *stored}
-    return [f.name for f in dataclasses.fields(Experiment) if f.name not in left_out]
-
-
-def defaults_of(benchmark: str) -> dict[str, Any]:
-    """What fields are that a stored configuration does not name: left out as defaults, or younger than the file.
-
-    Args:
-        benchmark: that the configuration names.
-
-    Returns:
-        Field to value, of all fields but those of the members.
-    """
-    names = {f.name: f.default for f in dataclasses.fields(Experiment) if f.name not in (*MEMBER_FIELDS, "member_list")}
-    return {n: BENCHMARKS[benchmark].get(n, PRESET_FIELDS.get(n, default)) for n, default in names.items()}
+LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, *_YOUNGER)
 
 
 def _members(values: Any) -> tuple[Member, ...]:

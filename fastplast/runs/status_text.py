@@ -33,17 +33,18 @@ def _fields(found: Status) -> dict[str, Any]:
     return {name: value for name, value in asdict(found).items() if name != "sranks"}
 
 
-def as_text(found: Status | list[Status], path: str) -> str:
+def as_text(found: Status | list[Status], path: str, width: int | None = None) -> str:
     """The same for people.
 
     Args:
         found: from ``status``.
         path: what was asked for.
+        width: that a table may have, if there is a bound; columns are left out, empty ones first, until it fits.
 
     Returns:
         Lines: what is known of a run, or a table of shards and their total.
     """
-    return _run_lines(found) if isinstance(found, Status) else _sweep_lines(found, path)
+    return _run_lines(found) if isinstance(found, Status) else _sweep_lines(found, path, width)
 
 
 def _run_lines(s: Status) -> str:
@@ -68,7 +69,10 @@ def _run_lines(s: Status) -> str:
     return "\n".join(f"{name:9} {text}" for name, text in rows.items() if text is not None)
 
 
-def _sweep_lines(shards: list[Status], path: str) -> str:
+_SPARED = ("disk", "srank", "members")  # columns of a table that does without, in this order
+
+
+def _sweep_lines(shards: list[Status], path: str, width: int | None) -> str:
     waiting = _not_begun(shards, path)
     total = _total(shards, waiting)
     header = ("shard", "state", "members", "task", "error", "srank", "diverged", "left", "disk")
@@ -77,8 +81,13 @@ def _sweep_lines(shards: list[Status], path: str) -> str:
         more = f"{len(waiting):,} more shard{'s' * (len(waiting) > 1)}"
         rows.append((more, "not begun", f"{_members(waiting):,}", *[""] * 6))
     rows.append(_cells("total", total))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
+    columns = list(zip(*rows))
+    empty = [column[0] for column in columns if not any(column[1:])]
+    for name in (*empty, *_SPARED):
+        if width is not None and sum(max(map(len, column)) + 2 for column in columns) - 2 > width:
+            columns = [column for column in columns if column[0] != name]
+    padded = [[f"{cell:{max(map(len, column))}}" for cell in column] for column in columns]
+    lines = ["  ".join(row).rstrip() for row in zip(*padded)]
     counts = total["states"] | ({"not begun": len(waiting)} if waiting else {})
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none planned"
     number = sum(counts.values())

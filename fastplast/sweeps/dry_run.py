@@ -87,7 +87,8 @@ def seconds_if_long(plan: SweepPlan) -> float:
 
 def _together(shards: Sequence[Shard]) -> Experiment:
     """Shards of a group as one experiment."""
-    return shards[0].experiment.of_members([member for shard in shards for member in shard.experiment.members()])
+    members = (member for shard in shards for member in shard.experiment.members())
+    return shards[0].experiment.with_checked_members(members, str(shards[0].path))
 
 
 def _seconds(shards: Sequence[Shard], plan: SweepPlan) -> float:

@@ -318,6 +318,4 @@ def _split(members: list[Member], capacity: int) -> Iterable[list[Member]]:
 def _new_shard(group: Experiment, members: list[Member], directory: Path) -> Shard:
     content: dict[str, Any] = {"group": group_digest(group), "members": [member.to_dict() for member in members]}
     name = f"{str(group.network).replace(':', '-')}-{group.activation}-{digest(content)}"
-    return Shard(
-        dataclasses.replace(group, member_list=tuple(members), out=str(directory / SHARDS / name)), is_begun=False
-    )
+    return Shard(group.with_checked_members(members, str(directory / SHARDS / name)), is_begun=False)

@@ -12,7 +12,7 @@ from fastplast.cli.main import parse, run
 from fastplast.config import BENCHMARKS, NEEDS, OTHER_NAMES, ConfigError, Experiment, check_effects
 from fastplast.config.fields import CHOICES
 from fastplast.sweeps import expand, grid_of
-from fastplast.text import duration
+from fastplast.text import duration, hang
 
 SIZES = {"seeds": 2, "tasks": 2, "epochs": 1, "examples": 12, "batch-size": 6, "widths": "5,4,4", "srank": "off"}
 TINY = [word for name, value in (SIZES | {"engine": "vmap"}).items() for word in (f"--{name}", str(value))]
@@ -212,3 +212,19 @@ def test_completion_has_names_and_says_what_it_needs(capsys, monkeypatch):
     script = capsys.readouterr().out
     assert "mnist_permute" in script
     assert "--learning-rate" in script
+
+
+def test_long_lines_hang_under_their_text_on_a_terminal_and_stay_whole_in_a_pipe(capsys, monkeypatch):
+    for words in (["list", "methods"], ["list", "probes"], ["figure", "--list"]):
+        assert run(words) == 0
+        whole = capsys.readouterr().out
+        assert max(map(len, whole.splitlines())) > 80
+        with monkeypatch.context() as patched:
+            patched.setenv("COLUMNS", "80")
+            patched.setattr("sys.stdout.isatty", lambda: True)
+            assert run(words) == 0
+        broken = capsys.readouterr().out
+        assert max(map(len, broken.splitlines())) <= 80
+        assert broken.split() == whole.split()
+    assert hang("name  one two\n      three four", 14) == "name  one two\n      three\n      four"
+    assert hang("a word_of_twenty_letters", 10) == "a\nword_of_twenty_letters"

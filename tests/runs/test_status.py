@@ -16,6 +16,7 @@ from fastplast.cli.main import run
 from fastplast.progress import _Tally
 from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
+from fastplast.runs.status_text import as_text
 from fastplast.training.loop import EpochDone, TaskDone, _Timing
 from fastplast.training.start import start
 
@@ -88,6 +89,9 @@ def test_the_first_epoch_of_a_process_in_which_kernels_are_compiled_is_left_out_
     tally.count(EpochDone(0, 1, 2 * per_epoch, 1.0, 0.5, 0, seconds=62.0))
     assert tally.rate == per_epoch * 2 / 2.0
     assert f"{tally.rate:,.0f} updates/s" in tally.describe()
+    assert tally.describe(is_live=True).endswith(
+        f" left  {tally.rate:,.0f} updates/s"
+    )  # a narrow terminal cuts the end
     tally.count(TaskDone(0, {}, 0, train_seconds=62.0, measure_seconds=1.0))
     assert tally.rate == per_epoch * 2 / 2.0
     events.close()
@@ -160,6 +164,17 @@ def test_a_sweep_has_a_line_per_shard_and_a_total(swept, capsys):
     assert [line.split()[0] for line in lines[1:3]] == [shard.path.name for shard in swept.shards]
     assert lines[3].split()[:3] == ["total", "4", "4/4"]
     assert "2 shards: 2 finished" in lines[4]
+
+
+def test_a_table_of_shards_leaves_out_columns_until_it_fits_a_terminal(swept):
+    found, path = status(swept.path), str(swept.path)
+    header = ["shard", "state", "members", "task", "error", "srank", "diverged", "left", "disk"]
+    whole = as_text(found, path).splitlines()
+    width = max(map(len, whole[:-1]))
+    for bound, left_out in ((None, ""), (width, ""), (width - 1, "srank"), (1, "srank left disk members")):
+        table = as_text(found, path, bound).splitlines()  # of which no stable rank was measured, and no time is left
+        assert table[0].split() == [name for name in header if name not in left_out.split()]
+        assert len(table) == len(whole)
 
 
 def test_json_holds_the_same(finished, swept, capsys):
