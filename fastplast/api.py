@@ -61,7 +61,7 @@ def resume(
     tasks: int | None = None,
     progress: bool = True,
 ) -> Run:
-    """Goes on with a run that was stopped or killed, to the same bits as if it had not been.
+    """Continues a run that was stopped or killed, with bit-identical results.
 
     Args:
         path: run directory.

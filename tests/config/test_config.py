@@ -1,6 +1,6 @@
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -16,6 +16,7 @@ from fastplast.config import (
     flag,
     load_config,
 )
+from fastplast.config.fields import _broken_rule
 from fastplast.methods import METHODS, Method, register
 from fastplast.text import closest
 
@@ -380,3 +381,21 @@ def test_a_word_that_is_no_number_is_wrong_usage(words: list[str], text: str, ca
     error = capsys.readouterr().err
     assert text in error
     assert len(error.splitlines()) == 1
+
+
+def test_defaults_which_no_experiment_checks_again_obey_their_rules():
+    for f in fields(Experiment):
+        if f.metadata["rule"] is not None and f.default is not None:
+            if f.metadata["choices"]:
+                assert {*(f.default if isinstance(f.default, tuple) else (f.default,))} <= {*f.metadata["choices"]}, (
+                    f.name
+                )
+            else:
+                assert _broken_rule(f, f.default) is None, f.name
+
+
+def test_members_that_were_checked_before_make_the_experiment_that_checks_them():
+    group = Experiment(engine="cpu")
+    members = Experiment(seeds=3, learning_rate=(1e-2, 1e-3), method="l2", strength=0.1).members()
+    assert group.with_checked_members(members, "runs/a") == replace(group.of_members(members), out="runs/a")
+    assert group == Experiment(engine="cpu")
