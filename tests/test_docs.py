@@ -229,7 +229,7 @@ def test_every_module_and_name_that_a_page_names_can_be_imported(page):
 def test_whatever_is_ones_own_takes_fifteen_lines():
     pages = ("tutorial.md", "methods.md", "extending.md")
     doors = [[block for block in blocks(page, "python") if "register" in block] for page in pages]
-    assert [len(of_page) for of_page in doors] == [2, 3, 6]
+    assert [len(of_page) for of_page in doors] == [2, 3, 7]
     for package in PACKAGES.values():
         assert any(f"from fastplast.{package} import" in block for of_page in doors for block in of_page), package
     for block in itertools.chain(*doors):
