@@ -1,6 +1,6 @@
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
@@ -392,10 +392,3 @@ def test_defaults_which_no_experiment_checks_again_obey_their_rules():
                 )
             else:
                 assert _broken_rule(f, f.default) is None, f.name
-
-
-def test_members_that_were_checked_before_make_the_experiment_that_checks_them():
-    group = Experiment(engine="cpu")
-    members = Experiment(seeds=3, learning_rate=(1e-2, 1e-3), method="l2", strength=0.1).members()
-    assert group.with_checked_members(members, "runs/a") == replace(group.of_members(members), out="runs/a")
-    assert group == Experiment(engine="cpu")

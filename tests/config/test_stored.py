@@ -1,7 +1,7 @@
 """Configurations as runs store them: which fields are left out, and that files of every age are read and resumed."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -92,3 +92,10 @@ def test_a_key_that_occurs_twice_is_refused(tmp_path):
 def test_false_of_a_file_in_place_of_off_is_told_to_be_quoted():
     with pytest.raises(ConfigError, match=r"--srank must be a known name: got False\. Write 'off' with quotes."):
         Experiment(srank=False)  # type: ignore[arg-type]
+
+
+def test_members_that_were_checked_before_make_the_experiment_that_checks_them():
+    group = Experiment(engine="cpu")
+    members = Experiment(seeds=3, learning_rate=(1e-2, 1e-3), method="l2", strength=0.1).members()
+    assert group.with_checked_members(members, "runs/a") == replace(group.of_members(members), out="runs/a")
+    assert group == Experiment(engine="cpu")
