@@ -15,8 +15,8 @@ WARM_UP = 6  # epochs: the first units are reset after some hundred updates, and
 ON_VMAP = 2  # updates of a call there
 UNITS = ("cbp", "redo", "snr", "regrama")
 TRAINED = {  # by the engine that auto chooses; resets of units by both
-    "cpu": ("l2", "wasserstein", *UNITS, "clip", "shrink_perturb", "hare_tortoise"),
-    "vmap": (*UNITS, "upgd", "noise", "spectral", "parseval", "c_chain"),
+    "cpu": ("l2", "wasserstein", *UNITS, "clip", "hare_tortoise", "nap", "shrink_perturb", "noise", "upgd"),
+    "vmap": (*UNITS, "noise", "upgd", "spectral", "parseval", "c_chain"),
 }
 MIXED = ("none", "l2", "regenerative", *UNITS, "clip")
 EACH = 4  # members of a method in the mixed batch
