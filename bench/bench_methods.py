@@ -15,7 +15,7 @@ WARM_UP = 6  # epochs: the first units are reset after some hundred updates, and
 ON_VMAP = 2  # updates of a call there
 UNITS = ("cbp", "redo", "snr", "regrama")
 TRAINED = {  # by the engine that auto chooses; resets of units by both
-    "cpu": ("l2", "wasserstein", *UNITS, "clip", "hare_tortoise", "nap", "shrink_perturb", "noise", "upgd"),
+    "cpu": ("l2", "wasserstein", *UNITS, "clip", "hare_tortoise", "shrink_perturb", "noise", "upgd"),
     "vmap": (*UNITS, "noise", "upgd", "spectral", "parseval", "c_chain"),
 }
 MIXED = ("none", "l2", "regenerative", *UNITS, "clip")
@@ -25,7 +25,7 @@ EACH = 4  # members of a method in the mixed batch
 def member_of(method: str, seed: int) -> Member:
     """A member that uses a method with its default hyperparameters."""
     options = {f"{method}_{name}": option.default for name, option in METHOD_OPTIONS.get(method, {}).items()}
-    return Member(seed, 1e-3, method, 1e-3 * (method in TAKES_STRENGTH and method != "none"), options=options)
+    return Member(seed, 1e-3, method, 1e-3 * TAKES_STRENGTH[method], options=options)
 
 
 def provider(methods: list[str], engine: str, epochs: int = 0):
