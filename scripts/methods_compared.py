@@ -70,7 +70,7 @@ Not in these results: {missing}.
 """
 COST = """\
 - **Cost** is the time of an update in units of one without a method, on the engine that trains it, `cpu` where
-  its kernels do; methods that act at changes of task only cost nothing in updates.
+  its kernels do, where that was measured; methods that act at changes of task only cost nothing in updates.
 """
 
 
@@ -155,10 +155,15 @@ def read(path: Path) -> list[Setting]:
     return found
 
 
+def plain_name(method: str) -> str:
+    """Of a method with nothing beside it, for people."""
+    return "no method" if method == "none" else method.replace("_", " ")
+
+
 def words_of(row: pd.Series) -> tuple[str, str]:
     """Name and setting of a row, for people."""
     method, words = str(row["method"]), []
-    name = "no method" if method == "none" else method.replace("_", " ")
+    name = plain_name(method)
     strength = STRENGTH_OF.get(method, "strength")
     if method != "none":
         words.append(f"{strength.removeprefix(method + '_').replace('_', ' ')} {row[strength]:g}")
@@ -241,7 +246,8 @@ def row_of(one: Setting, costs: dict[str, float]) -> str:
         f"{one.last('init_distance_l2'):.1f}",
     ]  # fmt: skip
     if costs:
-        cells.append(f"{costs[one.method]:.2f}" if one.method in costs else "")
+        is_measured = one.method in costs and one.name == plain_name(one.method)
+        cells.append(f"{costs[one.method]:.2f}" if is_measured else "")
     cells += one.verdicts
     return "| " + " | ".join(cells) + " |"
 
