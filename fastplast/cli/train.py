@@ -180,11 +180,12 @@ def resume(options: dict[str, Any]) -> int:
     from fastplast.runs.paths import is_sweep
     from fastplast.runs.status import status
 
-    if is_sweep(options["run"]):
+    of_sweep = is_sweep(options["run"])
+    if of_sweep:
         check_cluster(options)
     check_views(options)
     changes = {name: value for name, value in fields_from(options).items() if name != "out"}
-    if is_sweep(options["run"]):
+    if of_sweep:
         return _resume_sweep(options, changes)
     for name in ("shard", "cluster", "retry_failed"):
         if options[name]:

@@ -59,6 +59,9 @@ class CpuEngine:
         self._watchings = watchings(self.hooks.uses)
         self._actings = actings(self.hooks.uses, state.init, len(self.layers))
         self._left = left_to_python(self.hooks.uses)
+        self._singly = torch.zeros(len(group.members), dtype=torch.bool)  # who makes a call for each update
+        for use in self._left:
+            self._singly[slice(None) if use.rows is None else use.rows] = True
         self._keys = dropout_keys(group) if group.network.dropout else None
 
     @property
@@ -83,14 +86,12 @@ class CpuEngine:
         """
         order, hooks = order.contiguous(), self.hooks
         span, made, count = whole_span(order), 0, order.shape[1]
-        actions, singly = actions_of(self._actings, state, count), torch.zeros(len(order), dtype=torch.bool)
-        for use in self._left:
-            singly[slice(None) if use.rows is None else use.rows] = True
+        actions = actions_of(self._actings, state, count)
         sums, batch = Accumulators.zeros(len(order)), Batch(task, state.params.new_zeros(0), [])
         while bool(((span.begin < count) & (state.diverged < 0)).any()):
             if self._left:
                 made += 1
-                span.end.copy_(torch.where(singly, min(made, count), count))
+                span.end.copy_(torch.where(self._singly, min(made, count), count))
             sums.add(self._run(state, task, order, span, actions))
             if self._left and made <= count:
                 hooks.change_parameters(self._left, state, batch)

@@ -4,12 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from assertions import assert_same_bits
-from cases import KINDS
+from cpu_trials import (
+    LAYERS,
+    assert_same_member,
+    assert_same_state,
+    check_alone_and_in_parts,
+    check_neutral,
+    check_stored_and_read,
+    epochs_from_one_state,
+    trial_of,
+)
 from method_cases import CASES, member
 
 from fastplast.config import METHOD_OPTIONS, Member
-from fastplast.engines import CpuEngine
 from fastplast.methods import METHODS, KernelHook, register
 
 # Every way of each method in which the kernels do something else.
@@ -32,15 +39,6 @@ WAYS = [
     ("upgd", {"noise": 0.0}),
 ]
 PLAIN = (Member(90, 1e-2, "none", 0.0), Member(91, 1e-2, "wasserstein", 0.1))
-# Wide outputs, pooling with dropout after it, normalisation, more examples than a group or fewer.
-LAYERS = [
-    ("mlp", "relu", 16),
-    ("mlp", "all", 20),
-    ("mlp13", "leaky_relu", 7),
-    ("cnn", "crelu", 16),
-    ("cnn", "layer norm", 40),
-    ("convnet", "all", 16),
-]
 
 
 def members_of(optimizer: str = "adam") -> tuple[Member, ...]:
@@ -48,31 +46,6 @@ def members_of(optimizer: str = "adam") -> tuple[Member, ...]:
     ways = [(name, options) for name, options in WAYS if CASES[name].optimizer in ("adam", optimizer)]
     acting = [member(name, i, **options) for i, (name, options) in enumerate(ways)]
     return (PLAIN[0], *acting[:5], PLAIN[1], *acting[5:], member("cbp", 92))
-
-
-def trial_of(make_trial, members, network="mlp", kind="relu", batch=16, threads=1, **fields):
-    benchmark = "cifar_shuffle" if network in ("cnn", "convnet") else "mnist_shuffle"
-    trial = make_trial(members, network=network, benchmark=benchmark, batch_size=batch, **KINDS[kind] | fields)
-    trial.engine = CpuEngine(trial.group, trial.state, threads) if threads else trial.engine
-    return trial
-
-
-def train(trial, tasks=2, epochs=2):
-    """Through tasks, as the loop does; the sums of the last."""
-    for task in range(tasks):
-        trial.engine.hooks.begin_task(trial.state, trial.task(task))
-        sums = trial.train(epochs, task=task)
-    return sums
-
-
-def assert_same_state(a, b) -> None:
-    for name, tensor in a.tensors().items():
-        assert_same_bits(name, tensor, b.tensors()[name])
-
-
-def assert_same_member(a, m, b, n) -> None:
-    for name in ("params", "m", "v", "steps", "diverged"):
-        assert_same_bits(name, getattr(a, name)[m], getattr(b, name)[n])
 
 
 def test_every_method_whose_hook_kernels_do_is_compared_with_it():
@@ -85,70 +58,32 @@ def test_parameters_and_what_is_kept_equal_the_vmap_engine(network, kind, batch,
     """Epoch by epoch, each from the same state."""
     members, fields = members_of(optimizer), {"optimizer": optimizer, "weight_decay": 0.01}
     slow, fast = (trial_of(make_trial, members, network, kind, batch, n, **fields) for n in (0, 1))
-    for task in range(2):
-        for trial in (slow, fast):
-            trial.engine.hooks.begin_task(trial.state, trial.task(task))
-        for epoch in range(3):
-            for name, tensor in fast.state.tensors().items():
-                tensor.copy_(slow.state.tensors()[name])
-            before = slow.state.params.clone()
-            for trial in (fast, slow):
-                trial.train(1, task=task, first=epoch)
-            for m, own in enumerate(members):
-                moved = (slow.state.params[m] - before[m]).abs().max()
-                assert (fast.state.params[m] - slow.state.params[m]).abs().max() < 1e-3 * moved, own.method
-            for name, kept in slow.state.kept.items():
-                found, numbers = fast.state.kept[name], kept.is_floating_point()
-                assert (found - kept).abs().max() <= 1e-3 * kept.abs().max() * numbers, name
+    for task, epoch, before in epochs_from_one_state(slow, fast):
+        for trial in (fast, slow):
+            trial.train(1, task=task, first=epoch)
+        for m, own in enumerate(members):
+            moved = (slow.state.params[m] - before[m]).abs().max()
+            assert (fast.state.params[m] - slow.state.params[m]).abs().max() < 1e-3 * moved, own.method
+        for name, kept in slow.state.kept.items():
+            found, numbers = fast.state.kept[name], kept.is_floating_point()
+            assert (found - kept).abs().max() <= 1e-3 * kept.abs().max() * numbers, name
 
 
 @pytest.mark.parametrize(("optimizer", "network"), [("adam", "mlp"), ("sgd", "cnn")])
 def test_a_member_is_the_same_bits_alone_among_all_methods_and_in_calls_split_differently(
     optimizer, network, make_trial
 ):
-    members, fields = members_of(optimizer), {"optimizer": optimizer}
-    together = trial_of(make_trial, members, network, threads=2, **fields)
-    parts, sums = trial_of(make_trial, members, network, **fields), train(together)
-    for task in range(2):
-        parts.engine.hooks.begin_task(parts.state, parts.task(task))
-        for epoch in range(2):
-            for step in range(parts.order().shape[1]):
-                order = parts.order(epoch, task)[:, step : step + 1]
-                parts.engine.run(parts.state, parts.task(task), order)
-    assert_same_state(parts.state, together.state)
-    for m, own in enumerate(members):
-        alone = trial_of(make_trial, (own,), network, **fields)
-        by_itself = train(alone)
-        assert_same_member(alone.state, 0, together.state, m)
-        for name, values in sums.tensors().items():
-            assert_same_bits(f"{own.method}: {name}", by_itself.tensors()[name][0], values[m])
+    check_alone_and_in_parts(make_trial, members_of(optimizer), network, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_state_that_is_stored_and_read_goes_on_to_the_same_bits(optimizer, make_trial):
-    trials = (trial_of(make_trial, members_of(optimizer), optimizer=optimizer) for _ in range(3))
-    whole, first, second = trials
-    train(whole)
-    first.train(2)
-    first.engine.hooks.begin_task(first.state, first.task(1))
-    first.train(1, task=1)
-    for name, tensor in first.state.tensors().items():
-        second.state.tensors()[name].copy_(tensor)
-    second.train(1, task=1, first=1)
-    assert_same_state(second.state, whole.state)
+    check_stored_and_read(make_trial, members_of(optimizer), optimizer=optimizer)
 
 
 @pytest.mark.parametrize("name", dict(WAYS))
 def test_its_neutral_value_is_no_method_to_the_bit(name, make_trial):
-    optimizer = CASES[name].optimizer
-    own = (member(name, 0, acts=False), member(name, 1), member(name, 2, acts=False))
-    plain = trial_of(make_trial, tuple(Member(m, 1e-2, "none", 0.0) for m in range(3)), optimizer=optimizer)
-    mixed = trial_of(make_trial, own, optimizer=optimizer)
-    for trial in (plain, mixed):
-        train(trial)
-    for m in (0, 2):
-        assert_same_member(mixed.state, m, plain.state, m)
-    assert (mixed.state.params[1] != plain.state.params[1]).any()
+    check_neutral(make_trial, name, optimizer=CASES[name].optimizer)
 
 
 UPDATES = 300  # more than lie between two copies of a member's state

@@ -4,8 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from assertions import assert_close, assert_same_bits
-from cases import KINDS
+from assertions import assert_close
+from cpu_trials import (
+    LAYERS,
+    assert_same_member,
+    assert_same_state,
+    check_alone_and_in_parts,
+    check_neutral,
+    check_stored_and_read,
+    epochs_from_one_state,
+    train,
+    trial_of,
+)
 from method_cases import CASES, member
 from test_cbp_alone import check_against_one_network
 
@@ -15,34 +25,6 @@ from fastplast.methods import METHODS, register
 
 UNITS = tuple(name for name, method in METHODS.items() if method.watch is not None)
 OTHERS = ("none", "l2", "regenerative", "wasserstein", "clip", "hare_tortoise", "nap", "shrink_perturb", "fire")
-# Wide outputs, pooling with dropout after it, normalisation, more examples than a group or fewer.
-LAYERS = [
-    ("mlp", "relu", 16),
-    ("mlp", "all", 20),
-    ("mlp13", "leaky_relu", 7),
-    ("cnn", "crelu", 16),
-    ("cnn", "layer norm", 40),
-    ("convnet", "dropout", 9),
-    ("convnet", "all", 16),
-]
-
-
-def trial_of(make_trial, members, network="mlp", kind="relu", batch=16, **fields):
-    benchmark = "cifar_shuffle" if network in ("cnn", "convnet") else "mnist_shuffle"
-    return make_trial(members, network=network, benchmark=benchmark, batch_size=batch, **KINDS[kind] | fields)
-
-
-def on_cpu(trial, threads=1):
-    trial.engine = CpuEngine(trial.group, trial.state, threads)
-    return trial
-
-
-def train(trial, tasks=2, epochs=2):
-    """Through tasks, as the loop does; the sums of the last."""
-    for task in range(tasks):
-        trial.engine.hooks.begin_task(trial.state, trial.task(task))
-        sums = trial.train(epochs, task=task)
-    return sums
 
 
 def of_all_methods() -> tuple[Member, ...]:
@@ -50,12 +32,6 @@ def of_all_methods() -> tuple[Member, ...]:
     units = [member(name, 2 * i + k) for i, name in enumerate(UNITS) for k in range(2)]
     pulls = [Member(20 + i, 1e-2, name, 0.1 * (name != "none")) for i, name in enumerate(OTHERS[:4])]
     return (*units[:5], *pulls, *(member(name, 30 + i) for i, name in enumerate(OTHERS[4:])), *units[5:])
-
-
-def assert_same_member(a, m, b, n) -> None:
-    """Of two states."""
-    for name in ("params", "m", "v", "steps", "diverged"):
-        assert_same_bits(name, getattr(a, name)[m], getattr(b, name)[n])
 
 
 def assert_kept(fast, slow) -> None:
@@ -69,27 +45,21 @@ def assert_kept(fast, slow) -> None:
 
 def check_against_vmap(slow, fast) -> None:
     """Epoch by epoch, each from the same state."""
-    for task in range(2):
-        for trial in (slow, fast):
-            trial.engine.hooks.begin_task(trial.state, trial.task(task))
-        for epoch in range(3):
-            for name, tensor in fast.state.tensors().items():
-                tensor.copy_(slow.state.tensors()[name])
-            before = slow.state.params.clone()
-            sums, expected = (trial.train(1, task=task, first=epoch) for trial in (fast, slow))
-            assert_kept(fast.state, slow.state)
-            moved = float((slow.state.params - before).abs().max())
-            assert (fast.state.params - slow.state.params).abs().max() < 1e-3 * moved  # Adam enlarges rounding errors
-            for name, value in expected.tensors().items():
-                assert_close(name, sums.tensors()[name], value, length=10_000)
+    for task, epoch, before in epochs_from_one_state(slow, fast):
+        sums, expected = (trial.train(1, task=task, first=epoch) for trial in (fast, slow))
+        assert_kept(fast.state, slow.state)
+        moved = float((slow.state.params - before).abs().max())
+        assert (fast.state.params - slow.state.params).abs().max() < 1e-3 * moved  # Adam enlarges rounding errors
+        for name, value in expected.tensors().items():
+            assert_close(name, sums.tensors()[name], value, length=10_000)
 
 
-@pytest.mark.parametrize(("network", "kind", "batch"), LAYERS)
+@pytest.mark.parametrize(("network", "kind", "batch"), [*LAYERS, ("convnet", "dropout", 9)])
 @pytest.mark.parametrize("name", UNITS)
 def test_what_is_kept_and_what_is_reset_equals_the_vmap_engine(name, network, kind, batch, make_trial):
     members = (member(name, 0), Member(2, 1e-2, "none", 0.0), member(name, 1))
-    slow, fast = (trial_of(make_trial, members, network, kind, batch, weight_decay=0.01) for _ in range(2))
-    check_against_vmap(slow, on_cpu(fast))
+    slow, fast = (trial_of(make_trial, members, network, kind, batch, weight_decay=0.01, threads=n) for n in (0, 1))
+    check_against_vmap(slow, fast)
     assert (slow.state.kept["born"][[0, 2]].flatten(1) > 0).any(1).all()
 
 
@@ -97,8 +67,8 @@ def test_what_is_kept_and_what_is_reset_equals_the_vmap_engine(name, network, ki
 def test_with_gradient_descent_as_well(name, make_trial):
     members = (member(name, 0), member(name, 1))
     fields = {"optimizer": "sgd", "momentum": 0.5}
-    slow, fast = (trial_of(make_trial, members, "cnn", "layer norm", **fields) for _ in range(2))
-    check_against_vmap(slow, on_cpu(fast))
+    slow, fast = (trial_of(make_trial, members, "cnn", "layer norm", **fields, threads=n) for n in (0, 1))
+    check_against_vmap(slow, fast)
     assert slow.state.kept["resets"].sum() > 0
 
 
@@ -109,68 +79,37 @@ def test_every_utility_and_both_shares_in_one_batch_equal_the_vmap_engine(networ
         member("cbp", i, utility=word, share_of=share, decay=0.9)
         for i, (word, share) in enumerate((word, share) for word in words for share in ("mature", "all"))
     )
-    slow, fast = (trial_of(make_trial, members, network, "leaky_relu") for _ in range(2))
-    check_against_vmap(slow, on_cpu(fast))
+    slow, fast = (trial_of(make_trial, members, network, "leaky_relu", threads=n) for n in (0, 1))
+    check_against_vmap(slow, fast)
 
 
 @pytest.mark.parametrize("reset", ["moments", "step"])
 def test_the_counts_of_a_unit_and_of_a_task_go_together_with_dropout_too(reset, make_trial):
     members = (member("cbp", 0), member("full_reset", 1), Member(2, 1e-2, "none", 0.0))
-    slow, fast = (trial_of(make_trial, members, kind="dropout", optimizer_reset=reset) for _ in range(2))
-    check_against_vmap(slow, on_cpu(fast))
+    slow, fast = (trial_of(make_trial, members, kind="dropout", optimizer_reset=reset, threads=n) for n in (0, 1))
+    check_against_vmap(slow, fast)
 
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_a_member_is_the_same_bits_alone_among_all_methods_and_in_calls_split_differently(network, make_trial):
-    members = of_all_methods()
-    together = on_cpu(trial_of(make_trial, members, network), threads=2)
-    parts, sums = on_cpu(trial_of(make_trial, members, network)), train(together)
-    for task in range(2):
-        parts.engine.hooks.begin_task(parts.state, parts.task(task))
-        for epoch in range(2):
-            for step in range(parts.order().shape[1]):
-                order = parts.order(epoch, task)[:, step : step + 1]
-                parts.engine.run(parts.state, parts.task(task), order)
-    for name, tensor in together.state.tensors().items():
-        assert_same_bits(name, parts.state.tensors()[name], tensor)
+    together = check_alone_and_in_parts(make_trial, of_all_methods(), network)
     assert (together.state.kept["born"].flatten(1).amax(1) > 0).sum() == 2 * len(UNITS)
-    for m, own in enumerate(members):
-        alone = on_cpu(trial_of(make_trial, (own,), network))
-        by_itself = train(alone)
-        assert_same_member(alone.state, 0, together.state, m)
-        for name, values in sums.tensors().items():
-            assert_same_bits(f"{own.method}: {name}", by_itself.tensors()[name][0], values[m])
 
 
 def test_a_state_that_is_stored_and_read_goes_on_to_the_same_bits(make_trial):
-    whole, first, second = (on_cpu(trial_of(make_trial, of_all_methods())) for _ in range(3))
-    train(whole)
-    first.train(2)
-    first.engine.hooks.begin_task(first.state, first.task(1))
-    first.train(1, task=1)
-    for name, tensor in first.state.tensors().items():
-        second.state.tensors()[name].copy_(tensor)
-    second.train(1, task=1, first=1)
-    for name, tensor in whole.state.tensors().items():
-        assert_same_bits(name, second.state.tensors()[name], tensor)
+    check_stored_and_read(make_trial, of_all_methods())
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_its_neutral_value_is_no_method_to_the_bit(name, make_trial):
-    plain = on_cpu(trial_of(make_trial, tuple(Member(seed, 1e-2, "none", 0.0) for seed in range(3))))
-    mixed = on_cpu(trial_of(make_trial, (member(name, 0, acts=False), member(name, 1), member(name, 2, acts=False))))
-    for trial in (plain, mixed):
-        train(trial)
-    for m in (0, 2):
-        assert_same_member(mixed.state, m, plain.state, m)
-    assert (mixed.state.params[1] != plain.state.params[1]).any()
+    check_neutral(make_trial, name)
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_a_member_that_diverges_is_frozen_and_what_was_observed_before_is_counted_once(name, make_trial):
     members = (member(name, 0, rate=1e30), member(name, 1))
     hurt, parts, healthy = (
-        on_cpu(trial_of(make_trial, own, kind="identity")) for own in (members, members, (member(name, 0), members[1]))
+        trial_of(make_trial, own, kind="identity") for own in (members, members, (member(name, 0), members[1]))
     )
     for trial in (hurt, healthy):
         trial.train(1)
@@ -180,21 +119,21 @@ def test_a_member_that_diverges_is_frozen_and_what_was_observed_before_is_counte
     assert 0 < at <= 3
     assert hurt.state.steps.tolist() == [at, 3]
     assert hurt.state.params.isfinite().all()
-    for name_of, tensor in hurt.state.tensors().items():
-        assert_same_bits(name_of, tensor, parts.state.tensors()[name_of])
+    assert_same_state(hurt.state, parts.state)
     assert_same_member(hurt.state, 1, healthy.state, 1)
 
 
 def test_cbp_equals_one_network_by_itself(make_trial):
-    trial = on_cpu(make_trial((member("cbp", 3, rate=1e-3, correct_bias="no"),)))
+    trial = make_trial((member("cbp", 3, rate=1e-3, correct_bias="no"),))
+    trial.engine = CpuEngine(trial.group, trial.state, 1)
     check_against_one_network(trial)
 
 
 def test_a_method_of_ones_own_may_choose_by_what_kernels_observe(make_trial):
     register("mine", replace(METHODS["redo"], summary="redo"), METHOD_OPTIONS["redo"])
     options = {f"mine_{key}": value for key, value in (METHOD_DEFAULTS | CASES["redo"].acts).items()}
-    own = on_cpu(trial_of(make_trial, (Member(0, 1e-2, "mine", 0.0, options=options),)))
-    same = on_cpu(trial_of(make_trial, (member("redo", 0),)))
+    own = trial_of(make_trial, (Member(0, 1e-2, "mine", 0.0, options=options),))
+    same = trial_of(make_trial, (member("redo", 0),))
     for trial in (own, same):
         train(trial)
     assert_same_member(own.state, 0, same.state, 0)
@@ -209,6 +148,6 @@ def test_an_error_in_choosing_names_method_hook_and_update(make_trial):
 
     register("mine", replace(METHODS["redo"], choose_units=fail, summary="fails"), METHOD_OPTIONS["redo"])
     options = {f"mine_{key}": value for key, value in (METHOD_DEFAULTS | {"every": 3}).items()}
-    trial = on_cpu(trial_of(make_trial, (Member(0, 1e-2, "mine", 0.0, options=options),)))
+    trial = trial_of(make_trial, (Member(0, 1e-2, "mine", 0.0, options=options),))
     with pytest.raises(MethodError, match="choose_units of the method 'mine' at update 3 failed: ZeroDivisionError"):
         trial.train(1)
