@@ -69,9 +69,7 @@ class CpuEngine:
         """What to tell before the first update, if anything: that kernels must be compiled, the first time ever."""
         from fastplast_kernels.compilation import is_kept  # which imports Numba
 
-        work = "watch" if self._watchings or self._actings else "train"
-        rule = "sgd" if self.group.optimizer == "sgd" else "adam"
-        if is_kept("train_step.cpu.step", f"{work}_{rule}"):
+        if is_kept("train_step.cpu.step", "watch" if self._watchings or self._actings else "train"):
             return None
         return "Compiling the kernels of the cpu engine: once on this machine, a minute or two."
 

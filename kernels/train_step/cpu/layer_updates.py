@@ -79,16 +79,30 @@ def _place_of(layer, k):
     return layer.bias if k == 0 else layer.shift if k == 1 else layer.scale
 
 
-def build_layer_update(rule: Callable, regularised: bool) -> Callable:
-    """The update of a layer.
+def build_layer_update(of_adam: Callable, of_sgd: Callable | None, regularised: bool) -> Callable:
+    """The update of a layer by the optimiser of the run.
 
     Args:
-        rule: from `rules`.
+        of_adam: rule from `rules`.
+        of_sgd: likewise; None if gradient descent never comes here.
         regularised: whether there may be weight decay or a pull.
 
     Returns:
         A function for kernels.
     """
+    with_adam = _build_layer_update(of_adam, regularised)
+    with_sgd = with_adam if of_sgd is None else _build_layer_update(of_sgd, regularised)
+
+    @merged
+    def update_layer(network, number, arena, state, moved, run, member, sparse, scale, batch, scratch):
+        if run.momentum_only:
+            return with_sgd(network, number, arena, state, moved, run, member, sparse, scale, batch, scratch)
+        return with_adam(network, number, arena, state, moved, run, member, sparse, scale, batch, scratch)
+
+    return update_layer
+
+
+def _build_layer_update(rule: Callable, regularised: bool) -> Callable:
     updates = build_updates(rule, regularised)
     of_gradient, of_matrix = updates.of_gradient, _build_of_matrix(updates)
 
@@ -132,15 +146,24 @@ _store_gradient, _store_matrix = _storing.of_gradient, _build_of_matrix(_storing
 _norms_of_product = _build_products(_norms.of_product)
 
 
-def build_noisy_update(rule: Callable) -> Callable:
-    """The update of a layer to whose gradients ``scratch.held`` is added.
-
-    Args:
-        rule: from `rules`.
+def build_noisy_update(of_adam: Callable, of_sgd: Callable) -> Callable:
+    """The update of a layer to whose gradients ``scratch.held`` is added; arguments as of `build_layer_update`.
 
     Returns:
         A function for kernels.
     """
+    with_adam, with_sgd = _build_noisy_update(of_adam), _build_noisy_update(of_sgd)
+
+    @merged
+    def update_layer(network, number, moved, size, is_relative, run, sparse, scale, batch, scratch):
+        if run.momentum_only:
+            return with_sgd(network, number, moved, size, is_relative, sparse, scale, batch, scratch)
+        return with_adam(network, number, moved, size, is_relative, sparse, scale, batch, scratch)
+
+    return update_layer
+
+
+def _build_noisy_update(rule: Callable) -> Callable:
     updates = build_updates(rule, regularised=True, noisy=True)
     of_gradient, of_matrix = updates.of_gradient, _build_of_matrix(updates)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from fastplast_kernels.compilation import called, inlined
+from fastplast_kernels.compilation import called, inlined, merged
 from fastplast_kernels.optimisers import DECAY, EPSILON, KEEP, NEW1, OLD1, OLD2, RATE, Hyperparameters
 from fastplast_kernels.train_step.cpu.simd import fma, load, maximum, splat, sqrt
 
@@ -55,7 +55,7 @@ def adam_by_column(g, w, m, v, c, moved, i, o):
 
 
 @called
-def adam_coefficients(hyper, step, c):
+def _adam_coefficients(hyper, step, c):
     """Coefficients of update number ``step`` >= 1.
 
     With g scaled by s = sqrt(1 - beta2), v = beta2 v + g^2 takes one product less.
@@ -82,7 +82,7 @@ def sgd(g, w, m, v, c, moved, i, o):
 
 
 @called
-def sgd_coefficients(hyper, step, c):
+def _sgd_coefficients(hyper, step, c):
     """Coefficients of any update.
 
     Returns:
@@ -91,6 +91,12 @@ def sgd_coefficients(hyper, step, c):
     c[OLD1] = hyper[_MOMENTUM]
     c[RATE] = -hyper[LEARNING_RATE]
     return 1.0
+
+
+@merged
+def coefficients(momentum_only, hyper, step, c):
+    """Coefficients of an update; returns the scale of the gradient."""
+    return _sgd_coefficients(hyper, step, c) if momentum_only else _adam_coefficients(hyper, step, c)
 
 
 @called

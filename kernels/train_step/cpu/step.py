@@ -6,7 +6,7 @@ A member stays with its thread for all steps of a call, so its parameters and mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from fastplast_kernels.compilation import compiled, merged
@@ -52,10 +52,9 @@ from fastplast_kernels.train_step.cpu.rules import (
     adam,
     adam_by_age,
     adam_by_column,
-    adam_coefficients,
+    coefficients,
     decay_coefficients,
     sgd,
-    sgd_coefficients,
 )
 from fastplast_kernels.train_step.cpu.simd import pointer
 from fastplast_kernels.train_step.cpu.tiles import GROUP, clear
@@ -68,37 +67,31 @@ SNAPSHOT_INTERVAL = 256  # steps between copies of a member's state; see `_train
 _DONE, _BAD_LOSS, _BAD_UPDATE = range(3)
 
 
-def _build_step(
-    rule: Callable, coefficients: Callable, by_age: Sequence[Callable] = (), watches: bool = False
-) -> Callable:
-    """One update of one member with one optimiser.
+def _build_step(watches: bool) -> Callable:
+    """One update of one member.
 
     Args:
-        rule: from `rules`.
-        coefficients: of the rule.
-        by_age: rules where weights count updates of their own: of rows and columns, of columns only. Empty for none.
         watches: whether units are watched, and methods act. Without, it costs nothing, not even to compile.
 
     Returns:
         A function for kernels.
     """
-    plain, regularised = (build_layer_update(rule, regularised) for regularised in (False, True))
-    counts = watches and len(by_age) > 0
-    aged = build_layer_update(by_age[0], True) if counts else None
-    first_aged = build_layer_update(by_age[1], False) if counts else None
-    noisy = build_noisy_update(rule) if watches else None
+    plain, regularised = build_layer_update(adam, sgd, False), build_layer_update(adam, sgd, True)
+    aged = build_layer_update(adam_by_age, None, True) if watches else None
+    first_aged = build_layer_update(adam_by_column, None, False) if watches else None
+    noisy = build_noisy_update(adam, sgd) if watches else None
 
     @merged
     def prepare_step(run, watch, acting, member, s, number, is_aged, batch, network, scratch):
         """Coefficients of an update; returns the scale of the gradient."""
         hyper, since = run.hyper[member], run.since[member]
-        scale = coefficients(hyper, number - since, scratch.coefficients)
+        scale = coefficients(run.momentum_only, hyper, number - since, scratch.coefficients)
         decay_coefficients(hyper, run.decoupled, scale, scratch.coefficients)
         if watches and watch.kind[member] >= 0:
             look(network, watch, member, number, batch, scratch)
         if watches and acting.kind[member] >= 0:
             draw(network, acting, member, s, scratch)
-        if counts and is_aged:
+        if watches and is_aged:
             born = watch.born[member]
             age_units(born, since, number, hyper[LEARNING_RATE], scratch.powers, scratch.aged)
             scratch.coefficients[EPSILON] = -hyper[EPSILON_COLUMN]
@@ -142,11 +135,11 @@ def _build_step(
                 sum_gradients(network, i, moved, scale, batch, scratch)
             if watches and acting.kind[member] == NOISE:
                 size, is_relative = noise_of(acting, member, s - run.begin[member])
-                sums = noisy(network, i, moved, size, is_relative, sparse, scale, batch, scratch)
+                sums = noisy(network, i, moved, size, is_relative, run, sparse, scale, batch, scratch)
             elif watches and acting.kind[member] == PROTECT:
                 store_layer(network, i, moved, gradient_of(network, scratch), sparse, scale, batch, scratch)
                 sums = 0.0, 0.0
-            elif counts and is_aged:
+            elif watches and is_aged:
                 layer, births, own = layer_of(network, i), pointer(scratch.births), below if i < last else np.int64(-1)
                 units_below = layer_of(network, max(i - 1, 0)).outputs
                 below = below - units_below if i > 0 else np.int64(-1)
@@ -172,12 +165,9 @@ def _build_step(
     return step
 
 
-def _build_trainer(
-    rule: Callable, coefficients: Callable, by_age: Sequence[Callable] = (), watches: bool = False
-) -> Callable:
-    """The loop over members and steps with one optimiser; arguments as of `_build_step`."""
-    step = _build_step(rule, coefficients, by_age, watches)
-    counts = watches and len(by_age) > 0
+def _build_trainer(watches: bool) -> Callable:
+    """The loop over members and steps; arguments as of `_build_step`."""
+    step = _build_step(watches)
 
     @merged
     def prepare_member(run, watch, member, scratch):
@@ -185,7 +175,7 @@ def _build_trainer(
         is_aged, hyper = False, run.hyper[member]
         if watches and watch.kind[member] == UTILITY:
             fill_powers(watch.settings[member, DECAY], scratch.powers[2])
-        if counts:
+        if watches and not run.momentum_only:
             is_aged = is_born_late(watch.born[member], run.since[member])
             if is_aged:
                 fill_powers(hyper[BETA1], scratch.powers[0])
@@ -280,31 +270,16 @@ def _build_trainer(
     return train_members
 
 
-_train_adam = _build_trainer(adam, adam_coefficients)
-_train_sgd = _build_trainer(sgd, sgd_coefficients)
-_watch_adam = _build_trainer(adam, adam_coefficients, (adam_by_age, adam_by_column), watches=True)
-_watch_sgd = _build_trainer(sgd, sgd_coefficients, watches=True)
+_train, _watch = _build_trainer(watches=False), _build_trainer(watches=True)
 
 
 @compiled
-def train_adam(network, arena, examples, run, watch, acting, count, counter, scratch):
-    """Trains the members that no other thread takes, with Adam; `count` is the number of true parameters."""
-    _train_adam(network, arena, examples, run, watch, acting, count, counter, scratch)
+def train(network, arena, examples, run, watch, acting, count, counter, scratch):
+    """Trains the members that no other thread takes; `count` is the number of true parameters."""
+    _train(network, arena, examples, run, watch, acting, count, counter, scratch)
 
 
 @compiled
-def train_sgd(network, arena, examples, run, watch, acting, count, counter, scratch):
-    """Trains the members that no other thread takes, with gradient descent; `arena.v` is `arena.m`."""
-    _train_sgd(network, arena, examples, run, watch, acting, count, counter, scratch)
-
-
-@compiled
-def watch_adam(network, arena, examples, run, watch, acting, count, counter, scratch):
-    """As `train_adam`, and watches units and does what methods do; a member without any has the same bits."""
-    _watch_adam(network, arena, examples, run, watch, acting, count, counter, scratch)
-
-
-@compiled
-def watch_sgd(network, arena, examples, run, watch, acting, count, counter, scratch):
-    """As `train_sgd`, and watches units and does what methods do; a member without any has the same bits."""
-    _watch_sgd(network, arena, examples, run, watch, acting, count, counter, scratch)
+def watch(network, arena, examples, run, watch, acting, count, counter, scratch):
+    """As `train`, and watches units and does what methods do; a member without any has the same bits."""
+    _watch(network, arena, examples, run, watch, acting, count, counter, scratch)

@@ -31,8 +31,7 @@ from fastplast_kernels.train_step.layers import ConvLayer, Layer
 from fastplast_kernels.train_step.units import KINDS, PARTS, SETTINGS, Units, check_units
 from torch import Tensor
 
-TRAINERS = {"adam": step.train_adam, "adamw": step.train_adam, "sgd": step.train_sgd}
-WATCHERS = {"adam": step.watch_adam, "adamw": step.watch_adam, "sgd": step.watch_sgd}
+OPTIMIZERS = "adam", "adamw", "sgd"
 
 # Fraction of pixels that are not zero up to which it pays to leave out those that are.
 SPARSE_UP_TO = 0.5 if has_wide_registers() else 0.75
@@ -108,8 +107,8 @@ def train(
     keys = check_keys(keys, layers, members)
     check_data(data, members, layers[-1].shape_above[0])
     check_order(order, members, data.rows.shape[1])
-    if optimizer not in TRAINERS:
-        raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(TRAINERS)}.")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(OPTIMIZERS)}.")
     if anchor is None and bool((hyper.strength != 0).any()):
         raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
     before, sums = steps.clone(), torch.zeros(members, 4, dtype=torch.float64)
@@ -119,7 +118,7 @@ def train(
     check_span(span, since, order)
     tensors = order, table, ranked, keys, steps, since, span.begin, span.end, diverged, sums
     run = Run(*(x.numpy() for x in tensors), decoupled, sgd)
-    trainer = (TRAINERS if units is None and actions is None else WATCHERS)[optimizer]
+    trainer = step.train if units is None and actions is None else step.watch
     watch = _watch(units, layers, members, span.due)
     acting = _acting(actions, len(layers), params, order.shape[1])
     moments, targets = m if sgd else v, params if anchor is None else anchor
