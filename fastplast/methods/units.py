@@ -194,4 +194,5 @@ def least(values: Tensor, among: Tensor, count: Tensor) -> Tensor:
         `[m, O]` bool.
     """
     order = torch.where(among, values, torch.inf).argsort(dim=1, stable=True)
-    return (order.argsort(1) < count[:, None]) & among
+    place = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, place).lt(count[:, None]) & among

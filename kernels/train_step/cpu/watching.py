@@ -116,9 +116,11 @@ def _look_at_inputs(layer, after, state, settings, powers, images, apart, batch,
         for channel in range(layer.above):
             k = channel * positions + p
             means[at + k] = decay * running[k] + (1.0 - decay) * (found[channel] * share)
-            if centred:
-                age = ages[channel % layer.outputs] + 1
-                centres[channel] = np.float32(means[at + k] / (1.0 - power(powers, age)))
+        if centred:
+            for first in range(0, layer.above, layer.outputs):
+                for unit in range(layer.outputs):
+                    mean = means[at + (first + unit) * positions + p]
+                    centres[first + unit] = np.float32(mean / (1.0 - power(powers, ages[unit] + 1)))
         if settings[_BY_ACTIVATION] > 0.0:
             _sum_channels(
                 layer, layer.pool, images, apart, batch, begin, end, centres, step, True, False, sums, found
@@ -161,8 +163,8 @@ def look(network, watch, member, number, batch, scratch):
             ages = _integers64(parts[_AGE] + 8 * row * layer.outputs)
             means = _floats64(parts[_MEAN] + 8 * row * inputs)
             _look_at_inputs(
-                layer, after, (ages, means), watch.settings[member], scratch.powers[2], images, apart, batch, at,
-                scratch, scratch.means, scratch.sizes,
+                layer, after, (ages, means), watch.settings[member], pointer(scratch.powers[2]), images, apart, batch,
+                at, scratch, pointer(scratch.means), pointer(scratch.sizes),
             )  # fmt: skip
         else:
             _look_at_units(layer, images, apart, batch, kind == _SILENCE, scratch, scratch.sizes, at)
@@ -215,38 +217,55 @@ def _mean_outgoing(layer, params, sums, found):
 
 
 @called
+def _find_utilities(layer, inputs, settings, outgoing, incoming, sizes, at):
+    """Utilities of a layer's units by this minibatch, in the place of the sizes of their activations.
+
+    Loops are short and without branches, so that the compiler makes vectors of them.
+    """
+    wide, positions = layer.above // layer.outputs, inputs // layer.above
+    if settings[_BY_ACTIVATION] <= 0.0:
+        for k in range(inputs):
+            sizes[at + k] = 1.0
+    if settings[_BY_OUTGOING] > 0.0:
+        for k in range(inputs):
+            sizes[at + k] *= np.float64(outgoing[k])
+    if inputs > layer.outputs:
+        for unit in range(layer.outputs):  # no number of the next units lies before this one's
+            total = 0.0
+            for first in range(unit * positions, inputs, layer.outputs * positions):
+                for k in range(first, first + positions):
+                    total += sizes[at + k]
+            sizes[at + unit] = total / (wide * positions)
+    if settings[_BY_INCOMING] > 0.0:
+        count = np.float64(inputs_of(layer))
+        for unit in range(layer.outputs):
+            sizes[at + unit] /= np.float64(incoming[unit]) / count
+
+
+@called
 def _note_utilities(layer, after, parts, row, settings, params, at, scratch):
     """Returns whether a unit of the layer is owed."""
-    positions = positions_of(layer, after)
-    inputs, wide = layer.above * positions, layer.above // layer.outputs
-    ages = _integers64(parts[_AGE] + 8 * row * layer.outputs)
-    utilities = _floats64(parts[_UTILITIES] + 8 * row * layer.outputs)
+    inputs, units = layer.above * positions_of(layer, after), layer.outputs
+    ages, utilities = _integers64(parts[_AGE] + 8 * row * units), _floats64(parts[_UTILITIES] + 8 * row * units)
     means, owed = _floats64(parts[_MEAN] + 8 * row * inputs), _floats64(parts[_OWED] + 8 * row)
     outgoing = pointer(scratch.found)
     incoming = pointer(scratch.found[scratch.found.shape[0] // 2 :])
-    by_outgoing, by_activation = settings[_BY_OUTGOING] > 0.0, settings[_BY_ACTIVATION] > 0.0
-    by_incoming, decay, eligible = settings[_BY_INCOMING] > 0.0, settings[DECAY], 0
-    if by_outgoing:
+    found, sizes = pointer(scratch.means), pointer(scratch.sizes)
+    if settings[_BY_OUTGOING] > 0.0:
         _mean_outgoing(after, params, pointer(scratch.sums), outgoing)
-    if by_incoming:
+    if settings[_BY_INCOMING] > 0.0:
         sum_magnitudes(pointer(params), layer.weight, inputs_of(layer), layer.row, incoming)
+    _find_utilities(layer, inputs, settings, outgoing, incoming, sizes, at)
     for k in range(inputs):
-        means[k] = scratch.means[at + k]
-    for unit in range(layer.outputs):
-        total = 0.0
-        for w in range(wide):
-            for p in range(positions):
-                k = (w * layer.outputs + unit) * positions + p
-                term = np.float64(outgoing[k]) if by_outgoing else 1.0
-                total += term * scratch.sizes[at + k] if by_activation else term
-        new = total / (wide * positions)
-        if by_incoming:
-            new /= np.float64(incoming[unit]) / inputs_of(layer)
-        utilities[unit] = decay * utilities[unit] + (1.0 - decay) * new
+        means[k] = found[at + k]
+    decay, mature, eligible = settings[DECAY], settings[_MATURITY], 0
+    for unit in range(units):
+        utilities[unit] = decay * utilities[unit] + (1.0 - decay) * sizes[at + unit]
+    for unit in range(units):
         ages[unit] += 1
-        eligible += ages[unit] > settings[_MATURITY]
+        eligible += np.float64(ages[unit]) > mature
     if eligible > 0:
-        owed[0] += settings[_RATE] * (layer.outputs if settings[_OF_ALL] > 0.0 else eligible)
+        owed[0] += settings[_RATE] * (units if settings[_OF_ALL] > 0.0 else eligible)
     return math.floor(owed[0] + 1e-9) >= 1.0  # as the method counts them
 
 
