@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -109,10 +110,10 @@ class Accumulators:
     update_l2: Tensor
 
     @classmethod
-    def zeros(cls, members: int) -> Accumulators:
-        """Nothing counted yet."""
-        sums = (torch.zeros(members, dtype=torch.float64) for _ in range(4))
-        return cls(torch.zeros(members, dtype=torch.int64), *sums)
+    def zeros(cls, *shape: int) -> Accumulators:
+        """Nothing counted yet, of `[M]` members, or of `[M, E]` epochs of each."""
+        sums = (torch.zeros(shape, dtype=torch.float64) for _ in range(4))
+        return cls(torch.zeros(shape, dtype=torch.int64), *sums)
 
     def tensors(self) -> dict[str, Tensor]:
         """Name to tensor, for checkpoints."""
@@ -143,7 +144,7 @@ class Engine(Protocol):
     @property
     def notice(self) -> str | None:
         """What to tell the user before the first update, if anything."""
-        ...
+        return None
 
     def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
         """Compiles and captures what `run` will need, and changes nothing.
@@ -170,6 +171,19 @@ class Engine(Protocol):
             Sums over the `S` updates.
         """
         ...
+
+    def run_epochs(self, state: GroupState, task: Task, orders: Sequence[Tensor]) -> list[Accumulators]:
+        """Trains epoch after epoch, with the results, to the bit, of a call of `run` for each.
+
+        Args:
+            state: of the group.
+            task: whose examples.
+            orders: one or more, all of one shape, as of `run`.
+
+        Returns:
+            Sums over the updates of each.
+        """
+        return [self.run(state, task, order) for order in orders]
 
 
 def build_group(experiment: Experiment, network: AnyNetwork, members: tuple[Member, ...]) -> Group:

@@ -1,6 +1,8 @@
-"""The ``cpu`` engine: fused Numba kernels, each member kept in the caches of one core for an epoch."""
+"""The ``cpu`` engine: fused Numba kernels, each member kept in the caches of one core for some epochs."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from fastplast_kernels.train_step.actions import Actions
@@ -8,7 +10,7 @@ from fastplast_kernels.train_step.arguments import Span, whole_span
 from torch import Tensor
 
 from fastplast.engines.acting import actings, actions_of, left_to_python
-from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
+from fastplast.engines.base import Accumulators, Engine, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Batch, Hooks
 from fastplast.engines.kernel_layers import kernel_layers, without_kernels
 from fastplast.engines.watching import units_of, watchings
@@ -36,7 +38,7 @@ def missing(group: Group, device: torch.device) -> str | None:
     return None
 
 
-class CpuEngine:
+class CpuEngine(Engine):
     """Trains built-in networks; draws, order of updates and results are those of the ``vmap`` engine to tolerance.
 
     A member's bits do not depend on the other members, on the number of threads, or on how updates are split into
@@ -77,28 +79,35 @@ class CpuEngine:
         """Nothing is captured; see ``Engine.prepare``."""
 
     def run(self, state: GroupState, task: Task, order: Tensor) -> Accumulators:
-        """Trains on minibatches in order; see ``Engine.run``.
+        """Trains on minibatches in order; see ``Engine.run``."""
+        return self.run_epochs(state, task, [order])[0]
 
-        In calls of the kernels in which each member makes all updates; or one, where a method acts after each of it and
-        kernels do not do that themselves; or those up to one after which its method chooses units.
+    def run_epochs(self, state: GroupState, task: Task, orders: Sequence[Tensor]) -> list[Accumulators]:
+        """Trains epoch after epoch; see ``Engine.run_epochs``.
+
+        In calls of the kernels in which each member makes all updates, so that it is fetched once; or one, where a
+        method acts after each of it and kernels do not do that themselves; or those up to one after which its method
+        chooses units.
         """
-        order, hooks = order.contiguous(), self.hooks
+        order, hooks, epochs = torch.cat(tuple(orders), 1), self.hooks, len(orders)
         span, made, count = whole_span(order), 0, order.shape[1]
         actions = actions_of(self._actings, state, count)
-        sums, batch = Accumulators.zeros(len(order)), Batch(task, state.params.new_zeros(0), [])
+        sums, batch = Accumulators.zeros(len(order), epochs), Batch(task, state.params.new_zeros(0), [])
         while bool(((span.begin < count) & (state.diverged < 0)).any()):
             if self._left:
                 made += 1
                 span.end.copy_(torch.where(self._singly, min(made, count), count))
-            sums.add(self._run(state, task, order, span, actions))
+            sums.add(self._run(state, task, order, span, actions, epochs))
             if self._left and made <= count:
                 hooks.change_parameters(self._left, state, batch)
             if bool(span.due.any()):
                 hooks.reset_due(state, task, span.due)
                 span.due.zero_()
-        return sums
+        return [Accumulators(*of_epoch) for of_epoch in zip(*(x.unbind(1) for x in sums.tensors().values()))]
 
-    def _run(self, state: GroupState, task: Task, order: Tensor, span: Span, actions: Actions | None) -> Accumulators:
+    def _run(
+        self, state: GroupState, task: Task, order: Tensor, span: Span, actions: Actions | None, epochs: int
+    ) -> Accumulators:
         from fastplast_kernels.train_step.cpu.train import train  # which imports Numba
 
         sums = train(
@@ -121,5 +130,6 @@ class CpuEngine:
             span,
             units_of(self.group.network, self._watchings, state),
             actions,
+            epochs,
         )
         return Accumulators(*sums)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
+from fastplast.engines.base import Accumulators, Engine, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.hooks import Hooks
 from fastplast.engines.kernel_layers import kernel_layers, without_kernels
 from fastplast.machine.out_of_memory import halve_members, release_and_warn
@@ -88,7 +88,7 @@ class _Captured:
     graphs: dict[int, torch.cuda.CUDAGraph] = field(default_factory=dict)
 
 
-class CudaEngine:
+class CudaEngine(Engine):
     """Trains built-in networks; draws, order of updates and results are those of ``vmap`` to tolerance.
 
     A member's bits do not depend on the other members, or on how updates are split into calls. Members are trained on
@@ -104,7 +104,6 @@ class CudaEngine:
     """
 
     name = "cuda"
-    notice = None
 
     def __init__(
         self, group: Group, state: GroupState, device: torch.device, graphs: bool = True, precision: str = "ieee"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from fastplast.config import ConfigError
-from fastplast.engines.base import Accumulators, Group, GroupState, dropout_keys, pull_of
+from fastplast.engines.base import Accumulators, Engine, Group, GroupState, dropout_keys, pull_of
 from fastplast.engines.capture import capture
 from fastplast.engines.draws import Draws
 from fastplast.engines.hooks import Batch, Hooks, Steps
@@ -42,7 +42,7 @@ class _Captured:
     again: Callable[[], None]
 
 
-class VmapEngine:
+class VmapEngine(Engine):
     """Gradients by ``vmap(grad(loss))`` over the rows of the arena, then the optimiser step.
 
     The step is the reference's, with plain tensors, or on CPU cores one pass over memory that equals it to rounding.
@@ -59,14 +59,9 @@ class VmapEngine:
     name = "vmap"
 
     def __init__(
-        self,
-        group: Group,
-        state: GroupState,
-        device: torch.device,
-        notice: str | None = None,
-        compiled: bool = False,
+        self, group: Group, state: GroupState, device: torch.device, notice: str | None = None, compiled: bool = False
     ) -> None:
-        self.group, self.device, self.notice, self.compiled = group, device, notice, compiled
+        self.group, self.device, self._notice, self.compiled = group, device, notice, compiled
         self.pull, self.hooks = pull_of(group, state), Hooks(group, device)
         self.hyper = group.hyper.to(device)
         self.at_once: int | None = None
@@ -134,6 +129,11 @@ class VmapEngine:
             return stack, (torch.stack(losses), (torch.stack(logits), [], statistics))
 
         return stacked
+
+    @property
+    def notice(self) -> str | None:
+        """Why it is not a faster engine that trains, where that was possible."""
+        return self._notice
 
     def prepare(self, state: GroupState, task: Task, order: Tensor) -> None:
         """Captures an update on batches of each size; see ``Engine.prepare``."""

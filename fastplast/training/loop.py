@@ -6,7 +6,6 @@ iterates it may print them, or stop.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import time
@@ -35,10 +34,12 @@ from fastplast.training.background import BackgroundWorker
 from fastplast.training.checks import check_checkpoint, naming_user_code
 from fastplast.training.orders import EpochOrders
 from fastplast.training.setup import Setup, identity_columns, member_columns, task_to_device, to_device
+from fastplast.training.timing import Timing
 
 _Start = tuple[GroupState, Measurement]  # what is measured at a task's start, and what was found
 
 _REPORT_SECONDS = 2.0  # between two reports of progress: a small file and a flush each
+_CALL_SECONDS = 0.5  # of training between two questions whether to stop
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
     Args:
         setup: from ``prepare``.
         writer: of the run directory.
-        stop: called after every epoch; True ends training after a checkpoint.
+        stop: called after every epoch, or twice a second where epochs are shorter; True ends training after a
+            checkpoint.
 
     Yields:
         What happened.
@@ -106,41 +108,6 @@ def training(setup: Setup, writer: RunWriter, stop: Callable[[], bool] = lambda:
         naming_user_code(setup, writer.run.path),
     ):
         yield from _Loop(setup, writer, worker, orders, stop).run()
-
-
-@dataclass
-class _Timing:
-    """Seconds of a task.
-
-    Attributes:
-        waiting: for measurements.
-        hessian: of each member's Hessian at the task's start and end, where they were measured.
-        epochs: trained since the clock began.
-        first: seconds of the first epoch of the process, if it is of this task: kernels are compiled in it.
-    """
-
-    waiting: float = 0.0
-    hessian: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    epochs: int = 0
-    first: float = 0.0
-    _begun: float = dataclasses.field(default_factory=time.perf_counter)
-
-    @property
-    def training(self) -> float:
-        """All but waiting for measurements."""
-        return time.perf_counter() - self._begun - self.waiting
-
-    @property
-    def rate(self) -> float:
-        """Epochs per second, without the first of the process unless it is the only one."""
-        first = self.first if self.epochs > 1 else 0.0
-        return (self.epochs - (first > 0)) / (self.training - first)
-
-    @contextlib.contextmanager
-    def count_as_waiting(self) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        self.waiting += time.perf_counter() - begun
 
 
 class _Loop:
@@ -167,7 +134,7 @@ class _Loop:
         self.at_start = setup.state.params.clone()
         self.sums = Accumulators.zeros(members)
         self.expected = torch.full((2, members), -1)
-        self.timing, self.is_first_epoch = _Timing(), True
+        self.timing, self.is_first_epoch = Timing(), True
         self.saved = self.reported = time.monotonic()
 
     def run(self) -> Iterator[Event]:
@@ -187,21 +154,24 @@ class _Loop:
 
     def _run_task(self, task: Task, first_epoch: int) -> Generator[Event, None, bool]:
         """A task from an epoch on; returns whether training stopped."""
-        e, self.timing = self.setup.experiment, _Timing()
+        e, self.timing = self.setup.experiment, Timing()
         if first_epoch == 0:
             self._begin(task)
-        for epoch in profiling.annotate_each("epoch", range(first_epoch, e.epochs)):
+        epoch = first_epoch
+        while epoch < e.epochs:
             if self.worker.is_done:
                 yield self._store_start(task)
-            yield self._train_epoch(task, epoch)
-            if epoch + 1 < e.epochs:
+            epochs = range(epoch, epoch + min(self._epochs_at_once(), e.epochs - epoch))
+            yield from self._train_epochs(task, epochs)
+            epoch = epochs.stop
+            if epoch < e.epochs:
                 must_stop = self.stop()
                 if must_stop or self._is_checkpoint_due():
                     if self.worker.is_pending:
                         yield self._store_start(task)
-                    self._save(task.index, epoch + 1)
+                    self._save(task.index, epoch)
                 if must_stop:
-                    yield self._stopped(task.index, epoch + 1)
+                    yield self._stopped(task.index, epoch)
                     return True
         seconds = self.timing.training
         if self.worker.is_pending:
@@ -237,26 +207,40 @@ class _Loop:
         self._write(task.index, "start", before, start, {})
         return TaskStarted(task.index, start.columns)
 
-    def _train_epoch(self, task: Task, epoch: int) -> EpochDone:
-        setup, e, members = self.setup, self.setup.experiment, len(self.setup.group.members)
-        sums = setup.engine.run(setup.state, task, self.orders.take(task.index, epoch))
-        self.sums.add(sums)
-        self.timing.epochs += 1
-        if setup.curve is not None:
-            setup.curve[epoch] = torch.stack(list(sums.means().values())).cpu()
-        seconds = self.timing.training
+    def _epochs_at_once(self) -> int:
+        """As many as fit into the time between two questions whether to stop, once it is known how long one takes."""
+        if self.setup.experiment.keep_weights == "all" or not self.timing.epochs:
+            return 1
+        until_checkpoint = self.saved + 60 * self.setup.experiment.checkpoint_minutes - time.monotonic()
+        return max(1, int(min(_CALL_SECONDS, until_checkpoint) * self.timing.rate))
+
+    def _train_epochs(self, task: Task, epochs: range) -> Iterator[EpochDone]:
+        """Epochs in one call of the engine, each told by itself."""
+        setup, e, timing = self.setup, self.setup.experiment, self.timing
+        begun = timing.training
+        with profiling.annotate(f"epochs {epochs.start} to {epochs[-1]}"):
+            orders = [self.orders.take(task.index, epoch) for epoch in epochs]
+            found = setup.engine.run_epochs(setup.state, task, orders)
+        timing.epochs += len(epochs)
+        seconds = timing.training - begun
         if self.is_first_epoch:
-            self.timing.first, self.is_first_epoch = seconds, False
+            timing.first, self.is_first_epoch = timing.training, False
         if e.keep_weights == "all":
-            self._write_weights(task.index, moment("", epoch))
+            self._write_weights(task.index, moment("", epochs.start))
+        for epoch, sums in zip(epochs, found):
+            self.sums.add(sums)
+            if setup.curve is not None:
+                setup.curve[epoch] = torch.stack(list(sums.means().values())).cpu()
         if time.monotonic() - self.reported > _REPORT_SECONDS:
-            rate = members * e.steps_per_epoch() * self.timing.rate
-            self.writer.write_progress({"task": task.index, "epoch": epoch + 1, "rate": rate})
+            rate = len(setup.group.members) * e.steps_per_epoch() * timing.rate
+            self.writer.write_progress({"task": task.index, "epoch": epochs.stop, "rate": rate})
             self.reported = time.monotonic()
-        count = max(int(sums.steps.sum()), 1)
-        updates = (task.index * e.epochs + epoch + 1) * e.steps_per_epoch()
-        loss, error = float(sums.loss.sum()) / count, float(sums.error.sum()) / count
-        return EpochDone(task.index, epoch, updates, loss, error, self._num_diverged(), seconds)
+        diverged = self._num_diverged()
+        for i, (epoch, sums) in enumerate(zip(epochs, found), 1):
+            count = max(int(sums.steps.sum()), 1)
+            updates = (task.index * e.epochs + epoch + 1) * e.steps_per_epoch()
+            means = float(sums.loss.sum()) / count, float(sums.error.sum()) / count
+            yield EpochDone(task.index, epoch, updates, *means, diverged, begun + seconds * i / len(epochs))
 
     def _end(self, task: Task, train_seconds: float) -> TaskDone:
         """Measures and stores a task's end; after the last task, and where one is due, follows a checkpoint."""

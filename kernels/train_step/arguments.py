@@ -33,7 +33,7 @@ class Data(Protocol):
 
 
 class Sums(NamedTuple):
-    """Sums over the updates that were made, each `[M]`.
+    """Sums over the updates that were made, each `[M]`; of parts of the updates `[M, E]`.
 
     Attributes:
         steps: int64, number of updates.

@@ -171,6 +171,24 @@ def test_a_member_has_the_same_bits_alone_with_any_threads_and_in_calls_split_di
             assert_same_bits(name, getattr(own, name), getattr(sums, name)[row : row + 1])
 
 
+@pytest.mark.parametrize("engine", ["cpu", "vmap"])
+def test_epochs_of_one_call_are_counted_apart_and_are_those_of_calls_of_their_own(engine, make_trial):
+    members = (Member(1, 1e-3, "none", 0.0), Member(2, 1e30, "none", 0.0), Member(3, 1e-2, "l2", 1e-3))
+    one, several = (make_trial(members, batch_size=9) for _ in range(2))
+    if engine == "cpu":
+        one, several = with_cpu(one), with_cpu(several, 2)
+    orders = [one.order(epoch) for epoch in range(4)]
+    expected = [one.engine.run(one.state, one.task(), order) for order in orders]
+    found = several.engine.run_epochs(several.state, several.task(), orders)
+    assert [sums.steps.tolist() for sums in found] == [sums.steps.tolist() for sums in expected]
+    assert found[0].steps[1] < found[0].steps[0] == orders[0].shape[1]  # one diverges
+    for name in SUMS:
+        for a, b in zip(found, expected, strict=True):
+            assert_same_bits(name, getattr(a, name), getattr(b, name))
+    for name, tensor in one.state.tensors().items():
+        assert_same_bits(name, several.state.tensors()[name], tensor)
+
+
 def test_masks_depend_on_the_seed_and_on_no_batch_mate(make_trial):
     trial = trial_of(make_trial, "mlp", "dropout")
     assert torch.equal(CpuEngine(trial.group, trial.state, 1)._keys, trial.engine._keys)

@@ -60,9 +60,17 @@ def assert_same_member(a, m, b, n) -> None:
 
 
 def check_alone_and_in_parts(make_trial, members, network, **fields):
-    """A member has the same bits alone, among the others, and in calls of one update; gives the trial of all."""
+    """A member has the same bits alone, among all, and in calls of one update or of epochs; gives the trial of all."""
     together = trial_of(make_trial, members, network, threads=2, **fields)
     parts, sums = trial_of(make_trial, members, network, **fields), train(together)
+    whole = trial_of(make_trial, members, network, threads=2, **fields)
+    for task in range(2):
+        whole.engine.hooks.begin_task(whole.state, whole.task(task))
+        orders = [whole.order(epoch, task) for epoch in range(2)]
+        found = whole.engine.run_epochs(whole.state, whole.task(task), orders)
+    assert_same_state(whole.state, together.state)
+    for name, values in sums.tensors().items():
+        assert_same_bits(name, found[0].tensors()[name] + found[1].tensors()[name], values)
     for task in range(2):
         parts.engine.hooks.begin_task(parts.state, parts.task(task))
         for epoch in range(2):

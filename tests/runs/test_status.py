@@ -17,8 +17,9 @@ from fastplast.progress import _Tally
 from fastplast.runs.files import take_lock
 from fastplast.runs.status import Status, lock_holder, status
 from fastplast.runs.status_text import as_text
-from fastplast.training.loop import EpochDone, TaskDone, _Timing
+from fastplast.training.loop import EpochDone, TaskDone
 from fastplast.training.start import start
+from fastplast.training.timing import Timing
 
 
 def of_run(path) -> Status:
@@ -95,10 +96,10 @@ def test_the_first_epoch_of_a_process_in_which_kernels_are_compiled_is_left_out_
     tally.count(TaskDone(0, {}, 0, train_seconds=62.0, measure_seconds=1.0))
     assert tally.rate == per_epoch * 2 / 2.0
     events.close()
-    monkeypatch.setattr(_Timing, "training", 62.0)
-    assert _Timing(epochs=1, first=62.0).rate == 1 / 62
-    assert _Timing(epochs=3, first=60.0).rate == 1.0
-    assert _Timing(epochs=31).rate == 0.5
+    monkeypatch.setattr(Timing, "training", 62.0)
+    assert Timing(epochs=1, first=62.0).rate == 1 / 62
+    assert Timing(epochs=3, first=60.0).rate == 1.0
+    assert Timing(epochs=31).rate == 0.5
 
 
 def test_a_run_whose_process_is_gone_has_died_and_stands_at_its_checkpoint(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ import fastplast as fp
 from fastplast.engines import pull_of
 from fastplast.measuring.group import measure_group
 from fastplast.problems import make_task
+from fastplast.training import loop
 from fastplast.training.loop import EpochDone, Stopped, TaskDone, TaskStarted
 from fastplast.training.setup import prepare
 from fastplast.training.start import proceed, start
@@ -149,6 +150,26 @@ def test_the_rank_expected_is_the_one_last_measured_even_after_a_restart(tmp_pat
     nothing = [-1, -1]
     assert seen[:3] == [nothing, nothing, nothing]  # start of task 0, twice, and its end
     assert seen[3:] == [measured["start"][0], measured["end"][0], measured["start"][1], measured["end"][1]]
+
+
+def test_epochs_of_one_call_leave_the_same_files_as_calls_of_their_own(tmp_path, monkeypatch):
+    left, calls = {}, {}
+    for seconds in (0.0, 60.0):
+        monkeypatch.setattr(loop, "_CALL_SECONDS", seconds)
+        path = tmp_path / str(seconds)
+        setup, events = start(small(path, epochs=5, epoch_curves=True))
+        run_epochs, calls[seconds] = setup.engine.run_epochs, []
+        setup.engine.run_epochs = lambda *given, f=run_epochs, to=calls[seconds]: to.append(len(given[2])) or f(*given)
+        told = [event for event in events if isinstance(event, EpochDone)]
+        assert [(event.task, event.epoch) for event in told] == [
+            (task, epoch) for task in range(3) for epoch in range(5)
+        ]
+        assert all(a.seconds < b.seconds for a, b in pairwise(told) if a.task == b.task)
+        left[seconds] = {file.relative_to(path): file.read_bytes() for file in path.glob("*/*.parquet")}
+        assert {file.parent.name for file in left[seconds]} >= {"metrics", "epochs"}
+        left[seconds] |= {"events": [(event.updates, event.loss, event.error, event.diverged) for event in told]}
+    assert calls == {0.0: [1] * 15, 60.0: [1, 4] * 3}
+    assert left[0.0] == left[60.0]
 
 
 def test_seconds_of_every_member_are_beside_the_metrics(finished):

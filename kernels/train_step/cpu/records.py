@@ -119,8 +119,8 @@ class Examples(NamedTuple):
 class Run(NamedTuple):
     """What is done, and what comes of it.
 
-    Order is `[M, S, B]`, hyper `[M, 7]`, keys of dropout `[M, 2]`, sums `[M, 4]`, the others `[M]`. A member makes the
-    updates begin, begin + 1, ... end - 1 of the order, and begin becomes the first that it has not made.
+    Order is `[M, S, B]`, hyper `[M, 7]`, keys of dropout `[M, 2]`, sums `[M, E, 5]`, the others `[M]`. A member
+    makes the updates begin, begin + 1, ... end - 1 of the order, and begin becomes the first that it has not made.
     """
 
     order: np.ndarray
@@ -133,6 +133,7 @@ class Run(NamedTuple):
     end: np.ndarray
     diverged: np.ndarray
     sums: np.ndarray
+    part: int  # updates of each of the E parts of S
     decoupled: bool
     momentum_only: bool  # whether there are no second moments, and `v` is `m`
 

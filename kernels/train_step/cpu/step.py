@@ -232,10 +232,12 @@ def _build_trainer(watches: bool) -> Callable:
             if is_new:
                 counted += 1
                 run.steps[member] += 1
-                run.sums[member, 0] += loss
-                run.sums[member, 1] += error
-                run.sums[member, 2] += l1 / count
-                run.sums[member, 3] += math.sqrt(l2)
+                sums = run.sums[member, s // run.part]
+                sums[0] += 1.0
+                sums[1] += loss
+                sums[2] += error
+                sums[3] += l1 / count
+                sums[4] += math.sqrt(l2)
             made = s - run.begin[member]
             if (
                 watches

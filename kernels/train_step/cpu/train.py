@@ -58,6 +58,7 @@ def train(
     span: Span | None = None,
     units: Units | None = None,
     actions: Actions | None = None,
+    parts: int | None = None,
 ) -> Sums:
     """Trains `M` networks, one update for each of `S` minibatches, changing the first five arguments in place.
 
@@ -87,9 +88,10 @@ def train(
         span: which updates each member makes, and where it stopped, changed in place; None for all.
         units: what is watched about units, changed in place, and when their weights were born; None for nothing.
         actions: what is done to parameters after each update, its parts changed in place; None for nothing.
+        parts: E, equal parts of the `S` minibatches, such as epochs, whose sums are apart; None for one sum `[M]`.
 
     Returns:
-        Sums over the updates of this call.
+        Sums over the updates of this call, `[M]`, or `[M, E]`.
 
     Raises:
         ValueError: if shapes, names or indices do not fit together.
@@ -111,13 +113,16 @@ def train(
         raise ValueError(f"optimizer is unknown: got {optimizer!r}. Choose one of {', '.join(OPTIMIZERS)}.")
     if anchor is None and bool((hyper.strength != 0).any()):
         raise ValueError("anchor must be given where a strength is not 0: got None. Pass the targets [M, P].")
-    before, sums = steps.clone(), torch.zeros(members, 4, dtype=torch.float64)
+    equal = 1 if parts is None else parts
+    if equal < 1 or order.shape[1] % equal:
+        raise ValueError(f"parts must divide the {order.shape[1]} minibatches: got {parts}.")
+    sums = torch.zeros(members, equal, 5, dtype=torch.float64)
     table, sgd = torch.stack([value.double() for value in hyper], dim=1), optimizer == "sgd"
     since = torch.zeros_like(steps) if since is None else since
     span = whole_span(order) if span is None else span
     check_span(span, since, order)
     tensors = order, table, ranked, keys, steps, since, span.begin, span.end, diverged, sums
-    run = Run(*(x.numpy() for x in tensors), decoupled, sgd)
+    run = Run(*(x.numpy() for x in tensors), max(order.shape[1] // equal, 1), decoupled, sgd)
     trainer = step.train if units is None and actions is None else step.watch
     watch = _watch(units, layers, members, span.due)
     acting = _acting(actions, len(layers), params, order.shape[1])
@@ -135,7 +140,8 @@ def train(
         members,
         threads,
     )
-    return Sums(steps - before, *sums.T.contiguous())
+    count_of_updates, *others = (sums[:, 0] if parts is None else sums).unbind(-1)
+    return Sums(count_of_updates.long(), *(x.contiguous() for x in others))
 
 
 def _watch(units: Units | None, layers: Sequence[Layer], members: int, due: Tensor) -> Watch:
