@@ -10,7 +10,7 @@ from fastplast.config import METHOD_OPTIONS, TAKES_STRENGTH, Experiment, Member
 from fastplast.problems import make_task
 from fastplast.training.setup import prepare
 
-EPOCH = 80  # updates of a call of the engine, as in training
+CALL = 400  # updates of a call of the engine, as training makes it
 WARM_UP = 6  # epochs: the first units are reset after some hundred updates, and their weights count anew from then on
 ON_VMAP = 2  # updates of a call there
 UNITS = ("cbp", "redo", "snr", "regrama")
@@ -46,7 +46,7 @@ def test_beside_plain_training(benchmark, engine: str) -> None:
     benchmark.group = f"mnist_shuffle, 30 members, batch 16, adam, engine {engine}, by method"
     is_cpu = engine == "cpu"
     runs = {name: provider([name] * 30, engine, WARM_UP * is_cpu) for name in ("none", *TRAINED[engine])}
-    side_by_side(benchmark, runs, EPOCH if is_cpu else ON_VMAP, dict.fromkeys(runs, 30))
+    side_by_side(benchmark, runs, CALL if is_cpu else ON_VMAP, dict.fromkeys(runs, 30))
 
 
 def test_a_mixed_batch_costs_what_its_parts_cost(benchmark) -> None:
@@ -55,7 +55,7 @@ def test_a_mixed_batch_costs_what_its_parts_cost(benchmark) -> None:
     runs = {"mixed": provider(together, "cpu", WARM_UP)} | {
         name: provider([name] * EACH, "cpu", WARM_UP) for name in MIXED
     }
-    side_by_side(benchmark, runs, EPOCH, {name: EACH for name in MIXED} | {"mixed": len(together)})
+    side_by_side(benchmark, runs, CALL, {name: EACH for name in MIXED} | {"mixed": len(together)})
     if us := benchmark.extra_info.get("us"):
         benchmark.extra_info["ratio"]["mixed over the sum of its parts"] = us["mixed"] / float(
             np.mean([us[name] for name in MIXED])

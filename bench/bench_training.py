@@ -14,7 +14,7 @@ from fastplast.config import Experiment
 from fastplast.problems import make_task
 from fastplast.training.setup import Setup, prepare
 
-STEPS = {"mnist_shuffle": 20, "cifar_shuffle": 4}
+STEPS = {"mnist_shuffle": 400, "cifar_shuffle": 40}  # of a call: half a second of engine cpu, as training calls it
 ROUNDS = 9
 CHECKED = 5  # updates after which every provider's losses must be those of the vmap engine
 PEERS = {
@@ -41,8 +41,9 @@ def provider(name: str, benchmark_name: str, members: int, **fields):
     return PEERS[name](setup, task) if name in PEERS else engine_provider(setup, task)
 
 
-def orders(members: int, epoch: int) -> torch.Tensor:
-    return torch.from_numpy(seeding.orders(list(range(members)), 1280, 16, 0, epoch))
+def orders(members: int, epoch: int, epochs: int = 1) -> torch.Tensor:
+    drawn = (seeding.orders(list(range(members)), 1280, 16, 0, i) for i in range(epoch, epoch + epochs))
+    return torch.from_numpy(np.concatenate(list(drawn), 1))
 
 
 def check(name: str, benchmark_name: str, members: int) -> None:
@@ -53,20 +54,23 @@ def check(name: str, benchmark_name: str, members: int) -> None:
     np.testing.assert_allclose(ours, truth, rtol=2e-4, err_msg=f"{name} is wrong: no time is reported")
 
 
-def side_by_side(benchmark, runs: dict, steps: int, members: dict[str, int]) -> None:
+def side_by_side(benchmark, runs: dict, updates: int | dict[str, int], members: dict[str, int]) -> None:
     """Times the first run with pytest-benchmark, and all others in turn before each of its rounds.
+
+    A call makes so many updates of each member, of all runs or by their names.
 
     ``extra_info["us"]`` gets the median microseconds per member-update of each, ``extra_info["ratio"]`` the median over
     rounds of its time over the first one's, per member-update.
     """
     ours, *others = runs
-    order = {name: orders(members[name], 0)[:, :steps].contiguous() for name in runs}
+    steps = updates if isinstance(updates, dict) else dict.fromkeys(runs, updates)
+    order = {name: orders(members[name], 0, -(-steps[name] // 80))[:, : steps[name]].contiguous() for name in runs}
     times = {name: [] for name in runs}
 
     def timed(name: str) -> None:
         begun = time.perf_counter()
         runs[name](order[name])
-        times[name].append((time.perf_counter() - begun) / steps / members[name] * 1e6)
+        times[name].append((time.perf_counter() - begun) / steps[name] / members[name] * 1e6)
 
     def before() -> None:
         for name in others:
@@ -95,7 +99,16 @@ def test_members(benchmark) -> None:
     benchmark.group = "mnist_shuffle on engine cpu, by the number of members"
     counts = {f"{m} members": m for m in (30, 4, 100, 300, 1000)}
     runs = {name: provider("engine cpu", "mnist_shuffle", m) for name, m in counts.items()}
-    side_by_side(benchmark, runs, 80, counts)  # an epoch, as training calls the engine
+    updates = {name: 80 * max(1, 150 // m) for name, m in counts.items()}  # half a second, but at least an epoch
+    side_by_side(benchmark, runs, updates, counts)
+
+
+def test_calls(benchmark) -> None:
+    benchmark.group = "mnist_shuffle on engine cpu, by the updates of a call"
+    calls = {f"{m} members, {n} updates": (m, n) for m, n in ((30, 400), (30, 80), (4, 2960), (4, 80))}
+    runs = {name: provider("engine cpu", "mnist_shuffle", m) for name, (m, _) in calls.items()}
+    members, updates = ({name: call[i] for name, call in calls.items()} for i in range(2))
+    side_by_side(benchmark, runs, updates, members)
 
 
 @pytest.mark.parametrize("problem", list(STEPS))
@@ -110,10 +123,6 @@ def test_methods(benchmark) -> None:
     runs = {"none": provider("engine cpu", "mnist_shuffle", 30)}
     for method in ("l2", "regenerative", "wasserstein"):
         runs[method] = provider("engine cpu", "mnist_shuffle", 30, method=method, strength=(0.01,))
-    slow = provider("engine vmap", "mnist_shuffle", 30, method="wasserstein", strength=(0.01,))
-    runs["wasserstein on engine vmap"] = lambda order: slow(order[:, :1].contiguous())
-    members = dict.fromkeys(runs, 30)
-    side_by_side(benchmark, runs, 4, members)
-    name = "wasserstein on engine vmap"  # one step of four was timed
-    for table in benchmark.extra_info.values():
-        table[name] *= 4
+    updates, slow = dict.fromkeys(runs, 80), "wasserstein on engine vmap"
+    runs[slow] = provider("engine vmap", "mnist_shuffle", 30, method="wasserstein", strength=(0.01,))
+    side_by_side(benchmark, runs, updates | {slow: 2}, dict.fromkeys(runs, 30))
