@@ -36,7 +36,7 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name} must be a readable file: got {path} ({error}).") from None
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         place = re.search(r"at line (\d+)", str(error))
         advice = spelling_advice(text.split("\n")[int(place[1]) - 1].partition("=")[2]) if place else ""
         raise ConfigError(f"{path}: {name} must be TOML: {reason(error)}.{advice}") from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
 
-from fastplast.config.errors import ConfigError
+from fastplast.config.errors import ConfigError, shown
 from fastplast.config.fields import AT_LEAST_ZERO, CHOICES, FRACTION, POSITIVE, as_known, as_plain, check_fields, option
 from fastplast.config.method_options import all_options, option_fields
 from fastplast.config.names import (
@@ -346,7 +346,7 @@ class Experiment:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
-                raise ConfigError(f"{where} has an unknown key: got {key!r}. {closest(key, names)}", key)
+                raise ConfigError(f"{where} has an unknown key: got {shown(key)}. {closest(key, names)}", key)
         try:
             return cls(**values)
         except ConfigError as error:
@@ -364,17 +364,17 @@ LEFT_OUT = (*MACHINE_FIELDS, *ENGINE_OF, *_YOUNGER)
 def _members(values: Any) -> tuple[Member, ...]:
     # Members from what a file holds: dictionaries.
     if not isinstance(values, (list, tuple)):
-        raise ConfigError(f"member_list must be a list: got {values!r}. Give a dictionary for each member.")
+        raise ConfigError(f"member_list must be a list: got {shown(values)}. Give a dictionary for each member.")
     names, members = [f.name for f in dataclasses.fields(Member)], []
     for value in values:
         if isinstance(value, dict):
             for name in value:
                 if name not in names:
-                    raise ConfigError(f"member_list has an unknown key: got {name!r}. {closest(name, names)}")
+                    raise ConfigError(f"member_list has an unknown key: got {shown(name)}. {closest(name, names)}")
             if not set(names[:4]) <= set(value):
-                raise ConfigError(f"member_list needs {', '.join(names[:4])} of each member: got {value!r}.")
+                raise ConfigError(f"member_list needs {', '.join(names[:4])} of each member: got {shown(value)}.")
             value = Member(**value)
         if not isinstance(value, Member):
-            raise ConfigError(f"member_list must hold dictionaries: got {value!r}.")
+            raise ConfigError(f"member_list must hold dictionaries: got {shown(value)}.")
         members.append(value)
     return tuple(members)

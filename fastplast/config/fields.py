@@ -132,12 +132,13 @@ def _check_name(f: dataclasses.Field[Any], value: Any) -> None:
     if isinstance(value, str) and value in f.metadata["choices"]:
         return
     known = known_names(f.name, f.metadata["choices"])
-    is_numbered_gpu = f.name == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None
+    is_numbered_gpu = f.name == "device" and isinstance(value, str) and re.fullmatch(r"cuda:\d+", value)
     is_module = f.name == "network" and isinstance(value, str) and value.startswith("module:")
-    for name in value if isinstance(value, tuple) else (value,):
+    is_several = isinstance(value, tuple) and "tuple" in str(f.type)
+    for name in value if is_several else (value,):
         if not (is_module or is_numbered_gpu) and name not in known:
-            hint = "Write 'off' with quotes." if name is False and "off" in known else closest(str(name), known)
-            raise ConfigError(f"{flag(f.name)} must be a known name: got {name!r}. {hint}", f.name)
+            hint = "Write 'off' with quotes." if name is False and "off" in known else closest(shown(name), known)
+            raise ConfigError(f"{flag(f.name)} must be a known name: got {shown(name)}. {hint}", f.name)
 
 
 def _broken_rule(f: dataclasses.Field[Any], value: Any) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fastplast.config.errors import ConfigError, flag
+from fastplast.config.errors import ConfigError, flag, shown
 from fastplast.config.fields import AT_LEAST_ONE, AT_LEAST_ZERO, FRACTION, Bound, is_number, is_whole
 from fastplast.config.names import TAKES_STRENGTH
 from fastplast.text import closest, recognize
@@ -51,12 +51,12 @@ class Option(NamedTuple):
         if self.choices:
             value = recognize(value, self.choices) or value if isinstance(value, str) else value
             if value not in self.choices:
-                words = closest(str(value), self.choices)
-                raise ConfigError(f"{flag(name)} must be a known name: got {value!r}. {words}", name)
+                words = closest(shown(value), self.choices)
+                raise ConfigError(f"{flag(name)} must be a known name: got {shown(value)}. {words}", name)
             return value
         is_one, word = (is_whole, "whole number") if isinstance(self.default, int) else (is_number, "number")
         if not (is_one(value) and self.rule.holds(value)):
-            raise ConfigError(f"{flag(name)} must be {self.rule.one.format(word)}: got {value!r}.", name)
+            raise ConfigError(f"{flag(name)} must be {self.rule.one.format(word)}: got {shown(value)}.", name)
         return type(self.default)(value)
 
 
@@ -173,8 +173,8 @@ def all_options(method: str, given: Any, several: bool) -> Values:
     try:
         values = dict(given)
     except (TypeError, ValueError):
-        raise ConfigError(f"options must be a dictionary: got {given!r}.", "options") from None
-    if method not in TAKES_STRENGTH:  # of a stored member, by its author's process
+        raise ConfigError(f"options must be a dictionary: got {shown(given)}.", "options") from None
+    if not isinstance(method, str) or method not in TAKES_STRENGTH:  # of a stored member, by its author's process
         return tuple(values.items())
     own = {f"{method}_{name}": option for name, option in METHOD_OPTIONS.get(method, {}).items()}
     for name in values:
@@ -182,7 +182,7 @@ def all_options(method: str, given: Any, several: bool) -> Values:
             other = next((of for field, of, _ in option_fields() if field == name), None)
             if other is None:
                 raise ConfigError(
-                    f"options must be of --method {method}: got {name!r}. {closest(name, tuple(own))}", name
+                    f"options must be of --method {method}: got {shown(name)}. {closest(name, tuple(own))}", name
                 )
             raise ConfigError(
                 f"{flag(name)} belongs to --method {other}: got --method {method}. Drop one of them.", name, "method"
@@ -195,6 +195,7 @@ def _values(field: str, option: Option, values: Mapping[str, Any], several: bool
     if not several:
         return option.checked(field, value)
     listed = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if not listed or len(set(listed)) < len(listed):
-        raise ConfigError(f"{flag(field)} must have values, none of them twice: got {list(listed)}.", field)
-    return tuple(option.checked(field, one) for one in listed)
+    checked = tuple(option.checked(field, one) for one in listed)
+    if not checked or len(set(checked)) < len(checked):
+        raise ConfigError(f"{flag(field)} must have values, none of them twice: got {shown(list(listed))}.", field)
+    return checked

@@ -54,7 +54,11 @@ def _check_members(e: Any) -> None:
         raise ConfigError(f"member_list stands in place of {flag(given[0])}: got both. Drop one of them.", given[0])
     if not e.member_list:
         raise ConfigError("member_list must hold at least one member: got none.")
-    if len(set(e.member_list)) < len(e.member_list):
+    try:
+        is_repeated = len(set(e.member_list)) < len(e.member_list)
+    except TypeError:
+        raise ConfigError("member_list must hold a number or a name in each field: got a list or a table.") from None
+    if is_repeated:
         raise ConfigError("member_list must not repeat a member. Drop the second of each.")
     for setting in {dataclasses.replace(member, seed=0) for member in e.member_list}:
         alone = {name: value for name, value in setting.to_dict().items() if name != "seed"}
@@ -82,7 +86,7 @@ def _check_seeds(e: Any) -> None:
             f"--seeds must be a count of at least 1 or a list of seeds{below}: got {shown(e.seeds)}.", "seeds"
         )
     if len(set(e.seeds)) < len(e.seeds):
-        raise ConfigError(f"--seeds must not repeat a seed: got {e.seeds}.", "seeds")
+        raise ConfigError(f"--seeds must not repeat a seed: got {shown(e.seeds)}.", "seeds")
     if e.seed_start:
         raise ConfigError(
             "--seed-start goes with a count of seeds: got a list and --seed-start. Drop one of them.", "seed_start"
@@ -145,7 +149,7 @@ def _check_problem(e: Any) -> None:
         )
     if not isinstance(e.dataset, str) or not (e.dataset in known or is_path(e.dataset)):
         raise ConfigError(
-            f"--dataset must be a known name or a path: got {e.dataset!r}. {closest(str(e.dataset), known)} "
+            f"--dataset must be a known name or a path: got {shown(e.dataset)}. {closest(shown(e.dataset), known)} "
             "A path has a slash in it, or ends in .npz.",
             "dataset",
         )
@@ -169,7 +173,7 @@ def _check_settings(e: Any) -> None:
     # Method, learning rates, network, optimizer.
     if not TAKES_STRENGTH[e.method] and any(e.strength or ()):
         raise ConfigError(
-            f"--strength needs a --method: got --strength {e.strength} with --method {e.method}. "
+            f"--strength needs a --method: got --strength {shown(e.strength)} with --method {e.method}. "
             "Choose a method or drop it.",
             "strength",
             "method",
@@ -181,7 +185,7 @@ def _check_settings(e: Any) -> None:
     for name in ("learning_rate", "strength"):
         values = getattr(e, name)
         if values is not None and len(set(values)) < len(values):
-            raise ConfigError(f"{flag(name)} must not repeat a value: got {values}.", name)
+            raise ConfigError(f"{flag(name)} must not repeat a value: got {shown(values)}.", name)
     if e.method == "upgd" and (e.optimizer != "sgd" or e.momentum):
         raise ConfigError(
             f"--method upgd is an update rule of its own: got --optimizer {e.optimizer}, --momentum {e.momentum:g}. "

@@ -28,7 +28,8 @@ from fastplast.config import (
     flag,
     option_fields,
 )
-from fastplast.config.fields import as_known, as_plain
+from fastplast.config.errors import shown
+from fastplast.config.fields import as_known, as_plain, is_whole
 from fastplast.config.rules import MOST_MEMBERS
 from fastplast.sweeps.grid_file import Section, read_grid_file
 from fastplast.text import closest
@@ -73,7 +74,7 @@ def read_grid(path: str | Path | None = None, flags: Mapping[str, Any] | None = 
         for name in section.values:
             if name not in known:
                 place = f"{section.places[name]}: " if name in section.places else ""
-                raise ConfigError(f"{place}grid has an unknown key: got {name!r}. {closest(name, known)}")
+                raise ConfigError(f"{place}grid has an unknown key: got {shown(name)}. {closest(name, known)}")
     for cross in crosses:
         for name in cross.values:
             if name in MACHINE_FIELDS:
@@ -243,7 +244,7 @@ def _values(cross: Section, name: str) -> tuple[Any, ...]:
         raise ConfigError(f"{place}{flag(name)} must be a value or a list of values: got a table.")
     if name == "seeds" or name in ONE_VALUE:
         if isinstance(value, (list, tuple)) and name in ONE_VALUE:
-            raise ConfigError(f"{place}{flag(name)} must be one value for the whole grid: got {value!r}.")
+            raise ConfigError(f"{place}{flag(name)} must be one value for the whole grid: got {shown(value)}.")
         values = (tuple(value) if isinstance(value, list) else value,)
     elif name in _LISTS and isinstance(value, (list, tuple)) and not any(isinstance(v, (list, tuple)) for v in value):
         values = (tuple(value),)
@@ -252,14 +253,18 @@ def _values(cross: Section, name: str) -> tuple[Any, ...]:
     values = tuple(tuple(v) if isinstance(v, list) else as_known(name, v) for v in values)
     if not values or values == ((),):
         raise ConfigError(f"{place}{flag(name)} must have at least one value: got none.")
-    if len(set(values)) < len(values):
-        raise ConfigError(f"{place}{flag(name)} must not repeat a value: got {list(values)}.")
+    try:
+        is_repeated = len(set(values)) < len(values)
+    except TypeError:  # a table in a list, or a list in one of its lists
+        raise ConfigError(f"{place}{flag(name)} must be a value or a list of values: got {shown(value)}.") from None
+    if is_repeated:
+        raise ConfigError(f"{place}{flag(name)} must not repeat a value: got {shown(list(values))}.")
     return values
 
 
 def _count(values: dict[str, tuple[Any, ...]]) -> int:
     seeds = values.get("seeds", (Experiment.__dataclass_fields__["seeds"].default,))[0]
-    number = seeds if isinstance(seeds, int) else len(seeds) if isinstance(seeds, tuple) else 1
+    number = seeds if is_whole(seeds) else len(seeds) if isinstance(seeds, tuple) else 1
     return number * prod(len(v) for name, v in values.items() if name != "seeds")
 
 
@@ -297,18 +302,18 @@ def _options() -> dict[str, str]:
 
 def _check_strengths(cross: Section, values: dict[str, tuple[Any, ...]]) -> None:
     methods = values.get("method", ("none",))
+    named = ", ".join(shown(method).strip("'") for method in methods)
     for name, method in _options().items():
         if name in values and method not in methods:
             place = f"{cross.places[name]}: " if name in cross.places else ""
             raise ConfigError(
-                f"{place}{flag(name)} belongs to --method {method}: got it with {', '.join(map(str, methods))}. "
-                "Add the method, or drop it."
+                f"{place}{flag(name)} belongs to --method {method}: got it with {named}. Add the method, or drop it."
             )
     if "strength" in values and not any(TAKES_STRENGTH.get(method, True) for method in methods):
         place = f"{cross.places['strength']}: " if "strength" in cross.places else ""
         raise ConfigError(
-            f"{place}--strength needs a --method that takes one: got {list(values['strength'])} with "
-            f"{', '.join(map(str, methods))}. Add a method, or drop the strengths."
+            f"{place}--strength needs a --method that takes one: got {shown(list(values['strength']))} with "
+            f"{named}. Add a method, or drop the strengths."
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastplast.config import ConfigError
+from fastplast.config.errors import shown
 from fastplast.toml_files import read_toml
 
 
@@ -47,7 +48,9 @@ def read_grid_file(path: str | Path) -> tuple[Section, list[Section]]:
     lines = _lines_of_keys(path.read_text(encoding="utf-8"))
     crosses = values.pop("cross", [])
     if not isinstance(crosses, list) or not all(isinstance(cross, dict) for cross in crosses):
-        raise ConfigError(f"{path}, line {lines.get(('cross',), 1)}: cross must be a list of crosses: got {crosses!r}.")
+        raise ConfigError(
+            f"{path}, line {lines.get(('cross',), 1)}: cross must be a list of crosses: got {shown(crosses)}."
+        )
     shared = _section(values, path, lines, ())
     return shared, [_section(cross, path, lines, ("cross", i)) for i, cross in enumerate(crosses)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,32 @@ from pathlib import Path
 import fastplast as fp
 
 FOLDERS = ("metrics", "epochs", "spectra")
+_VERSION = b'"schema_version": '
+_WORD = re.compile(rb'"[^"\n]*"|[-+.\w]+|[\[\]{},:=]')
+_WORDS = (
+    b"null",
+    b"true",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"NaN",
+    b"inf",
+    b"4611686018427387904",
+    b"9" * 5000,
+    b'""',
+    b'"../x"',
+)
+_WORDS += (
+    b'"\\u0000"',
+    b'"\\ud800"',
+    b'"' + b"a" * 1000 + b'"',
+    b"[]",
+    b"{}",
+    b"[[1, [2]]]",
+    b"0x" + b"f" * 5000,
+    b"[" * 2000,
+    b'{"a": {}}',
+)
 
 
 @dataclass
@@ -61,9 +88,17 @@ def results(path: Path) -> dict[str, bytes]:
 
 
 def damaged(rng: random.Random, data: bytes) -> bytes:
-    """Data with a part cut, a bit flipped, a part doubled or overwritten, or all of it replaced."""
+    """Data with a part cut, a bit flipped, a part doubled, overwritten or spelt otherwise, or all of it replaced.
+
+    Args:
+        rng: decides how and where.
+        data: a file's content.
+
+    Returns:
+        The content to try.
+    """
     at = rng.randrange(len(data) + 1)
-    kind = rng.randrange(5)
+    kind = rng.randrange(7)
     if kind == 0:
         return data[:at]
     if kind == 1 and at < len(data):
@@ -72,6 +107,11 @@ def damaged(rng: random.Random, data: bytes) -> bytes:
         return data[:at] + data[at : at + 64] + data[at:]
     if kind == 3:
         return data[:at] + rng.randbytes(8) + data[at + 8 :]
+    if kind == 4 and (words := list(_WORD.finditer(data))):
+        word = rng.choice(words)
+        return data[: word.start()] + rng.choice([*_WORDS, rng.choice(words)[0]]) + data[word.end() :]
+    if kind == 5 and (newer := data.replace(_VERSION + b"1", _VERSION + b"2")) != data:
+        return newer
     return rng.choice([b"", b"\0" * 64, b"[[]]", b"[" * 5000, b'{"schema_version": 2}', rng.randbytes(64)])
 
 

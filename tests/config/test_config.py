@@ -50,6 +50,12 @@ def test_a_name_cannot_be_none_where_the_benchmark_does_not_decide_it(name: str)
     refused(f"{flag(name)} must be a known name: got None", **{name: None})
 
 
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "metrics"])
+def test_a_field_of_one_name_refuses_several(name: str) -> None:
+    for names in ((), CHOICES[name][:1], CHOICES[name][:2], [CHOICES[name][0]]):
+        refused(f"{flag(name)} must be a known name: got {names!r}.", **{name: names})
+
+
 def test_a_name_far_from_all_known_names_gets_the_list_alone() -> None:
     assert closest("zzz", ("relu", "tanh")) == "Known: relu, tanh."
     assert closest("rleu", ("relu", "tanh")) == "Did you mean 'relu'? Known: relu, tanh."
@@ -270,6 +276,9 @@ def test_a_list_of_members_stands_in_place_of_their_product() -> None:
         ({"member_list": [{"seed": 0}]}, "member_list needs seed, learning_rate, method, strength of each member"),
         ({"member_list": [{"sed": 0}]}, "member_list has an unknown key: got 'sed'. Did you mean 'seed'?"),
         ({"member_list": [Member(0, 0.1, "none", 0.0)], "seeds": 3}, "member_list stands in place of --seeds"),
+        ({"member_list": [Member(0, [0.1], "none", 0.0)]}, "member_list must hold a number or a name in each field"),
+        ({"member_list": [Member(0, 0.1, {"l2": 1}, 0.0)]}, "member_list must hold a number or a name in each field"),
+        ({"member_list": [Member(0, 0.1, "own", 0.0, options={"a": [1]})]}, "member_list must hold a number or a name"),
         ({"member_list": 3}, "member_list must be a list: got 3."),
     ],
 )

@@ -34,6 +34,8 @@ def test_no_hyperparameter_is_called_as_another_or_as_a_field() -> None:
         ({"cbp_maturity": 2.5}, "--cbp-maturity must be a whole number of at least 0: got 2.5."),
         ({"cbp_utility": "weigth"}, "--cbp-utility must be a known name: got 'weigth'. Did you mean 'weight'"),
         ({"cbp_rate": (0.1, 0.1)}, "--cbp-rate must have values, none of them twice: got [0.1, 0.1]."),
+        ({"cbp_rate": [{}]}, "--cbp-rate must be in [0, 1]: got {}."),
+        ({"cbp_utility": [["weight"]]}, "--cbp-utility must be a known name: got ['weight']. Did you mean 'weight'"),
         ({"cbp_rate": ()}, "--cbp-rate must have values, none of them twice: got []."),
     ],
 )

@@ -130,6 +130,20 @@ def test_a_flag_wins_over_every_cross_of_the_file(tmp_path):
             "FILE, line 1: --activation must be a known name: got 'rely'",
         ),
         ("seeds = 1\n[optimizer] # a table\nbeta1 = 0.5\n", "FILE, line 2: --optimizer must be a value or a list"),
+        ("epochs = [[[1]]]\n", "FILE, line 1: --epochs must be a value or a list of values: got [[[1]]]."),
+        ("seeds = [[1, [2]]]\n", "FILE, line 1: --seeds must be a value or a list of values: got [[1, [2]]]."),
+        ("activation = [{}]\n", "FILE, line 1: --activation must be a value or a list of values: got [{}]."),
+        (
+            f"method = 0x{'f' * 5000}\ncbp-rate = 0.1\n",
+            "FILE, line 2: --cbp-rate belongs to --method cbp: got it with an integer of 20,000 bits.",
+        ),
+        ('method = ["none", []]\n', "FILE, line 1: --method must be a known name: got ()."),
+        (f"seeds = {'9' * 5000}\n", "FILE: --grid must be TOML: Exceeds the limit"),
+        (
+            f"seeds = 0x{'f' * 5000}\n",
+            "FILE, line 1: --seeds must be a count of at least 1 or a list of seeds, below 2^63: got an "
+            "integer of 20,000 bits.",
+        ),
         ("seeds = 2000000\n", f"a grid must have at most {MOST_MEMBERS:,} members: got 2,000,000"),
     ],
 )
