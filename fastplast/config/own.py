@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastplast.config.errors import ConfigError
+from fastplast.config.errors import ConfigError, shown
 from fastplast.config.names import TAKES_STRENGTH
 
 PACKAGES = {  # kind to the package whose `register` adds one; the kind is the field of ``Experiment`` that names it
@@ -85,9 +85,10 @@ def check_own(values: Mapping[str, Any]) -> None:
         place = stored.get(kind, {}).get(name)
         known = TAKES_STRENGTH if kind == "method" else OWN[kind] if place is not None else (name,)
         if name not in known:
+            text = shown(name)
             raise ConfigError(
-                f"resume needs the {kind} {name} of the run: got none of that name. Call "
-                f"fastplast.{PACKAGES[kind]}.register({name!r}, ...) first, from Python"
+                f"resume needs the {kind} {text[1:-1]} of the run: got none of that name. Call "
+                f"fastplast.{PACKAGES[kind]}.register({text}, ...) first, from Python"
                 f"{f', as {place} did' if place else ''}."
             )
 
@@ -114,5 +115,6 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Kind and name of everything that a configuration names."""
     for kind, field in FIELDS.items():
         for one in (values, *(values.get("member_list") or ())):
-            value = one.get(field) or ()
-            yield from ((kind, name) for name in ([value] if isinstance(value, str) else value))
+            value = one.get(field)
+            names = value if isinstance(value, (list, tuple)) else [value]
+            yield from ((kind, name) for name in names if isinstance(name, str))

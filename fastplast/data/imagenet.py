@@ -89,7 +89,9 @@ def _from_classes(folder: Path, files: dict[int, Path]) -> Dataset:
             raise DataError(f"{files[number]} must be a readable .npy without pickles: {reason(error)}.") from error
         if pixels.ndim != 4 or pixels.shape[1:] != (3, SIDE, SIDE):
             raise DataError(f"{files[number]} must be [images, 3, 32, 32]: got {list(pixels.shape)}.")
-        images.append(_as_numbers(pixels, files[number]).reshape(len(pixels), -1))
+        images.append(_as_numbers(pixels, files[number]).reshape(len(pixels), 3 * SIDE**2))
+    if not any(len(part) for part in images):
+        raise DataError(f"{folder} must hold images: got none. {_HELP}")
     if len({part.dtype for part in images}) > 1:
         raise DataError(f"{folder} must hold files of one type: got bytes in some and other numbers in others.")
     labels = np.repeat(np.arange(len(images)), [len(part) for part in images])

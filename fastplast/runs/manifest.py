@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from fastplast.runs.reading import MOST_TEXT, check_keys, digest_of, reading
 
 FILE = "manifest.jsonl"
 FOLDERS = ("metrics", "epochs", "spectra")
+_PART = re.compile(r"part-\d{5,}(-start|-end)?\.parquet|task-\d{5,}-(start|end)\.npz")
 
 
 class Part(NamedTuple):
@@ -122,6 +124,19 @@ def check_part(run: Path, name: str, size: int, sha256: str, part: Part | None) 
             f"{run / name} is damaged: got {size:,} bytes with SHA-256 {sha256[:12]}, not {part.size:,} with "
             f"{part.sha256[:12]}. `fastplast resume {shlex.quote(str(run))}` makes it again."
         )
+
+
+def parts_there(run: Path) -> set[str]:
+    """The names of the parts whose files are there, in the manifest or not.
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        As they are in the manifest.
+    """
+    files = (file for folder in FOLDERS for file in (run / folder).glob("*"))
+    return {f"{file.parent.name}/{file.name}" for file in files if _PART.fullmatch(file.name)}
 
 
 def task_of(name: str) -> int:

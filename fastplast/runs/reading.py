@@ -97,6 +97,9 @@ def check_config(config: Any, path: Path) -> None:
     with reading(path):
         check_keys(config, {"benchmark": str, "tasks": int, "network": str})
         check_keys(config, dict.fromkeys(lacking(config), object))
+        for members_or_names in (config.get("member_list") or (), check_keys(config.get("own", {}), {}).values()):
+            for one in members_or_names:
+                check_keys(one, {})
 
 
 def digest_of(path: Path) -> tuple[int, str]:

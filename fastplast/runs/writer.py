@@ -8,15 +8,17 @@ import io
 import json
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastplast.bounded import read_bytes
 from fastplast.machine.environment import environment, now
 from fastplast.runs.checkpoint import load_checkpoint, remove_previous, save_checkpoint
 from fastplast.runs.files import (
     SCHEMA_VERSION,
+    StoreError,
     append_line,
     check_lock,
     config_digest,
@@ -29,8 +31,18 @@ from fastplast.runs.files import (
     write_file,
 )
 from fastplast.runs.heartbeat import beating
-from fastplast.runs.manifest import FILE, FOLDERS, Part, add_part, find_damage, manifest_text, read_manifest, task_of
-from fastplast.runs.parquet import write_part
+from fastplast.runs.manifest import (
+    FILE,
+    FOLDERS,
+    Part,
+    add_part,
+    find_damage,
+    manifest_text,
+    parts_there,
+    read_manifest,
+    task_of,
+)
+from fastplast.runs.parquet import read_part, write_part
 from fastplast.runs.run import WHENS, Run, probe_name
 from fastplast.runs.tables import make_probe_table, make_table, on_host
 from fastplast.runs.weights import weights_path
@@ -236,11 +248,29 @@ class RunWriter:
         if self.run.env.get("manifest") not in (None, self.run.manifest_digest()):
             return f"{self.run.path / FILE} is missing or damaged."
         needed = {f"metrics/part-{probe_name(task, when)}.parquet" for task in range(tasks) for when in WHENS}
+        begun = tasks if epoch else -1  # the task whose start has been measured
         if epoch:
             needed.add(f"metrics/part-{probe_name(tasks, 'start')}.parquet")
+
+        def is_before(name: str) -> bool:
+            return task_of(name) < tasks or (task_of(name) == begun and "-start." in name)
+
+        try:
+            self._note_parts_without_line(is_before)
+        except StoreError as error:
+            return str(error)
         known = read_manifest(self.run.path)
-        before = {name: part for name, part in known.items() if task_of(name) < tasks or name in needed}
-        return find_damage(self.run.path, before, needed)
+        return find_damage(self.run.path, {name: part for name, part in known.items() if is_before(name)}, needed)
+
+    def _note_parts_without_line(self, is_before: Callable[[str], bool]) -> None:
+        """Gives the manifest what a fault took from it, or an earlier version, which had none, did not write."""
+        for name in sorted(parts_there(self.run.path) - read_manifest(self.run.path).keys()):
+            if is_before(name):
+                path = self.run.path / name
+                is_table = path.suffix == ".parquet"
+                when = path.stem.rpartition("-")[2]
+                rows = read_part(path) if is_table else self.run.spectra(task_of(name), when)
+                self._note_part(name, len(rows), read_bytes(path))
 
     def begin_again(self) -> None:
         """Says that the run is not finished: it is trained from its first task again."""

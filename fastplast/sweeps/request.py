@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastplast.config import MACHINE_FIELDS, TAKES_STRENGTH, ConfigError
+from fastplast.config.errors import shown
 from fastplast.runs.files import write_file
 from fastplast.runs.ledger import locked
 from fastplast.runs.reading import check_keys, read_json, reading
@@ -69,9 +70,10 @@ def read_request(directory: str | os.PathLike, machine: Mapping[str, Any] | None
         named = cross.get("method", "none")
         for method in named if isinstance(named, list) else [named]:
             if isinstance(method, str) and method not in TAKES_STRENGTH:
+                name = shown(method)
                 raise ConfigError(
-                    f"resume needs the method {method} of the sweep: got none of that name. Call "
-                    f"fastplast.methods.register({method!r}, ...) and fastplast.sweep from Python."
+                    f"resume needs the method {name[1:-1]} of the sweep: got none of that name. Call "
+                    f"fastplast.methods.register({name}, ...) and fastplast.sweep from Python."
                 )
     return grid_of([cross | kept["machine"] | dict(machine or {}) for cross in kept["crosses"]])
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from limits import BYTES, CORE_SECONDS, tries
@@ -34,6 +34,10 @@ from fastplast.runs.parquet import with_digest
 from fastplast.runs.run import Run
 from fastplast.runs.status import status
 from fastplast.sweeps import expand, read_grid, read_request
+from fastplast.training.start import start
+
+if TYPE_CHECKING:
+    import pandas
 
 LONGEST_ERROR = 2000  # characters
 _DIGEST = b"fastplast-sha256"  # before 32 bytes, in exported results
@@ -56,44 +60,74 @@ class Reader(NamedTuple):
     seal: Seal = bytes
 
 
-def files_of_a_run(work: Path, count: int, first: int = 0) -> Row:
-    """Every kind of file of a finished run is damaged; readers and ``resume`` give the same or say what is wrong."""
-    row = Row(
-        "a file of a finished run cut, flipped, overwritten or of a newer version, each kind",
-        "the same results, or an error that names a file; resumed to the same bytes, or refused",
-    )
-    go_on(work / "whole")
-    want, rng = results(work / "whole"), random.Random(first)
-    table = fp.load(work / "whole").metrics()
-    kinds = sorted(path.relative_to(work / "whole") for path in (work / "whole").rglob("*") if path.is_file())
-    kinds = [kind for kind in kinds if kind.name != ".lock"]
-    for number in range(first, first + count):
-        path, kind = work / "run", kinds[number % len(kinds)]
-        shutil.copytree(work / "whole", path)
-        (path / kind).write_bytes(damaged(rng, (path / kind).read_bytes()))
-        wrong = None
-        try:
-            run = Run(path)
-            status(path)
-            run.spectra(0)
-            run.epochs()
-            if not run.metrics().equals(table):
-                wrong = f"{kind}: another table"
-        except (StoreError, ValueError, FileNotFoundError) as error:
-            wrong = None if str(path) in str(error) else f"{kind}: {error}"
-        except Exception as error:
-            wrong = f"{kind}: {type(error).__name__}: {error}"
-        try:
-            go_on(path)
-            if results(path) != want:
-                wrong = f"{kind}: other bytes after resuming"
-        except (StoreError, ValueError, FileExistsError, FileNotFoundError):
-            pass
-        except Exception as error:
-            wrong = f"{kind}: resume: {type(error).__name__}: {error}"
-        row.count(wrong)
-        shutil.rmtree(path)
-    return row
+def stopped(path: Path) -> None:
+    """Trains a run until it is stopped within its third task."""
+    answers = iter([False] * 4 + [True])
+    _, events = start(experiment(path), stop=lambda: next(answers))
+    list(events)
+
+
+def files_of_runs(work: Path, count: int, first: int = 0) -> list[Row]:
+    """Every kind of file of a run, finished or stopped, is damaged; readers and ``resume`` give the same or name it."""
+    rows = []
+    go_on(work / "finished")
+    stopped(work / "stopped")
+    for name in ("finished", "stopped"):
+        row = Row(
+            f"a file of a {name} run cut, flipped, overwritten or of a newer version, each kind",
+            "the same table, or an error that names a file; resumed to the same bytes, or its configuration, "
+            "environment or only checkpoint is refused",
+        )
+        table = fp.load(work / name).metrics()
+        kinds = sorted(path.relative_to(work / name) for path in (work / name).rglob("*") if path.is_file())
+        kinds = [kind for kind in kinds if kind.name != ".lock"]
+
+        def attempt(number: int, name: str = name, kinds: list[Path] = kinds, table: Any = table) -> str | None:
+            return with_damaged_file(work, name, kinds[number % len(kinds)], table, number)
+
+        for wrong in tries(attempt, range(first, first + count)):
+            row.count(wrong)
+        rows.append(row)
+    return rows
+
+
+def with_damaged_file(work: Path, name: str, kind: Path, table: pandas.DataFrame, number: int) -> str | None:
+    """Reads and resumes a run of which a file is damaged.
+
+    Args:
+        work: holds the whole runs.
+        name: of the whole run.
+        kind: which of its files.
+        table: its metrics.
+        number: decides the damage.
+
+    Returns:
+        What was wrong, or None.
+    """
+    path, what = work / "run", f"try {number}: {kind} of a {name} run"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(work / name, path)
+    (path / kind).write_bytes(damaged(random.Random(f"{name} {number}"), (path / kind).read_bytes()))
+    try:
+        run = Run(path)
+        status(path)
+        run.spectra(0)
+        run.epochs()
+        if not run.metrics().equals(table):
+            return f"{what}: another table"
+    except (StoreError, ValueError, FileNotFoundError) as error:
+        if str(path) not in str(error):
+            return f"{what}: {error}"
+    except Exception as error:
+        return f"{what}: {type(error).__name__}: {error}"
+    try:
+        go_on(path)
+    except (StoreError, ValueError) as error:
+        is_refused = kind.parts[0] in ("config.json", "env.json", "checkpoint") and kind.name in str(error)
+        return None if is_refused else f"{what}: resume: {error}"
+    except Exception as error:
+        return f"{what}: resume: {type(error).__name__}: {error}"
+    return None if results(path) == results(work / "finished") else f"{what}: other bytes after resuming"
 
 
 def _npz(images: bytes) -> bytes:
@@ -182,7 +216,7 @@ def readers(work: Path) -> dict[str, Reader]:
         "archive of arrays": Reader([_npy(pixels[:, :, :4, :4])], placed("own.npz", load_own), DataError, _npz),
         "picture": Reader(pictures, picture, DataError, _with_checksums),
         "class of ImageNet": Reader(classes, placed("i/0.npy", of_class), DataError),
-        "exported results": Reader([_without_digest(exported)], results_of, StoreError, _with_digest),
+        "exported results": Reader([_without_digest(exported)], results_of, (StoreError, ValueError), _with_digest),
     }
 
 
@@ -204,7 +238,7 @@ def attempt(work: Path, name: str, reader: Reader, number: int) -> str | None:
     try:
         reader.read(content)
     except reader.error as error:
-        is_named = str(work) in str(error) or not isinstance(error, (StoreError, DataError))
+        is_named = str(work) in str(error) or isinstance(error, fp.ConfigError) or name == "pickled batch"
         if not is_named or len(str(error)) > LONGEST_ERROR:
             return f"try {number}: {str(error)[:300]}"
         return None

@@ -7,6 +7,7 @@ next call goes on. Ends with status 1 if anything was wrong.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import page
 import torch
-from contents import files_of_a_run, inputs
+from contents import files_of_runs, inputs
 from interruptions import full_disks, kills, power_cuts, two_processes
 from trained import Row
 
-COUNTS = {kills: 200, full_disks: 1000, power_cuts: 1000, two_processes: 30, files_of_a_run: 1000, inputs: 100_000}
+COUNTS = {kills: 200, full_disks: 1000, power_cuts: 1000, two_processes: 30, files_of_runs: 1000, inputs: 100_000}
 CHUNK, CHUNK_SECONDS = 8, 60.0  # tries at once, doubled while they take less
+MEMORY = Path("/dev/shm")  # where there is one: what is read thousands of times needs no disk
 
 
 def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, results: Path, most: int = CHUNK) -> None:
@@ -32,13 +34,14 @@ def go_on(kind: Callable[[Path, int, int], Row | list[Row]], count: int, results
         results: where what was found is kept.
         most: how often at first before that is done.
     """
+    place = MEMORY if kind in (files_of_runs, inputs) and os.access(MEMORY, os.W_OK) else None
     while True:
         before = page.counted(results).get(kind.__name__, [])
         tried = min((row.tried for row in before), default=0)
         if tried >= count:
             return
         begun = time.monotonic(), time.process_time()
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        with tempfile.TemporaryDirectory(prefix="faults-", dir=place) as folder:
             found = kind(Path(folder).resolve(), min(most, count - tried), tried)
         rows = found if isinstance(found, list) else [found]
         if all(row.tried == 0 for row in rows):

@@ -128,6 +128,12 @@ def test_a_missing_class_and_a_wrong_shape_are_named(tmp_path):
         load("imagenet32", tmp_path)
 
 
+def test_classes_without_an_image_are_refused(tmp_path):
+    np.save(tmp_path / "0.npy", np.zeros((0, 3, 32, 32), np.uint8))
+    with pytest.raises(DataError, match="must hold images: got none"):
+        load("imagenet32", tmp_path)
+
+
 def test_bytes_in_wider_integers_are_bytes_and_other_integers_refused(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32))
     np.save(tmp_path / "0.npy", pixels)

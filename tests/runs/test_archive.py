@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 
+import pyarrow as pa
 import pytest
 
 import fastplast as fp
@@ -7,6 +10,7 @@ from fastplast.cli.main import run
 from fastplast.drawing import write_plot
 from fastplast.runs.archive import Archive, write_archive
 from fastplast.runs.files import StoreError
+from fastplast.runs.parquet import encode
 
 SETTINGS = {"benchmark": "mnist_shuffle", "seeds": 2, "tasks": 2, "epochs": 1, "examples": 32, "srank": "off"}
 
@@ -71,3 +75,16 @@ def test_what_is_no_file_of_results_is_refused(results, tmp_path):
         fp.load("a.parquet", "b")
     with pytest.raises(ValueError, match=r"must end in \.parquet: got a\.txt"):
         write_archive(results, "a.txt")
+
+
+def test_a_file_whose_columns_are_not_those_of_its_schema_ends_no_process(tmp_path):
+    data = encode(pa.table({"x": [1.0, 2.0]}))
+    required = data.replace(b"\x25\x02\x18\x01x", b"\x25\x00\x18\x01x")  # x may not be null, says the schema alone
+    assert required != data
+    (tmp_path / "e.parquet").write_bytes(required)
+    code = "import pathlib, sys\nfrom fastplast.runs.parquet import read_part\n"
+    code += "try: read_part(pathlib.Path(sys.argv[1]))\nexcept OSError as error: print(error)"
+    command = [sys.executable, "-c", code, tmp_path / "e.parquet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "e.parquet is missing or damaged" in done.stdout

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from small_runs import drain, small, table
 
 import fastplast as fp
 from fastplast.cli.main import run as command
+from fastplast.config import ConfigError
+from fastplast.config.errors import naming_flags
 from fastplast.runs.archive import write_archive
 from fastplast.runs.files import StoreError
 from fastplast.runs.status import status
 from fastplast.runs.writer import RunWriter
 from fastplast.sweeps.sweep import read_ids
 from fastplast.training import capacity
-from fastplast.training.loop import EpochDone, TaskDone
+from fastplast.training.loop import EpochDone, Stopped, TaskDone
 from fastplast.training.start import proceed, start
 
 ALL = {"epoch_curves": True, "srank_method": "exact", "widths": (6, 5, 4), "examples": 32}
@@ -110,6 +113,62 @@ def test_a_run_of_a_version_without_manifests_is_read_and_resumed(copy, finished
     assert table(copy).equals(table(finished))
     fp.resume(copy)
     assert table(copy).equals(table(finished))
+
+    assert results(copy) == results(finished)
+
+
+@pytest.fixture
+def stopped(tmp_path) -> Path:
+    """A run that was stopped in its second task, after the first of two epochs."""
+    answers = iter([False, False, True])
+    _, events = start(small(tmp_path / "run", **ALL, checkpoint_minutes=1e-9), stop=lambda: next(answers))
+    assert list(events)[-1] == Stopped(1, 1)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("lines", [0, 3])
+def test_what_the_manifest_of_a_stopped_run_lost_is_written_anew(stopped, finished, lines):
+    kept = (stopped / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:lines]
+    (stopped / "manifest.jsonl").write_bytes(b"".join(kept))
+    (stopped / "metrics" / "part-00000-copy.parquet").write_bytes(b"no part of the run")
+    _, events = proceed(stopped)
+    assert next(event for event in events if isinstance(event, EpochDone)).task == 1
+    drain(events)
+    (stopped / "metrics" / "part-00000-copy.parquet").unlink()
+    assert results(stopped) == results(finished)
+
+
+def test_what_was_measured_at_the_start_of_a_task_that_goes_on_is_checked(stopped, finished):
+    (stopped / "spectra" / "task-00001-start.npz").write_bytes(b"other")
+    with pytest.warns(UserWarning, match=r"task-00001-start.npz is damaged: .* from its first task again"):
+        fp.resume(stopped)
+    assert results(stopped) == results(finished)
+
+
+def test_a_part_without_a_line_that_cannot_be_read_is_made_again(stopped, finished):
+    (stopped / "manifest.jsonl").write_bytes(b"")
+    (stopped / "metrics" / "part-00000-end.parquet").write_bytes(b"PAR1")
+    with pytest.warns(UserWarning, match=r"part-00000-end.parquet is missing or damaged .* from its first task again"):
+        fp.resume(stopped)
+    assert results(stopped) == results(finished)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("optimizer", True, "config.json: --optimizer must be a known name: got True"),
+        ("metrics", [[]], "config.json: --metrics must be a known name: got []"),
+        ("member_list", True, "config.json is missing or damaged"),
+        ("member_list", [3], "config.json is missing or damaged"),
+        ("own", {"method": 3}, "config.json is missing or damaged"),
+    ],
+)
+def test_a_stored_configuration_of_other_types_is_an_error_that_names_it(copy, field, value, message):
+    config = json.loads((copy / "config.json").read_text()) | {field: value}
+    (copy / "config.json").write_text(json.dumps(config))
+    for read in (fp.resume, status):
+        with naming_flags(), pytest.raises((StoreError, ConfigError), match=re.escape(message)):
+            read(copy)
 
 
 def test_the_checkpoint_before_is_used_where_the_last_is_damaged(finished, tmp_path):
