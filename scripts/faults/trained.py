@@ -76,9 +76,9 @@ def go_on(path: Path, **changes: object) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if (path / "config.json").exists():
-            fp.resume(path)
+            fp.resume(path, progress=False)
         else:
-            fp.train(experiment(path, **changes))
+            fp.train(experiment(path, **changes), progress=False)
 
 
 def results(path: Path) -> dict[str, bytes]:
