@@ -1,6 +1,9 @@
 """The scripts that try faults and simulate clusters, in short: what they count is nowhere wrong."""
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS / "faults"))
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    names = ("interruptions", "contents", "trained", "soak", "page", "measure", "scaling")
+    names = ("interruptions", "contents", "clusters", "limits", "trained", "soak", "page", "measure", "scaling")
     yield lambda name: __import__(name)
     for name in names:
         sys.modules.pop(name, None)
@@ -24,14 +27,72 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(scripts, name, count, tmp_
     assert (row.tried >= 2, row.wrong) == (True, [])
 
 
-def test_damaged_files_of_a_run_are_the_documented_error(scripts, tmp_path):
-    row = scripts("contents").files_of_a_run(tmp_path, 20)
-    assert (row.tried, row.wrong) == (20, [])
+def test_damaged_files_of_runs_are_the_documented_error_or_mended(scripts, tmp_path):
+    for row in scripts("contents").files_of_runs(tmp_path, 20):
+        assert (row.tried, row.wrong) == (20, []), row.what
 
 
 def test_damaged_inputs_are_the_documented_error(scripts, tmp_path):
-    for row in scripts("contents").inputs(tmp_path, 30):
-        assert (row.tried, row.wrong) == (30, []), row.what
+    for row in scripts("contents").inputs(tmp_path, 100):
+        assert (row.tried, row.wrong) == (100, []), row.what
+
+
+def test_every_reader_reads_what_is_whole_and_is_told_of_what_is_not(scripts, tmp_path):
+    contents = scripts("contents")
+    for name, reader in contents.readers(tmp_path).items():
+        for whole in reader.wholes:
+            reader.read(reader.seal(whole))
+        other = reader._replace(read=lambda content: content.no_such_name)
+        assert "AttributeError" in contents.attempt(tmp_path, name, other, 0), name
+
+
+def test_a_try_that_ends_its_process_is_counted_and_the_next_are_made(scripts, tmp_path, monkeypatch):
+    limits = scripts("limits")
+    monkeypatch.setattr(limits, "CORE_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "_WAIT", 2.0)
+    tried = tmp_path / "tried"
+    bodies = {
+        0: lambda: None,
+        1: lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        2: lambda: sum(range(10**12)),  # which no handler in Python could stop
+        3: lambda: time.sleep(1000),
+        4: lambda: bytearray(limits.BYTES + (1 << 20)),
+        5: lambda: os._exit(3),
+        6: lambda: "wrong",
+    }
+
+    def attempt(number):
+        with tried.open("a") as file:
+            file.write(str(number))
+        try:
+            return bodies[number]()
+        except MemoryError:
+            return "no memory"
+
+    assert list(limits.tries(attempt, range(7))) == [
+        None,
+        "try 1: it ended its process with SIGSEGV",
+        "try 2: more than 0.3 s of a core",
+        "try 3: no end after 2 s, twice",
+        "no memory",
+        "try 5: it ended its process with 3",
+        "wrong",
+    ]
+    assert tried.read_text() == "01233456"
+
+
+def test_without_ray_no_worker_is_killed_and_the_script_says_so(scripts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    measure = scripts("measure")
+    measure.go_on(measure.cluster_kills, 10, tmp_path / "faults.json")
+    assert "nothing is tried, for Ray is not installed" in capsys.readouterr().out
+    assert not (tmp_path / "faults.json").exists()
+
+
+def test_workers_and_nodes_of_ray_are_killed_and_the_sweep_has_the_bits_of_one_process(scripts, tmp_path):
+    pytest.importorskip("ray")
+    workers, nodes = scripts("clusters").cluster_kills(tmp_path, 1)
+    assert (workers.tried, nodes.tried, workers.wrong, nodes.wrong) == (4, 1, [], [])
 
 
 def test_counts_go_on_where_they_were_until_there_is_nothing_more_to_try(scripts, tmp_path):

@@ -63,5 +63,5 @@ def _what_ended(status: int) -> str:
     if status == -signal.SIGPROF:
         return f"more than {CORE_SECONDS:g} s of a core"
     if status == -signal.SIGALRM:
-        return f"no end after {_WAIT} s, twice"
+        return f"no end after {_WAIT:g} s, twice"
     return f"it ended its process with {signal.Signals(-status).name if status < 0 else status}"
