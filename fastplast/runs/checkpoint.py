@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PREVIOUS = "previous_checkpoint"
 _STATE = re.compile(r"state-(\d{1,18})\.safetensors")
+_DIGEST = "entry_sha256"  # of the other values in ``checkpoint.json``
 _KEYS = {"config_sha256": str, "position": dict, "file": str, "size_bytes": int, "sha256": str}
 
 
@@ -71,6 +72,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], position: Ma
 
     write_file(directory / state, measured())
     entry |= {"file": state, "size_bytes": size, "sha256": digester.hexdigest()}
+    entry[_DIGEST] = _digest_of(entry)
     write_file(path, json_bytes(entry))
     if before is not None:
         _set_aside(directory, before)
@@ -164,9 +166,16 @@ def _read_entry(directory: Path) -> dict[str, Any] | None:
     entry = read_json(path, {"schema_version": int})
     check_schema(entry, path)
     entry = read_json(path, _KEYS)
+    with reading(path):
+        if entry.get(_DIGEST, digest := _digest_of(entry)) != digest:  # an earlier version wrote none
+            raise ValueError("its values are not those of its digest")
     if not _STATE.fullmatch(entry["file"]):
         raise StoreError(f"{path} is damaged: file must be the name of a state: got {entry['file'][:100]!r}.")
     return entry
+
+
+def _digest_of(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_bytes({name: value for name, value in entry.items() if name != _DIGEST})).hexdigest()
 
 
 def _names(directory: Path) -> list[str]:

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -168,7 +169,27 @@ def test_only_the_last_checkpoint_is_kept(writer):
     names = sorted(p.name for p in (writer.run.path / "checkpoint").iterdir())
     assert names == ["checkpoint.json", "state-2.safetensors"]
     entry = json.loads((writer.run.path / "checkpoint" / "checkpoint.json").read_text())
-    assert entry.keys() == {"schema_version", "fastplast", "config_sha256", "position", "file", "size_bytes", "sha256"}
+    digests = {"config_sha256", "sha256", "entry_sha256"}
+    assert entry.keys() == {"schema_version", "fastplast", "position", "file", "size_bytes", *digests}
+
+
+def test_no_flipped_bit_of_a_checkpoints_entry_gives_another_position(writer):
+    writer.save_checkpoint(tensors(1), {"task": 2, "epoch": 1})
+    path = writer.run.path / "checkpoint" / "checkpoint.json"
+    data = path.read_bytes()
+    for at in range(8 * len(data)):
+        path.write_bytes(data[: at // 8] + bytes([data[at // 8] ^ 1 << at % 8]) + data[at // 8 + 1 :])
+        with contextlib.suppress(StoreError, ValueError):  # of another schema
+            assert writer.load_checkpoint()[1] == {"task": 2, "epoch": 1}
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digest_of_its_entry(writer):
+    writer.save_checkpoint(tensors(1), {"task": 2})
+    path = writer.run.path / "checkpoint" / "checkpoint.json"
+    entry = json.loads(path.read_text())
+    del entry["entry_sha256"]
+    path.write_text(json.dumps(entry))
+    assert writer.load_checkpoint()[1] == {"task": 2}
 
 
 def test_a_position_that_is_no_json_changes_nothing(writer):

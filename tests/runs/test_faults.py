@@ -186,6 +186,14 @@ def test_the_checkpoint_before_is_used_where_the_last_is_damaged(finished, tmp_p
     assert not (tmp_path / "run" / "previous_checkpoint").exists()
 
 
+def test_the_checkpoint_before_is_used_where_the_position_of_the_last_is_another(stopped, finished):
+    path = stopped / "checkpoint" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"task": 1', '"task": 0'))
+    with pytest.warns(UserWarning, match=r"checkpoint.json .* The checkpoint before it is whole and is used\."):
+        fp.resume(stopped)
+    assert results(stopped) == results(finished)
+
+
 def test_a_checkpoint_without_a_good_one_before_is_an_error(copy):
     (state,) = (copy / "checkpoint").glob("*.safetensors")
     state.unlink()
@@ -206,6 +214,7 @@ def test_a_checkpoint_without_a_good_one_before_is_an_error(copy):
 def test_a_checkpoint_of_no_task_of_the_run_is_refused(copy, change, text):
     path = copy / "checkpoint" / "checkpoint.json"
     entry = json.loads(path.read_text())
+    del entry["entry_sha256"]  # by somebody's hand, as earlier versions wrote none
     entry["position"] = {"epoch": 0} | change
     path.write_text(json.dumps(entry))
     with pytest.raises(StoreError, match=rf"must be of this run: got .*{text}"):
@@ -362,7 +371,9 @@ def test_a_pipe_in_place_of_a_file_is_an_error(copy):
 
 def test_a_state_is_no_path_elsewhere(copy):
     path = copy / "checkpoint" / "checkpoint.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"file": "../../../proc/kmsg"}))
+    entry = json.loads(path.read_text()) | {"file": "../../../proc/kmsg"}
+    del entry["entry_sha256"]
+    path.write_text(json.dumps(entry))
     with pytest.raises(StoreError, match=r"file must be the name of a state: got '\.\./\.\./\.\./proc/kmsg'"):
         fp.resume(copy)
 
