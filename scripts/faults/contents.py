@@ -75,8 +75,8 @@ def files_of_runs(work: Path, count: int, first: int = 0) -> list[Row]:
     for name in ("finished", "stopped"):
         row = Row(
             f"a file of a {name} run cut, flipped, overwritten or of a newer version, each kind",
-            "the same table, or an error that names a file; resumed to the same bytes, or its configuration, "
-            "environment or only checkpoint is refused",
+            "the same table, or an error that names a file; resumed to the same bytes, or refused: a newer version, "
+            "and a damaged configuration, environment or only checkpoint",
         )
         table = fp.load(work / name).metrics()
         kinds = sorted(path.relative_to(work / name) for path in (work / name).rglob("*") if path.is_file())
@@ -123,8 +123,9 @@ def with_damaged_file(work: Path, name: str, kind: Path, table: pandas.DataFrame
     try:
         go_on(path)
     except (StoreError, ValueError) as error:
-        is_refused = kind.parts[0] in ("config.json", "env.json", "checkpoint") and kind.name in str(error)
-        return None if is_refused else f"{what}: resume: {error}"
+        alone = {"config.json", "env.json"} | ({"checkpoint"} if name == "finished" else set())
+        may_be_refused = kind.parts[0] in alone or "must have run schema" in str(error)
+        return None if may_be_refused and kind.name in str(error) else f"{what}: resume: {error}"
     except Exception as error:
         return f"{what}: resume: {type(error).__name__}: {error}"
     return None if results(path) == results(work / "finished") else f"{what}: other bytes after resuming"
