@@ -50,12 +50,6 @@ def test_a_name_cannot_be_none_where_the_benchmark_does_not_decide_it(name: str)
     refused(f"{flag(name)} must be a known name: got None", **{name: None})
 
 
-@pytest.mark.parametrize("name", [name for name in CHOICES if name != "metrics"])
-def test_a_field_of_one_name_refuses_several(name: str) -> None:
-    for names in ((), CHOICES[name][:1], CHOICES[name][:2], [CHOICES[name][0]]):
-        refused(f"{flag(name)} must be a known name: got {names!r}.", **{name: names})
-
-
 def test_a_name_far_from_all_known_names_gets_the_list_alone() -> None:
     assert closest("zzz", ("relu", "tanh")) == "Known: relu, tanh."
     assert closest("rleu", ("relu", "tanh")) == "Did you mean 'relu'? Known: relu, tanh."

@@ -1,6 +1,7 @@
 """Configurations as runs store them: which fields are left out, and that files of every age are read and resumed."""
 
 import json
+import re
 from dataclasses import fields, replace
 
 import pandas as pd
@@ -9,7 +10,8 @@ from small_runs import drain, small, table
 
 import fastplast as fp
 from fastplast.api import proceed, start
-from fastplast.config import MACHINE_FIELDS, ConfigError, Experiment, load_config
+from fastplast.config import MACHINE_FIELDS, ConfigError, Experiment, flag, load_config
+from fastplast.config.fields import CHOICES
 from fastplast.sweeps.grid import as_group, group_digest
 
 DEFAULTS = {f.name: f.default for f in fields(Experiment)}
@@ -99,3 +101,10 @@ def test_members_that_were_checked_before_make_the_experiment_that_checks_them()
     members = Experiment(seeds=3, learning_rate=(1e-2, 1e-3), method="l2", strength=0.1).members()
     assert group.with_checked_members(members, "runs/a") == replace(group.of_members(members), out="runs/a")
     assert group == Experiment(engine="cpu")
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "metrics"])
+def test_a_field_of_one_name_refuses_several(name: str) -> None:
+    for names in ((), CHOICES[name][:1], CHOICES[name][:2], [CHOICES[name][0]]):
+        with pytest.raises(ConfigError, match=re.escape(f"{flag(name)} must be a known name: got {names!r}.")):
+            Experiment(**{name: names})
