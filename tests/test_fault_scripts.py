@@ -56,7 +56,7 @@ def test_a_try_that_ends_its_process_is_counted_and_the_next_are_made(scripts, t
         1: lambda: os.kill(os.getpid(), signal.SIGKILL),
         2: lambda: sum(range(10**12)),  # which no handler in Python could stop
         3: lambda: time.sleep(1000),
-        4: lambda: bytearray(limits.BYTES + (1 << 20)),
+        4: lambda: bytearray(2 * limits.BYTES),
         5: lambda: os._exit(3),
         6: lambda: "wrong",
     }
