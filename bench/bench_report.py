@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastplast.config import ACTIVATIONS
-from fastplast.measuring.definitions import DEFINITIONS
+from fastplast.config import ACTIVATIONS, DEFINITIONS
 from fastplast.runs.writer import RunWriter
 
 TASKS, SEEDS, LAYERS = 100, 20, ("fc1", "fc2", "fc3", "fc4")

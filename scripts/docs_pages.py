@@ -131,29 +131,27 @@ def experiment() -> str:
 
 def metrics() -> str:
     """The definition of every column."""
-    from fastplast.config import METRIC_NAMES
-    from fastplast.measuring import METRICS
-    from fastplast.measuring.definitions import DEFINITIONS
+    from fastplast.config import DEFINITIONS, DEFINITIONS_ON_REQUEST
 
     found = [(f"`{name}`", text, "") for name, text in DEFINITIONS.items()]
-    for name in METRIC_NAMES:
-        found += [(f"`{column}`", text, f"`{name}`") for column, text in METRICS[name].definitions(name).items()]
+    for name, definitions in DEFINITIONS_ON_REQUEST.items():
+        found += [(f"`{column}`", text, f"`{name}`") for column, text in definitions.items()]
     return table(("column", "definition", "`--metrics`"), found)
 
 
 def methods() -> str:
     """Every method."""
-    from fastplast.methods import METHODS
+    from fastplast.config import METHOD_SUMMARIES
 
-    rows = ((f"`{name}`", method.summary, method.reference) for name, method in METHODS.items())
+    rows = ((f"`{name}`", summary, reference) for name, (summary, reference) in METHOD_SUMMARIES.items())
     return table(("method", "", "reference"), rows)
 
 
 def networks() -> str:
     """Every built-in network."""
-    from fastplast.networks import NETWORKS
+    from fastplast.config import NETWORK_SUMMARIES
 
-    return table(("network", ""), ((f"`{name}`", preset.summary) for name, preset in NETWORKS.items()))
+    return table(("network", ""), ((f"`{name}`", summary) for name, summary in NETWORK_SUMMARIES.items()))
 
 
 def benchmarks() -> str:

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OWN, TAKES_STRENGTH, Experiment, Member
+from fastplast.config import (
+    BENCHMARKS,
+    METHOD_OPTIONS,
+    METHOD_SUMMARIES,
+    NETWORK_SUMMARIES,
+    OWN,
+    TAKES_STRENGTH,
+    Experiment,
+    Member,
+)
 from fastplast.config.errors import naming_flags
 from fastplast.data import Dataset
 from fastplast.data.dataset import LOADERS
@@ -79,7 +88,7 @@ def one_thread() -> None:
 def registries() -> Iterator[Callable[[], None]]:
     """Whatever a test registers is forgotten after it, and whenever what this gives is called."""
     tables: list[dict] = [METHODS, METHOD_OPTIONS, TAKES_STRENGTH, METRICS, CHANGES, BENCHMARKS, OPTIMIZERS, LOADERS]
-    tables += [NETWORKS, *OWN.values()]
+    tables += [NETWORKS, METHOD_SUMMARIES, NETWORK_SUMMARIES, *OWN.values()]
     before = [dict(table) for table in tables]
 
     def forget() -> None:

@@ -22,10 +22,9 @@ import fastplast
 from fastplast import methods
 from fastplast.cli.main import run
 from fastplast.cli.parser import build_parser
-from fastplast.config import METHOD_NAMES, TAKES_STRENGTH, Experiment, option_fields
+from fastplast.config import DEFINITIONS, METHOD_NAMES, TAKES_STRENGTH, Experiment, option_fields
 from fastplast.config.own import PACKAGES
 from fastplast.measuring import METRICS
-from fastplast.measuring.definitions import DEFINITIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -121,7 +121,7 @@ def test_only_the_command_line_and_display_print():
     [
         (["--help"], "[]"),
         (["figure", "--list"], "['numpy']"),
-        (["list", "figures"], "[]"),
+        *((["list", what], "[]") for what in ("figures", "benchmarks", "methods", "networks", "probes")),
         (["figure", "99"], "['numpy']"),
     ],
 )

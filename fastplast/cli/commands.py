@@ -15,7 +15,18 @@ from fastplast.cli.exit_codes import DONE, FAILED
 from fastplast.cli.flags import OWN_RUN, option_help, pairs_of
 from fastplast.cli.output import fitted, terminal_width
 from fastplast.cli.signals import stopping
-from fastplast.config import BENCHMARKS, METHOD_OPTIONS, OTHER_NAMES, ConfigError, Experiment, flag
+from fastplast.config import (
+    BENCHMARKS,
+    DEFINITIONS,
+    DEFINITIONS_ON_REQUEST,
+    METHOD_OPTIONS,
+    METHOD_SUMMARIES,
+    NETWORK_SUMMARIES,
+    OTHER_NAMES,
+    ConfigError,
+    Experiment,
+    flag,
+)
 from fastplast.text import closest, recognize
 
 STDOUT = "-"
@@ -141,15 +152,11 @@ def _list(options: dict[str, Any]) -> int:
             for k, v in BENCHMARKS.items()
         }
     elif what == "networks":
-        from fastplast.networks import NETWORKS
-
-        rows = {name: preset.summary for name, preset in NETWORKS.items()}
+        rows = dict(NETWORK_SUMMARIES)
     elif what == "methods":
-        from fastplast.methods import METHODS
-
         rows = {}
-        for name, method in METHODS.items():
-            rows[name] = method.summary + (f" ({method.reference})" if method.reference else "")
+        for name, (summary, reference) in METHOD_SUMMARIES.items():
+            rows[name] = summary + (f" ({reference})" if reference else "")
             options = METHOD_OPTIONS.get(name, {})
             rows |= {flag(f"{name}_{own}"): option_help(option) for own, option in options.items()}
     elif what == "datasets":
@@ -163,13 +170,9 @@ def _list(options: dict[str, Any]) -> int:
     elif what in _NAMES:
         rows = dict(_NAMES[what])
     else:
-        from fastplast.config import METRIC_NAMES
-        from fastplast.measuring import METRICS
-        from fastplast.measuring.definitions import DEFINITIONS
-
         rows = dict(DEFINITIONS)
-        for name in METRIC_NAMES:
-            rows |= {column: f"{text} (--metrics {name})" for column, text in METRICS[name].definitions(name).items()}
+        for name, definitions in DEFINITIONS_ON_REQUEST.items():
+            rows |= {column: f"{text} (--metrics {name})" for column, text in definitions.items()}
     width = max(map(len, rows))
     print(fitted("\n".join(f"{name:{width}}  {text}" for name, text in rows.items())))
     return DONE

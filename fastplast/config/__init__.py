@@ -3,6 +3,7 @@
 Needs the standard library only, so that ``fastplast --help`` answers at once.
 """
 
+from fastplast.config.definitions import DEFINITIONS, DEFINITIONS_ON_REQUEST
 from fastplast.config.effects import NEEDS, check_effects
 from fastplast.config.errors import ConfigError, flag
 from fastplast.config.experiment import MACHINE_FIELDS, Experiment, Member
@@ -32,11 +33,14 @@ from fastplast.config.names import (
 )
 from fastplast.config.own import OWN, add_own, check_own, own_of, with_known_names
 from fastplast.config.stored import defaults_of, lacking
+from fastplast.config.summaries import METHOD_SUMMARIES, NETWORK_SUMMARIES
 
 __all__ = [
     "ACTIVATIONS",
     "BENCHMARKS",
     "DATASET_NAMES",
+    "DEFINITIONS",
+    "DEFINITIONS_ON_REQUEST",
     "ELEMENTWISE",
     "ENGINE_OF",
     "INITS",
@@ -46,10 +50,12 @@ __all__ = [
     "MEMBER_HYPERPARAMETERS",
     "METHOD_NAMES",
     "METHOD_OPTIONS",
+    "METHOD_SUMMARIES",
     "METRIC_NAMES",
     "MODULE_NETWORKS",
     "NEEDS",
     "NETWORK_NAMES",
+    "NETWORK_SUMMARIES",
     "OPTIMIZERS",
     "OTHER_FIELDS",
     "OTHER_NAMES",

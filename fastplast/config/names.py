@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fastplast.config.definitions import DEFINITIONS_ON_REQUEST
+
 ELEMENTWISE = ("relu", "leaky_relu", "tanh", "identity")
 ACTIVATIONS = (*ELEMENTWISE, "crelu")
 VMAP_ACTIVATIONS = ("fourier", "smooth_leaky")  # which kernels do not have
@@ -21,10 +23,7 @@ NETWORK_NAMES = ("mlp", "mlp13", "cnn", "convnet")  # lists of layers, which eve
 MODULE_NETWORKS = ("resnet18", "resnet18_gn")  # which the engine vmap trains
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LOSSES = ("cross_entropy", "mse")  # of a problem: its labels are classes, or numbers
-METRIC_NAMES = (  # measured on request
-    "effective_rank", "layer_units", "saturation", "sign_entropy", "gradient_dormancy", "spectral_norm", "ntk_rank",
-    "gauss_newton_rank", "churn",
-)  # fmt: skip
+METRIC_NAMES = tuple(DEFINITIONS_ON_REQUEST)
 
 # Tasks, and network: the paper's appendix B. Datasets without a row there take MNIST's. Those called
 # as their change are what a benchmark of another dataset than its own is called in the results.

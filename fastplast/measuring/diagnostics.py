@@ -7,14 +7,13 @@ from torch import Tensor
 from torch.func import grad, jacrev
 from torch.nn import functional
 
+from fastplast.config.definitions import DEFINITIONS_ON_REQUEST as _DEFINED
+from fastplast.config.definitions import GRADIENT_DORMANT, KERNEL_EXAMPLES, SATURATED
 from fastplast.curvature import matrix_stable_rank
 from fastplast.measuring.metric import Metric, Snapshot
 from fastplast.measuring.probes import DORMANT_THRESHOLD
 from fastplast.networks import ModuleNetwork
 
-SATURATED = 0.9  # of |h|, for tanh (Dohare et al. 2024)
-GRADIENT_DORMANT = 0.01  # tau of GraMa (Liu et al. 2025)
-KERNEL_EXAMPLES = 32  # of the neural tangent kernel and the Gauss-Newton matrix
 _AT_ONCE = 256  # examples of a backward pass
 
 
@@ -161,70 +160,14 @@ def _churn(seen: Snapshot) -> float:
     return float(functional.mse_loss(after, before))
 
 
-_EXAMPLES = f"the task's first {KERNEL_EXAMPLES} examples"
 DIAGNOSTICS: dict[str, Metric] = {
-    "effective_rank": Metric(
-        _effective_ranks,
-        {
-            "feature_effective_rank_{layer}": "exponential of the entropy of the singular values, as shares of their "
-            "sum, of the examples x units matrix of the layer's post-activation features",
-            "weight_effective_rank_{layer}": "the same of the layer's weight matrix (kernels flattened per output)",
-        },
-        unit="directions",
-        runs_network=False,
-    ),
-    "layer_units": Metric(
-        _layer_units,
-        {
-            "dormant_fraction_{layer}": "dormant_fraction of the layer's units alone",
-            "dead_fraction_{layer}": "dead_fraction of the layer's units alone",
-        },
-        unit="fraction",
-        runs_network=False,
-    ),
-    "saturation": Metric(
-        _saturation,
-        {"saturation_{layer}": f"fraction of the layer's activations, over examples and units, beyond {SATURATED} in "
-         "absolute value: for tanh"},
-        unit="fraction",
-        runs_network=False,
-    ),
-    "sign_entropy": Metric(
-        _sign_entropy,
-        {"sign_entropy_{layer}": "mean over units of the entropy, natural logarithm, of being positive on an example; "
-         "at most ln 2"},
-        unit="nats",
-        runs_network=False,
-    ),
-    "gradient_dormancy": Metric(
-        _gradient_dormancy,
-        {"gradient_dormant_fraction_{layer}": "fraction of the layer's units the mean absolute gradient of whose "
-         f"incoming weights, of the loss over the whole task, is at most {GRADIENT_DORMANT} times its mean over the "
-         "layer (GraMa score)"},
-        unit="fraction",
-    ),
-    "spectral_norm": Metric(
-        _spectral_norms,
-        {"spectral_norm_{layer}": "largest singular value of the layer's weight matrix (kernels flattened per output)"},
-        reads="weights",
-        runs_network=False,
-    ),
-    "ntk_rank": Metric(
-        _ntk_rank,
-        {"ntk_rank": f"stable rank of the Gram matrix of the gradients of all outputs on {_EXAMPLES} with respect to "
-         "all parameters (the neural tangent kernel)"},
-        unit="directions",
-    ),
-    "gauss_newton_rank": Metric(
-        _gauss_newton_rank,
-        {"gauss_newton_rank": f"stable rank of the Gauss-Newton matrix of the mean loss on {_EXAMPLES} with respect "
-         "to all parameters"},
-        unit="directions",
-    ),
-    "churn": Metric(
-        _churn,
-        {"churn": "change of the outputs on the task's other examples by the next update of the optimizer, were its "
-         "minibatch the task's first examples and without what a method adds: mean Kullback-Leibler divergence of the "
-         "classes' probabilities before it from those after it, in nats; mean squared change where labels are numbers"},
-    ),
-}  # fmt: skip
+    "effective_rank": Metric(_effective_ranks, _DEFINED["effective_rank"], "directions", runs_network=False),
+    "layer_units": Metric(_layer_units, _DEFINED["layer_units"], "fraction", runs_network=False),
+    "saturation": Metric(_saturation, _DEFINED["saturation"], "fraction", runs_network=False),
+    "sign_entropy": Metric(_sign_entropy, _DEFINED["sign_entropy"], "nats", runs_network=False),
+    "gradient_dormancy": Metric(_gradient_dormancy, _DEFINED["gradient_dormancy"], "fraction"),
+    "spectral_norm": Metric(_spectral_norms, _DEFINED["spectral_norm"], reads="weights", runs_network=False),
+    "ntk_rank": Metric(_ntk_rank, _DEFINED["ntk_rank"], "directions"),
+    "gauss_newton_rank": Metric(_gauss_newton_rank, _DEFINED["gauss_newton_rank"], "directions"),
+    "churn": Metric(_churn, _DEFINED["churn"]),
+}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastplast.config import METRIC_NAMES, add_own
+from fastplast.config import DEFINITIONS, METRIC_NAMES, add_own
 from fastplast.losses import LOSSES
-from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.measuring.diagnostics import DIAGNOSTICS
 from fastplast.measuring.metric import Metric, Reads, Snapshot
 from fastplast.measuring.probes import feature_columns, held_out_columns, weight_columns

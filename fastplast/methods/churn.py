@@ -44,8 +44,6 @@ def _gradient(seen: Seen) -> Tensor:
 
 
 c_chain = Method(
-    summary="outputs on other examples are held near those of some updates ago (less churn)",
-    reference="Tang et al. 2025, ICML, arXiv 2506.00592",
     takes_strength=True,
     begin=_begin,
     gradient=_gradient,

@@ -36,8 +36,6 @@ def _clipped(seen: Seen) -> Tensor:
 
 
 clip = Method(
-    summary="after every update parameters are clipped to a bound of their layer",
-    reference="Elsayed, Lan, Lyle, Mahmood 2024, RLC, arXiv 2407.01704",
     is_neutral=lambda options: options["bound"] == 0,
     after_update=KernelHook(_clipped, "clamp", of_layers=_of_layers),
     reads_params_only=True,

@@ -104,8 +104,6 @@ def _settings(users: Users) -> list[Tensor]:
 
 
 cbp = Method(
-    summary="at a small rate, the least useful of the mature units are reset (continual backprop)",
-    reference="Dohare et al. 2024, Nature 632, arXiv 2306.13812",
     is_neutral=lambda options: options["rate"] == 0,
     begin=_begin,
     observe=_observe,

@@ -58,8 +58,6 @@ def _at_task(seen: Seen) -> Tensor:
 
 
 dash = Method(
-    summary="at a change of task weights shrink that do not point along the new task's descent",
-    reference="Shin et al. 2024, NeurIPS, arXiv 2410.23495",
     is_neutral=lambda options: options["least"] == 1,
     at_task=_at_task,
 )

@@ -57,8 +57,6 @@ def _settings(users: Users) -> list[Tensor]:
 
 
 redo = Method(
-    summary="at a cadence, units with small activations are reset (recycling dormant neurons)",
-    reference="Sokar et al. 2023, ICML, arXiv 2302.12902",
     is_neutral=lambda options: options["threshold"] < 0,
     begin=_begin,
     observe=_observe_activations,
@@ -68,8 +66,6 @@ redo = Method(
     needs_layers=True,
 )
 regrama = Method(
-    summary="at a cadence, units with small gradients are reset",
-    reference="Liu et al. 2025, NeurIPS, arXiv 2505.24061",
     is_neutral=lambda options: options["threshold"] < 0,
     begin=_begin,
     observe=_observe_gradients,

@@ -50,8 +50,6 @@ def _at_task(seen: Seen) -> Tensor:
 
 
 fire = Method(
-    summary="at a change of task weight matrices become orthogonal",
-    reference="Han et al. 2026, ICLR, arXiv 2602.08040",
     is_neutral=lambda options: options["every"] == 0,
     at_task=_at_task,
 )

@@ -21,8 +21,6 @@ def _at_task(seen: Seen) -> Tensor:
 
 
 full_reset = Method(
-    summary="parameters and optimizer begin anew at a change of task",
-    reference="the line from scratch of most papers",
     is_neutral=lambda options: options["every"] == 0,
     at_task=_at_task,
     resets_optimizer=True,

@@ -31,8 +31,6 @@ def _at_task(seen: Seen) -> Tensor:
 
 
 hare_tortoise = Method(
-    summary="parameters are set back, at a cadence, to their slow running mean",
-    reference="Lee et al. 2024, ICML, arXiv 2406.02596",
     is_neutral=lambda options: options["decay"] == 0,
     begin=_begin,
     after_update=KernelHook(_after_update, "average", _settings),

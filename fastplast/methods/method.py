@@ -148,8 +148,8 @@ class Method:
     Attributes:
         anchor: from initial parameters `[m, P]` and their layout to the anchor `[m, P]`; None for no pull.
         ranked: whether the anchor is dealt out by rank (then each weight matrix of the anchor is sorted).
-        summary: one line for ``fastplast list methods``.
-        reference: where it comes from.
+        summary: one line for ``fastplast list methods``; the package's own are in ``fastplast.config``.
+        reference: where it comes from; likewise.
         takes_strength: whether a method without an anchor takes a strength; 0 is no method.
         is_neutral: from the hyperparameters of a member, by name, to whether they make it no method, to the bit.
         is_idle_in_updates: from the same to whether no hook but ``at_task`` does anything.

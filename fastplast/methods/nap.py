@@ -35,8 +35,6 @@ def _after_update(seen: Seen) -> Tensor | None:
 
 
 nap = Method(
-    summary="hidden weight matrices keep their initial norms, beside layer normalisation (normalise and project)",
-    reference="Lyle et al. 2024, NeurIPS, arXiv 2407.01800",
     is_neutral=lambda options: options["every"] == 0,
     after_update=KernelHook(_after_update, "rescale", lambda users: [users.options["every"]], _of_layers),
     reads_params_only=True,

@@ -35,8 +35,6 @@ def _at_task(seen: Seen) -> None:
 
 
 noise = Method(
-    summary="normal noise is added to the gradient",
-    reference="Elsayed, Mahmood 2024, arXiv 2404.00781 (absolute); Joudaki et al. 2025, arXiv 2510.00304 (relative)",
     is_neutral=lambda options: options["size"] == 0,
     begin=_begin,
     gradient=KernelHook(_gradient, "noise", _settings, draws=lambda users: users.options["size"] > 0),

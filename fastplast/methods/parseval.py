@@ -34,8 +34,6 @@ def _gradient(seen: Seen) -> Tensor:
 
 
 parseval = Method(
-    summary="hidden weight matrices are pulled to orthogonality",
-    reference="Chung et al. 2024, NeurIPS, arXiv 2412.07224",
     takes_strength=True,
     gradient=_gradient,
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from fastplast.config import METHOD_NAMES, METHOD_OPTIONS, TAKES_STRENGTH, Option, add_own
+from fastplast.config import METHOD_NAMES, METHOD_OPTIONS, METHOD_SUMMARIES, TAKES_STRENGTH, Option, add_own
 from fastplast.methods.builtin import l2, none, regenerative
 from fastplast.methods.churn import c_chain
 from fastplast.methods.clipping import clip
@@ -24,7 +25,7 @@ from fastplast.methods.spectral import spectral
 from fastplast.methods.upgd import upgd
 from fastplast.methods.wasserstein import wasserstein
 
-METHODS: dict[str, Method] = {
+_BUILT_IN = {
     "none": none,
     "l2": l2,
     "regenerative": regenerative,
@@ -46,6 +47,10 @@ METHODS: dict[str, Method] = {
     "nap": nap,
     "c_chain": c_chain,
 }
+METHODS: dict[str, Method] = {
+    name: replace(_BUILT_IN[name], summary=summary, reference=reference)
+    for name, (summary, reference) in METHOD_SUMMARIES.items()
+}
 
 
 def register(name: str, method: Method, options: Mapping[str, Option] | None = None) -> None:
@@ -65,6 +70,7 @@ def register(name: str, method: Method, options: Mapping[str, Option] | None = N
     """
     add_own("method", name, METHOD_NAMES)
     METHODS[name] = method
+    METHOD_SUMMARIES[name] = (method.summary, method.reference)
     METHOD_OPTIONS.pop(name, None)
     if options:
         METHOD_OPTIONS[name] = dict(options)

@@ -87,8 +87,6 @@ def _at_task(seen: Seen) -> None:
 
 
 snr = Method(
-    summary="a unit is reset that is silent for longer than its own past makes likely (self-normalised resets)",
-    reference="Farias, Jozefiak 2025, ICLR, arXiv 2410.20098",
     is_neutral=lambda options: options["rate"] == 0,
     begin=_begin,
     observe=_observe,

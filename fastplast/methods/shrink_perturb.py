@@ -25,8 +25,6 @@ def _settings(users: Users) -> list[Tensor]:
 
 
 shrink_perturb = Method(
-    summary="parameters shrink, and noise, a fresh initialisation or the initial parameters are added",
-    reference="Ash, Adams 2020, NeurIPS, arXiv 1910.08475",
     is_neutral=lambda options: options["shrink"] == 0 and options["perturb"] == 0,
     is_idle_in_updates=lambda options: options["when"] == "task",
     after_update=KernelHook(

@@ -64,8 +64,6 @@ def _gradient(seen: Seen) -> Tensor:
 
 
 spectral = Method(
-    summary="the largest singular value of every weight matrix is pulled to 1",
-    reference="Lewandowski et al. 2025, ICLR, arXiv 2406.06811",
     takes_strength=True,
     begin=_begin,
     gradient=_gradient,

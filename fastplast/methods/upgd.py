@@ -60,8 +60,6 @@ def _settings(users: Users) -> list[Tensor]:
 
 
 upgd = Method(
-    summary="useful weights are protected from the gradient, the others get noise as well",
-    reference="Elsayed, Mahmood 2024, ICLR, arXiv 2404.00781",
     is_neutral=lambda options: options["gate"] == "noise" and options["noise"] == 0,
     begin=_begin,
     rule=KernelHook(_rule, "protect", _settings, draws=lambda users: users.options["noise"] > 0),

@@ -15,9 +15,4 @@ def _sorted_weights(init: Tensor, layout: Layout) -> Tensor:
     return anchor
 
 
-wasserstein = Method(
-    anchor=_sorted_weights,
-    ranked=True,
-    summary="the sorted weights of each matrix are pulled to its sorted initial weights",
-    reference="Lewandowski, Tanaka, Schuurmans, Machado 2023, arXiv 2312.00246, section 5",
-)
+wasserstein = Method(_sorted_weights, ranked=True)

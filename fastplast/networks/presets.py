@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from fastplast.config import MODULE_NETWORKS, NETWORK_NAMES, ConfigError, Experiment, add_own
+from fastplast.config import MODULE_NETWORKS, NETWORK_NAMES, NETWORK_SUMMARIES, ConfigError, Experiment, add_own
 from fastplast.networks.activations import widening
 from fastplast.networks.builtin import Network, conv_layers, dense_layers
 from fastplast.networks.module import ModuleNetwork
@@ -21,11 +21,10 @@ AnyNetwork = Network | ModuleNetwork
 
 
 class Preset(NamedTuple):
-    """A built-in network: its default widths and channels, and a line for ``fastplast list networks``."""
+    """A built-in network: its default widths and channels."""
 
     widths: tuple[int, ...]
     channels: tuple[int, ...]
-    summary: str
 
 
 class Modules(NamedTuple):
@@ -34,30 +33,18 @@ class Modules(NamedTuple):
     Attributes:
         factory: from the (channels, height, width) of an image and C to a module that maps `[B, channels, height,
             width]` to `[B, C]`; called once for each member, under its seed.
-        summary: a line for ``fastplast list networks``.
     """
 
     factory: Callable[[tuple[int, int, int], int], nn.Module]
-    summary: str = ""
 
 
 NETWORKS: dict[str, Preset | Modules] = {
-    "mlp": Preset((128, 64, 32), (), "784-128-64-32-10 perceptron (paper, appendix B.1)"),
-    "mlp13": Preset((128,) * 11 + (64, 32), (), "13 hidden layers: eleven of 128, then 64-32 (paper, appendix F)"),
-    "cnn": Preset((64, 32), (16, 32, 64), "three 3x3 convolutions of stride 2, then 64-32-10 (appendix B.3)"),
-    "convnet": Preset(
-        (128, 128),
-        (32, 64, 128),
-        "convolutions of 5x5, 3x3, 3x3, each with 2x2 max pooling, then "
-        "128-128-2 (Continual ImageNet, Dohare et al. 2024)",
-    ),
-    "resnet18": Modules(
-        lambda shape, classes: ResNet18(shape[0], classes, nn.BatchNorm2d),
-        "ResNet-18 with batch normalisation, its first convolution 3x3 of stride 1 (He et al. 2016)",
-    ),
-    "resnet18_gn": Modules(
-        lambda shape, classes: ResNet18(shape[0], classes, group_norm), "the same with group normalisation, 32 groups"
-    ),
+    "mlp": Preset((128, 64, 32), ()),
+    "mlp13": Preset((128,) * 11 + (64, 32), ()),
+    "cnn": Preset((64, 32), (16, 32, 64)),
+    "convnet": Preset((128, 128), (32, 64, 128)),
+    "resnet18": Modules(lambda shape, classes: ResNet18(shape[0], classes, nn.BatchNorm2d)),
+    "resnet18_gn": Modules(lambda shape, classes: ResNet18(shape[0], classes, group_norm)),
 }
 
 
@@ -67,13 +54,14 @@ def register(name: str, factory: Callable[[tuple[int, int, int], int], nn.Module
     Args:
         name: what ``Experiment(network=...)`` calls it.
         factory: as of ``Modules``.
-        summary: one line.
+        summary: one line for ``fastplast list networks``.
 
     Raises:
         ValueError: if the name is one of the package's.
     """
     add_own("network", name, (*NETWORK_NAMES, *MODULE_NETWORKS))
-    NETWORKS[name] = Modules(factory, summary)
+    NETWORKS[name] = Modules(factory)
+    NETWORK_SUMMARIES[name] = summary
 
 
 def build_network(experiment: Experiment, shape: tuple[int, int, int], num_classes: int) -> AnyNetwork:

@@ -232,7 +232,7 @@ def definitions(data: ReportData) -> Table:
     texts = dict(data.definitions)
     names = list(dict.fromkeys(name for name, _ in data.curves))
     if any(_definition_of(name, texts) is None for name in names):
-        from fastplast.measuring.definitions import DEFINITIONS  # a run of an older version, or one written by hand
+        from fastplast.config import DEFINITIONS  # a run of an older version, or one written by hand
 
         texts = DEFINITIONS | texts
     rows = [("mean error", "", "end", "error at task end, mean over tasks: the plasticity of a member as one number")]

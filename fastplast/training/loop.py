@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastplast.config import DEFINITIONS
 from fastplast.engines import Accumulators, GroupState, pull_of
 from fastplast.losses import LOSSES
 from fastplast.machine import profiling
 from fastplast.machine.out_of_memory import release_and_warn
 from fastplast.measuring import probes
-from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.measuring.earlier import earlier_columns
 from fastplast.measuring.group import measure_group
 from fastplast.measuring.measurement import Column, Measurement

@@ -4,7 +4,9 @@ import re
 import sys
 
 import pytest
+from torch import nn
 
+from fastplast import methods, networks
 from fastplast.cli import train
 from fastplast.cli.exit_codes import EXIT_CODES
 from fastplast.cli.flags import SHORT
@@ -212,6 +214,14 @@ def test_completion_has_names_and_says_what_it_needs(capsys, monkeypatch):
     script = capsys.readouterr().out
     assert "mnist_permute" in script
     assert "--learning-rate" in script
+
+
+def test_lists_have_what_a_user_registers(capsys):
+    methods.register("halves", methods.Method(summary="halves weights", reference="this test"))
+    networks.register("own", lambda shape, classes: nn.Flatten(), "one of this test")
+    for what, line in (("methods", r"halves +halves weights \(this test\)"), ("networks", "own +one of this test")):
+        assert run(["list", what]) == 0
+        assert re.search(f"(?m)^{line}$", capsys.readouterr().out)
 
 
 def test_long_lines_hang_under_their_text_on_a_terminal_and_stay_whole_in_a_pipe(capsys, monkeypatch):

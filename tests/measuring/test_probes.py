@@ -10,10 +10,9 @@ from assertions import assert_close, assert_same_bits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastplast.config import ELEMENTWISE, NETWORK_NAMES
+from fastplast.config import DEFINITIONS, ELEMENTWISE, NETWORK_NAMES
 from fastplast.engines import Accumulators
 from fastplast.measuring import probes
-from fastplast.measuring.definitions import DEFINITIONS
 from fastplast.measuring.probes import Evaluation, evaluate, feature_columns, update_columns, weight_columns
 
 FP64 = {"dtype": torch.float64, "factor": 64.0}

@@ -7,7 +7,15 @@ import torch
 from assertions import assert_close, assert_same_bits
 from torch import Tensor, nn
 
-from fastplast.config import ELEMENTWISE, INITS, MODULE_NETWORKS, NETWORK_NAMES, ConfigError, Experiment
+from fastplast.config import (
+    ELEMENTWISE,
+    INITS,
+    MODULE_NETWORKS,
+    NETWORK_NAMES,
+    NETWORK_SUMMARIES,
+    ConfigError,
+    Experiment,
+)
 from fastplast.networks import NETWORKS, Dense, Layout, ModuleNetwork, Network, build_network
 from fastplast.networks.activations import gain
 from fastplast.seeding import words
@@ -197,7 +205,7 @@ def test_initial_parameters_of_a_seed_do_not_depend_on_its_batch_mates(init: str
 
 
 def test_defaults_of_every_network_are_listed() -> None:
-    assert tuple(NETWORKS) == (*NETWORK_NAMES, *MODULE_NETWORKS)
+    assert tuple(NETWORKS) == tuple(NETWORK_SUMMARIES) == (*NETWORK_NAMES, *MODULE_NETWORKS)
     assert NETWORKS["mlp"].widths == (128, 64, 32)
     assert (NETWORKS["cnn"].channels, NETWORKS["cnn"].widths) == ((16, 32, 64), (64, 32))
     assert (

@@ -1,5 +1,10 @@
 """The one definition of every metric, in words, as it is stored beside the results."""
 
+SATURATED = 0.9  # of |h|, for tanh (Dohare et al. 2024)
+GRADIENT_DORMANT = 0.01  # tau of GraMa (Liu et al. 2025)
+KERNEL_EXAMPLES = 32  # of the neural tangent kernel and the Gauss-Newton matrix
+_EXAMPLES = f"the task's first {KERNEL_EXAMPLES} examples"
+
 # {layer} stands for the name of a layer. Metrics of weights alone are measured at task end and before task 0: the start
 # of a task finds the weights of the end of the one before.
 DEFINITIONS: dict[str, str] = {
@@ -53,4 +58,45 @@ DEFINITIONS: dict[str, str] = {
     "of that product, relative to the Frobenius norm",
     "hessian_method": "how the stable rank was computed: exact (all eigenvalues), truncated, lanczos or residual "
     "(certified bounds from a part)",
+}
+# Metric that is measured on request to its columns.
+DEFINITIONS_ON_REQUEST: dict[str, dict[str, str]] = {
+    "effective_rank": {
+        "feature_effective_rank_{layer}": "exponential of the entropy of the singular values, as shares of their sum, "
+        "of the examples x units matrix of the layer's post-activation features",
+        "weight_effective_rank_{layer}": "the same of the layer's weight matrix (kernels flattened per output)",
+    },
+    "layer_units": {
+        "dormant_fraction_{layer}": "dormant_fraction of the layer's units alone",
+        "dead_fraction_{layer}": "dead_fraction of the layer's units alone",
+    },
+    "saturation": {
+        "saturation_{layer}": f"fraction of the layer's activations, over examples and units, beyond {SATURATED} in "
+        "absolute value: for tanh"
+    },
+    "sign_entropy": {
+        "sign_entropy_{layer}": "mean over units of the entropy, natural logarithm, of being positive on an example; "
+        "at most ln 2"
+    },
+    "gradient_dormancy": {
+        "gradient_dormant_fraction_{layer}": "fraction of the layer's units the mean absolute gradient of whose "
+        f"incoming weights, of the loss over the whole task, is at most {GRADIENT_DORMANT} times its mean over the "
+        "layer (GraMa score)"
+    },
+    "spectral_norm": {
+        "spectral_norm_{layer}": "largest singular value of the layer's weight matrix (kernels flattened per output)"
+    },
+    "ntk_rank": {
+        "ntk_rank": f"stable rank of the Gram matrix of the gradients of all outputs on {_EXAMPLES} with respect to "
+        "all parameters (the neural tangent kernel)"
+    },
+    "gauss_newton_rank": {
+        "gauss_newton_rank": f"stable rank of the Gauss-Newton matrix of the mean loss on {_EXAMPLES} with respect to "
+        "all parameters"
+    },
+    "churn": {
+        "churn": "change of the outputs on the task's other examples by the next update of the optimizer, were its "
+        "minibatch the task's first examples and without what a method adds: mean Kullback-Leibler divergence of the "
+        "classes' probabilities before it from those after it, in nats; mean squared change where labels are numbers"
+    },
 }
