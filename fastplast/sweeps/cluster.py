@@ -132,12 +132,27 @@ def _submit(plan: SweepPlan, waiting: deque[_Job], flying: dict[Any, _Job], stor
             continue
         shard = job.shard
         cores = threads_of(shard)
-        e = dataclasses.replace(shard.experiment, threads=cores)
-        needs = {"num_cpus": cores, "num_gpus": int(e.device.startswith("cuda")), "memory": _bytes(plan, shard)}
+        on_gpu = int(shard.experiment.device.startswith("cuda"))
+        needs = {"num_cpus": cores, "num_gpus": on_gpu, "memory": _bytes(plan, shard)}
         task = ray.remote(max_retries=_MOST_DEATHS, max_calls=0, scheduling_strategy="SPREAD", **needs)(run_child)
-        request = Request(parent=0, path=str(shard.path.resolve()), config=e.to_dict(), store=store)
         logs = str((plan.directory / LOGS).resolve())
-        flying[task.options(name=shard.path.name).remote(request, logs, cores)] = job
+        flying[task.options(name=shard.path.name).remote(request_of(shard, store), logs, cores)] = job
+
+
+def request_of(shard: Shard, store: str | None = None) -> Request:
+    """What the process of a shard is to do; its places are absolute, as a worker has a directory of its own.
+
+    Args:
+        shard: to be trained.
+        store: where the sweep is sent, if anywhere.
+
+    Returns:
+        The request.
+    """
+    given = shard.experiment.data_dir
+    place = str(Path(given).expanduser().resolve()) if given else given
+    config = dataclasses.replace(shard.experiment, threads=threads_of(shard), data_dir=place).to_dict()
+    return Request(parent=0, path=str(shard.path.resolve()), config=config, store=store)
 
 
 def threads_of(shard: Shard) -> int:

@@ -15,20 +15,20 @@ import fastplast as fp
 from fastplast.runs.ledger import read_failures, read_plan
 from fastplast.sweeps import address_of, grid_of, make_plan
 from fastplast.sweeps.child import train_shard
-from fastplast.sweeps.cluster import run_child
+from fastplast.sweeps.cluster import request_of, run_child
 
 GRID = {"activation": ["relu", "tanh"], "seeds": 12, "tasks": 3, "epochs": 12, "examples": 256, "widths": [12, 10, 8]}
 GRID |= {"checkpoint_minutes": 1e-9, "srank": "start", "threads": 1}
 LITTLE = GRID | {"activation": "relu", "seeds": 2, "tasks": 1, "epochs": 1}
 
 
-def request_of(tmp_path, grid=LITTLE):
+def little_request(tmp_path, grid=LITTLE):
     (shard,) = make_plan(grid_of(grid), tmp_path / "s").shards
-    return {"parent": 0, "path": str(shard.path), "config": shard.experiment.to_dict()}
+    return request_of(shard)
 
 
 def test_a_child_trains_a_shard_and_goes_on_with_it(tmp_path):
-    request = request_of(tmp_path)
+    request = little_request(tmp_path)
     nothing = {"error": None, "is_transient": False, "is_out_of_memory": False, "is_stopped": False}
     assert train_shard(request) == nothing
     assert fp.load(request["path"]).is_finished
@@ -36,15 +36,26 @@ def test_a_child_trains_a_shard_and_goes_on_with_it(tmp_path):
 
 
 def test_a_child_answers_with_what_failed(tmp_path):
-    request = request_of(tmp_path)
+    request = little_request(tmp_path)
     answer = run_child(request | {"config": request["config"] | {"data_dir": "/nowhere"}}, str(tmp_path / "logs"), 1)
     assert answer["error"].startswith("DataError: directory must exist: got /nowhere")
     assert not answer["is_transient"]
     assert list((tmp_path / "logs").iterdir())
 
 
+def test_relative_places_are_found_from_a_directory_of_the_workers_own(tmp_path, monkeypatch):
+    for name in ("data", "worker"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    (shard,) = make_plan(grid_of(LITTLE | {"data_dir": "data"}), "s").shards
+    request = request_of(shard)
+    monkeypatch.chdir("worker")
+    assert run_child(request, str(tmp_path / "logs"), 1)["error"] is None
+    assert fp.load(tmp_path / shard.path).is_finished
+
+
 def test_a_child_ends_with_its_parent(tmp_path):
-    request = request_of(tmp_path, LITTLE | {"tasks": 1000, "epochs": 200})
+    request = little_request(tmp_path, LITTLE | {"tasks": 1000, "epochs": 200})
     code = f"from fastplast.sweeps.cluster import run_child\nrun_child({request!r}, {str(tmp_path / 'logs')!r}, 1)"
     parent = subprocess.Popen([sys.executable, "-c", code])
     children = []
