@@ -13,7 +13,7 @@ from typing import Any
 
 from fastplast.config import Experiment
 from fastplast.runs.status import mean, median
-from fastplast.text import duration
+from fastplast.text import duration, fitted
 from fastplast.training.loop import EpochDone, Event, Stopped, TaskDone, TaskStarted
 from fastplast.training.setup import Setup
 
@@ -36,7 +36,7 @@ def show(
     if quiet:
         yield from events
         return
-    _print(_describe_start(setup))
+    _print(fitted(_describe_start(setup), indent=2))
     tally = _Tally(setup)
     for event in (_show_bar if _is_live() else _print_tasks)(tally, events):
         yield event

@@ -1,9 +1,11 @@
-"""Texts that several rooms write: quantities in words, and the known names that a wrong one is answered with."""
+"""Texts that several rooms write: quantities in words, lines that fit a terminal, and known names for a wrong one."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
@@ -31,12 +33,33 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def hang(text: str, columns: int) -> str:
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None if it is none."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
+
+
+def fitted(text: str, indent: int = 0) -> str:
+    """Lines of a name and what is said of it, broken where a terminal would break them amid words.
+
+    Args:
+        text: as ``hang`` takes it.
+        indent: likewise.
+
+    Returns:
+        The same where standard output is no terminal.
+    """
+    width = terminal_width()
+    return text if width is None else hang(text, width, indent)
+
+
+def hang(text: str, columns: int, indent: int = 0) -> str:
     """Breaks lines of a name and what is said of it, so that the second line begins under the text of the first.
 
     Args:
         text: lines, with two spaces or more before the text of each.
         columns: that a line may have.
+        indent: of the second line where the first has no such spaces.
 
     Returns:
         The same words; a word that is longer than a line stays whole.
@@ -44,7 +67,7 @@ def hang(text: str, columns: int) -> str:
     lines = []
     for line in text.split("\n"):
         ends = [gap.end() for gap in re.finditer(r"^ +|(?<=\S)  +", line) if gap.end() <= columns * 2 // 3]
-        under = " " * max(ends, default=0)
+        under = " " * max(ends, default=indent)
         wrapped = textwrap.wrap(line, columns, subsequent_indent=under, break_long_words=False, break_on_hyphens=False)
         lines += wrapped if len(line) > columns else [line]
     return "\n".join(lines)

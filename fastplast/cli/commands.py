@@ -13,7 +13,6 @@ from typing import Any
 from fastplast.cli import train
 from fastplast.cli.exit_codes import DONE, FAILED
 from fastplast.cli.flags import OWN_RUN, option_help, pairs_of
-from fastplast.cli.output import fitted, terminal_width
 from fastplast.cli.signals import stopping
 from fastplast.config import (
     BENCHMARKS,
@@ -27,7 +26,7 @@ from fastplast.config import (
     Experiment,
     flag,
 )
-from fastplast.text import closest, recognize
+from fastplast.text import closest, fitted, recognize, terminal_width
 
 STDOUT = "-"
 PLOT_OPTIONS = ("row", "col", "hue", "style", "best", "best_is", "log", "title", "members", "band", "caption")
@@ -122,7 +121,8 @@ def _table(options: dict[str, Any]) -> int:
     from fastplast.cli.table import table_of
 
     by = [one for name in options["by"] for one in name.split(",") if one]
-    print(table_of(options["runs"], by, options["best"], options["kind"], options["metric"], options["best_is"]))
+    width = terminal_width()
+    print(table_of(options["runs"], by, options["best"], options["kind"], options["metric"], options["best_is"], width))
     return DONE
 
 

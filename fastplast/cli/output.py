@@ -1,4 +1,4 @@
-"""Standard output: texts that fit a terminal, and streams of commands that train, which never fail.
+"""Standard output of commands that train: streams that never fail.
 
 Whoever read the output of training may go, or the disk under it be full, and training goes on.
 """
@@ -8,33 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from fastplast.text import hang
-
 TRAINING = ("train", "resume", "sweep", "figure")
-
-
-def fitted(text: str) -> str:
-    """Lines of a name and what is said of it, broken where a terminal would break them amid words.
-
-    Args:
-        text: as ``hang`` takes it.
-
-    Returns:
-        The same where standard output is no terminal.
-    """
-    width = terminal_width()
-    return text if width is None else hang(text, width)
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal that standard output is; None if it is none."""
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if is_terminal else None
 
 
 class _Lasting(io.TextIOBase):

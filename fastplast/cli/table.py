@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastplast.config import ConfigError, option_fields
-from fastplast.text import closest, recognize
+from fastplast.text import closest, hang, recognize
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +19,13 @@ _ESCAPED = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": 
 
 
 def table_of(
-    paths: Sequence[str], by: Sequence[str], is_best: bool, kind: str, metric: str = "error", best_is: str | None = None
+    paths: Sequence[str],
+    by: Sequence[str],
+    is_best: bool,
+    kind: str,
+    metric: str = "error",
+    best_is: str | None = None,
+    width: int | None = None,
 ) -> str:
     """The table of runs or sweeps.
 
@@ -30,6 +36,7 @@ def table_of(
         kind: ``text``, ``markdown``, ``latex`` or ``csv``.
         metric: by whose mean over tasks settings are ranked, with ``@start`` or ``@end`` for a time.
         best_is: whether its lowest or its highest values are the best; as its definition says if None.
+        width: that a text may have, if there is a bound; columns are left out until it fits.
 
     Returns:
         The table.
@@ -50,19 +57,13 @@ def table_of(
     table = pd.concat(tables, ignore_index=True)
     members, score = _scored(member_means(table, {}, described=fields), table, metric, best_is)
     columns = [name for name in fields if name not in NOT_SETTINGS]
-    of_method = {"strength", *(name for name, _, _ in option_fields())}  # which others of one value have not
-    settings = [
-        name
-        for name in columns
-        if (members[name].dropna() if name in of_method else members[name]).map(repr).nunique() > 1
-    ]
     chosen = []
     for name in by:
         found = recognize(name, columns)
         if found is None:
             raise ConfigError(f"--by must be a hyperparameter: got {name!r}. {closest(name, columns)}")
         chosen.append(found)
-    settings = list(dict.fromkeys([*chosen, *settings]))
+    settings = list(dict.fromkeys([*chosen, *_varying(members, columns)]))
     try:
         table, note = (
             best(members, settings, chosen, score) if is_best else (rank(members, settings, chosen, score), "")
@@ -71,7 +72,18 @@ def table_of(
         raise ConfigError(str(error)) from None
     if kind == "csv":
         return table.to_csv(index=False).rstrip("\n")
-    return _WRITERS[kind](_cells(table, settings, score, kind), table["best"].tolist(), note)
+    cells, marks = _cells(table, settings, score, kind), table["best"].tolist()
+    return _as_text(cells, marks, note, width) if kind == "text" else _WRITERS[kind](cells, marks, note)
+
+
+def _varying(members: pandas.DataFrame, names: Sequence[str]) -> list[str]:
+    """The hyperparameters that have more than one value."""
+    of_method = {"strength", *(name for name, _, _ in option_fields())}  # which others of one value have not
+    return [
+        name
+        for name in names
+        if (members[name].dropna() if name in of_method else members[name]).map(repr).nunique() > 1
+    ]
 
 
 def _scored(
@@ -123,12 +135,17 @@ def _escape(text: str) -> str:
     return "".join(_ESCAPED.get(letter, letter) for letter in text)
 
 
-def _as_text(rows: list[list[str]], is_best: list[bool], note: str) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    marks = ["", *("best" if one else "" for one in is_best)]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip([*row, mark], [*widths, 0])).rstrip()
-             for row, mark in zip(rows, marks)]  # fmt: skip
-    return "\n".join([*lines, *([note] if note else [])])
+_SPARED = ("diverged", "n", "95 % interval")  # columns that a text does without, in this order
+
+
+def _as_text(rows: list[list[str]], is_best: list[bool], note: str, width: int | None) -> str:
+    columns = [*zip(*rows), ("", *("best" if one else "" for one in is_best))]
+    for name in _SPARED:
+        if width is not None and sum(max(map(len, column)) + 2 for column in columns) - 2 > width:
+            columns = [column for column in columns if column[0] != name]
+    padded = [[f"{cell:{max(map(len, column))}}" for cell in column] for column in columns]
+    text = "\n".join([*("  ".join(row).rstrip() for row in zip(*padded)), *([note] if note else [])])
+    return text if width is None else hang(text, width, indent=2)
 
 
 def _as_markdown(rows: list[list[str]], is_best: list[bool], note: str) -> str:
@@ -147,4 +164,4 @@ def _as_latex(rows: list[list[str]], is_best: list[bool], note: str) -> str:
     return "\n".join(["% needs the package booktabs", *head, *body, *end])
 
 
-_WRITERS = {"text": _as_text, "markdown": _as_markdown, "latex": _as_latex}
+_WRITERS = {"markdown": _as_markdown, "latex": _as_latex}

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastplast.cli.exit_codes import ALL_DIVERGED, DONE, FAILED, INTERRUPTED, TRANSIENT_FAILURE
 from fastplast.cli.flags import fields_from, values_of
-from fastplast.cli.output import fitted
 from fastplast.cli.signals import stopping
 from fastplast.config import MACHINE_FIELDS, ConfigError, Experiment, check_effects, flag, load_config, option_fields
-from fastplast.text import duration
+from fastplast.text import duration, fitted
 
 if TYPE_CHECKING:
     from fastplast.sweeps import SweepPlan

@@ -216,6 +216,20 @@ def test_completion_has_names_and_says_what_it_needs(capsys, monkeypatch):
     assert "--learning-rate" in script
 
 
+def test_the_first_line_of_a_run_hangs_on_a_terminal_and_stays_whole_in_a_pipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fastplast.progress._is_live", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", *TINY, "--out", "a"]) == 0
+    whole = capsys.readouterr().out.partition("\na\n")[0]
+    assert max(map(len, whole.splitlines())) > 60
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["train", *TINY, "--out", "b"]) == 0
+    broken = capsys.readouterr().out.partition("\nb\n")[0]
+    assert max(map(len, broken.splitlines())) <= 60
+    assert broken.replace("\n  ", " ") == whole
+
+
 def test_lists_have_what_a_user_registers(capsys):
     methods.register("halves", methods.Method(summary="halves weights", reference="this test"))
     networks.register("own", lambda shape, classes: nn.Flatten(), "one of this test")
@@ -236,5 +250,6 @@ def test_long_lines_hang_under_their_text_on_a_terminal_and_stay_whole_in_a_pipe
         broken = capsys.readouterr().out
         assert max(map(len, broken.splitlines())) <= 80
         assert broken.split() == whole.split()
+    assert hang("one two three", 8, indent=2) == "one two\n  three"
     assert hang("name  one two\n      three four", 14) == "name  one two\n      three\n      four"
     assert hang("a word_of_twenty_letters", 10) == "a\nword_of_twenty_letters"

@@ -1,6 +1,7 @@
 """Settings ranked by mean error, and the best of each kind on seeds that did not choose it."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,25 @@ def test_the_command_prints_the_statistics_as_text_markdown_latex_and_csv(sweep,
     markdown = table_of([path], [], False, "markdown").splitlines()
     assert markdown[1] == "| --- | --- | --- | --- | --- |"
     assert sum("**" in line for line in markdown) == 1
+
+
+def test_the_text_fits_a_terminal_and_stays_whole_in_a_pipe(sweep, capsys, monkeypatch):
+    words = ["table", str(sweep.path), "--by", "method", "--best"]
+    assert run(words) == 0
+    whole = capsys.readouterr().out
+    width = max(map(len, whole.partition("Chosen")[0].splitlines()))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns, left_out in ((width, []), (width - 1, ["n"]), (width - 4, ["n", "95 % interval"])):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert run(words) == 0
+        text = capsys.readouterr().out
+        header = re.split("  +", text.splitlines()[0])
+        assert header == [name for name in re.split("  +", whole.splitlines()[0]) if name not in left_out]
+        assert max(map(len, text.splitlines())) <= columns
+        assert len(text.partition("Chosen")[0].splitlines()) == len(whole.partition("Chosen")[0].splitlines())
+        assert " ".join(text.split("Chosen")[1].split()) == " ".join(whole.split("Chosen")[1].split())
+        assert all(line.startswith("  ") for line in text.split("Chosen")[1].splitlines()[1:])
+    assert text != whole
 
 
 def test_what_does_not_tell_settings_apart_is_refused(sweep, capsys):
