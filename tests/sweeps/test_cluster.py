@@ -1,11 +1,9 @@
 """A sweep on a cluster has the bits of one process, whatever dies; its children end with their parents."""
 
 import contextlib
-import os
-import signal
+import random
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,9 +15,8 @@ from fastplast.sweeps import address_of, grid_of, make_plan
 from fastplast.sweeps.child import train_shard
 from fastplast.sweeps.cluster import request_of, run_child
 
-GRID = {"activation": ["relu", "tanh"], "seeds": 12, "tasks": 3, "epochs": 12, "examples": 256, "widths": [12, 10, 8]}
-GRID |= {"checkpoint_minutes": 1e-9, "srank": "start", "threads": 1}
-LITTLE = GRID | {"activation": "relu", "seeds": 2, "tasks": 1, "epochs": 1}
+LITTLE = {"seeds": 2, "tasks": 1, "epochs": 1, "examples": 256, "widths": [12, 10, 8], "checkpoint_minutes": 1e-9}
+LITTLE |= {"srank": "start", "threads": 1}
 
 
 def little_request(tmp_path, grid=LITTLE):
@@ -83,55 +80,37 @@ def test_a_cluster_is_ray_at_an_address():
         address_of("slurm")
 
 
-def test_a_sweep_on_two_nodes_of_which_one_dies_has_the_bits_of_one_process(tmp_path):
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+@pytest.fixture
+def clusters(monkeypatch):
+    """The script that kills workers and nodes at random moments, many times."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts" / "faults"))
+    yield __import__("clusters")
+    for name in ("clusters", "trained"):
+        sys.modules.pop(name, None)
 
+
+def test_a_sweep_on_two_nodes_of_which_one_dies_has_the_bits_of_one_process(clusters, tmp_path):
+    pytest.importorskip("ray")
     from fastplast.sweeps import execute_on_cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    told: list[str] = []
-    died: list[str] = []
+    sweep, died, told = tmp_path / "cluster", [], []
 
-    def kill() -> None:
-        shards = tmp_path / "cluster" / "shards"
-        while not list(shards.glob("*/checkpoint/checkpoint.json")):
-            time.sleep(0.1)
-        worker = parent_of_a_child()
-        os.kill(worker, signal.SIGKILL)
-        died.append(f"worker {worker}")
-        while not list(shards.glob("*/metrics/part-00001-end.parquet")):
-            time.sleep(0.1)
-        cluster.remove_node(nodes[1], allow_graceful=False)
-        died.append("node")
+    def kill() -> bool:
+        shards = sweep / "shards"
+        if not died and list(shards.glob("*/checkpoint/checkpoint.json")):
+            died.extend(["worker"] * clusters.kill_worker(sweep, random.Random(0)))
+        elif len(died) == 1 and list(shards.glob("*/metrics/part-00001-end.parquet")):
+            nodes.kill(1)
+            died.append("node")
+        return False
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    try:
-        ray.init(address=cluster.address, namespace="fastplast", log_to_driver=False)
-        plan = make_plan(grid_of(GRID), tmp_path / "cluster", batch=6)
+    with clusters.cluster_of(2) as nodes:
+        plan = make_plan(grid_of(clusters.GRID), sweep, batch=clusters.BATCH)
         assert len(plan.shards) == 4
-        execute_on_cluster(plan, cluster.address, tell=told.append)
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    killer.join(10)
-    assert len(died) == 2
-    assert not read_failures(tmp_path / "cluster"), told
-    assert len(read_plan(tmp_path / "cluster")) == 4
-    metrics = fp.load(tmp_path / "cluster").metrics()
+        execute_on_cluster(plan, nodes.address, stop=kill, tell=told.append)
+    assert died == ["worker", "node"]
+    assert not read_failures(sweep), told
+    assert len(read_plan(sweep)) == 4
+    metrics = fp.load(sweep).metrics()
     assert len(metrics) == 24 * 3 * 2 == len(metrics.drop_duplicates(["member", "task", "when"]))
-    assert metrics.equals(fp.sweep(GRID, tmp_path / "one").metrics())
-
-
-def parent_of_a_child() -> int:
-    """The worker of Ray that has started a process which trains."""
-    while True:
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if b"fastplast.sweeps.child" in (path / "cmdline").read_bytes():
-                    parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                    if b"ray::" in Path(f"/proc/{parent}/cmdline").read_bytes():
-                        return parent
-        time.sleep(0.05)
+    assert metrics.equals(fp.sweep(clusters.GRID, tmp_path / "one").metrics())
