@@ -13,7 +13,6 @@ from typing import Any
 from fastplast.cli import train
 from fastplast.cli.exit_codes import DONE, FAILED
 from fastplast.cli.flags import OWN_RUN, option_help, pairs_of
-from fastplast.cli.signals import stopping
 from fastplast.config import (
     BENCHMARKS,
     DEFINITIONS,
@@ -107,10 +106,9 @@ def _figure(options: dict[str, Any]) -> int:
         return DONE
     if given is None:
         again = f"fastplast figure {options['figure']} --scale {options['scale']}"
-        with stopping() as stop:
-            for plan in plan_missing(figure, options["scale"]):
-                if status := train.run_plan(plan, options, stop, again):
-                    return status
+        for plan in plan_missing(figure, options["scale"]):
+            if status := train.run_plan(plan, options, again):
+                return status
     for path in draw_figure(figure, given, options["scale"], options["out"], options["formats"]):
         print(path)
     return DONE

@@ -84,8 +84,7 @@ def sweep(options: dict[str, Any]) -> int:
         print(fitted(dry_run(plan)))
         return DONE
     check_views(options)
-    with stopping() as stop:
-        return run_plan(plan, options, stop, _resume_sweep_words(out, options))
+    return run_plan(plan, options, _resume_sweep_words(out, options))
 
 
 def sweep_directory(grid: Any) -> str:
@@ -117,25 +116,30 @@ def _resume_sweep_words(out: object, options: Mapping[str, Any]) -> str:
     return f"fastplast resume {shlex.quote(str(out))}{shard}"
 
 
-def run_plan(plan: SweepPlan, options: dict[str, Any], stop: Callable[[], bool], again: str) -> int:
-    """Trains the shards of a plan.
+def run_plan(plan: SweepPlan, options: dict[str, Any], again: str) -> int:
+    """Trains the shards of a plan. Until the first begins, signals end the program at once, as nothing is written yet.
 
     Args:
         plan: what to train.
         options: of the command.
-        stop: whether stopping is wished for.
         again: the command that goes on with all of it.
 
     Returns:
         Exit status: whether all shards are finished.
     """
-    from fastplast.sweeps import address_of, execute, execute_on_cluster
     from fastplast.sweeps.dry_run import seconds_if_long, summarize
 
     if not options["quiet"]:
         print(fitted(summarize(plan)), flush=True)
         if not _agree(seconds_if_long(plan), options):
             return INTERRUPTED
+    with stopping() as stop:
+        return _train_shards(plan, options, stop, again)
+
+
+def _train_shards(plan: SweepPlan, options: dict[str, Any], stop: Callable[[], bool], again: str) -> int:
+    from fastplast.sweeps import address_of, execute, execute_on_cluster
+
     retry_failed, failed = options.get("retry_failed", False), []
     if options.get("cluster"):
         tell = (lambda text: None) if options["quiet"] else partial(print, flush=True)
@@ -216,8 +220,7 @@ def _resume_sweep(options: dict[str, Any], changes: dict[str, Any]) -> int:
             )
     part = parse_slice(options["shard"]) if options["shard"] else (0, 1)
     plan = make_plan(read_request(options["run"], changes), options["run"], part=part)
-    with stopping() as stop:
-        return run_plan(plan, options, stop, _resume_sweep_words(options["run"], options))
+    return run_plan(plan, options, _resume_sweep_words(options["run"], options))
 
 
 def _seconds_of(experiment: Experiment, options: Mapping[str, Any]) -> float:

@@ -43,6 +43,16 @@ def test_what_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_signal_ends_a_sweep_at_once_while_its_rates_are_measured(tmp_path):
+    words = ["sweep", "--seeds", "2", *SMALL, "--out", str(tmp_path / "s")]
+    measured = "lambda plan: os.kill(os.getpid(), signal.SIGTERM) or 0.0"
+    code = f"import os, signal\nfrom fastplast.sweeps import dry_run\ndry_run.seconds_if_long = {measured}\n"
+    code += f"from fastplast.cli.main import run\nrun({words})"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("shell", [">/dev/full 2>&1", ">&- 2>&-"])
 def test_output_that_cannot_be_written_does_not_end_training(shell, tmp_path):
     words = [sys.executable, "-m", "fastplast", "train", "--seeds", "1", *SMALL, "--out", str(tmp_path / "run")]
