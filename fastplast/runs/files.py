@@ -236,6 +236,35 @@ def release_lock(descriptor: int) -> None:
     os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked(directory: Path, patience: float = 30.0) -> Iterator[None]:
+    """Makes this process the only writer of a directory; waits for others.
+
+    Args:
+        directory: of a sweep, or of the cache.
+        patience: seconds to wait.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StoreError: if another process holds it for longer, or the lock cannot be written.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            lock = take_lock(directory)
+            break
+        except StoreError as error:
+            if error.errno not in (None, errno.EAGAIN) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        release_lock(lock)
+
+
 def check_lock(descriptor: int, directory: Path) -> None:
     """Refuses to write into a directory that is no longer the one whose lock is held.
 

@@ -7,16 +7,14 @@ since. Standard library only: looking after a sweep costs its training nothing.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fastplast.runs.files import StoreError, json_bytes, release_lock, take_lock, write_file
+from fastplast.runs.files import json_bytes, locked, write_file
 from fastplast.runs.reading import check_keys, read_json, reading
 
 PLAN, FAILED = "plan.json", "failed"
-_PATIENCE = 30.0  # seconds for another process to note what it plans
 
 
 class Planned(NamedTuple):
@@ -41,33 +39,6 @@ class Failure(NamedTuple):
 
     error: str
     is_transient: bool
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Makes this process the only one that writes what a sweep directory says of all shards; waits for others.
-
-    Args:
-        directory: of the sweep.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        StoreError: if another process holds it for long.
-    """
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            lock = take_lock(directory)
-            break
-        except StoreError:
-            if time.monotonic() > end:
-                raise
-    try:
-        yield
-    finally:
-        release_lock(lock)
 
 
 def add_plan(directory: Path, shards: Mapping[str, Planned], in_place_of: str | None = None) -> None:

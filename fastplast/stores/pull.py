@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from pathlib import Path
 
-from fastplast.runs.files import LOCK, StoreError, json_bytes, make_directory, release_lock, take_lock, write_file
+from fastplast.runs.files import (
+    LOCK,
+    StoreError,
+    json_bytes,
+    locked,
+    make_directory,
+    release_lock,
+    take_lock,
+    write_file,
+)
 from fastplast.runs.paths import SHARDS
 from fastplast.runs.reading import digest_of, read_json
 from fastplast.stores.store import Manifest, Sent, Store, stored_name
@@ -52,7 +62,10 @@ def pull_to_cache(url: str) -> Path:
 
     url = url.rstrip("/")
     digest, name = hashlib.sha256(url.encode()).hexdigest()[:16], url.rpartition("/")[2].lstrip(".") or "run"
-    return pull(url, Path(platformdirs.user_cache_dir("fastplast", appauthor=False)) / "stores" / digest / name)
+    folder = Path(platformdirs.user_cache_dir("fastplast", appauthor=False)) / "stores" / digest
+    make_directory(folder)
+    with locked(folder, patience=math.inf):  # for another process that fetches the same, however long that takes
+        return pull(url, folder / name)
 
 
 def _pull_one(store: Store, path: Path) -> None:

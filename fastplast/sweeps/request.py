@@ -10,8 +10,7 @@ from typing import Any
 
 from fastplast.config import MACHINE_FIELDS, TAKES_STRENGTH, ConfigError
 from fastplast.config.errors import shown
-from fastplast.runs.files import write_file
-from fastplast.runs.ledger import locked
+from fastplast.runs.files import locked, write_file
 from fastplast.runs.reading import check_keys, read_json, reading
 from fastplast.sweeps.grid import Grid, grid_of
 

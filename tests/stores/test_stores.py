@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -89,6 +92,25 @@ def test_what_is_pulled_is_what_was_pushed_and_is_read_from_its_address(trained,
     assert content(fp.pull(url, tmp_path / "back")) == content(trained)
     assert fp.load(url).metrics().equals(fp.load(trained).metrics())
     assert run(["plot", url, "--out", str(tmp_path / "figure"), "--formats", "svg"]) == 0
+
+
+def test_two_who_open_one_address_at_once_both_read_it(trained, tmp_path, monkeypatch):
+    url, fetch, begun = f"file://{tmp_path}/bucket/run", Store.fetch, threading.Event()
+    fp.push(trained, url)
+
+    def fetch_slowly(store, name, path):
+        if not begun.is_set():
+            begun.set()
+            time.sleep(1.5)  # in which the other finds a directory that is being filled
+        fetch(store, name, path)
+
+    monkeypatch.setattr(Store, "fetch", fetch_slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fp.load, url)
+        begun.wait()
+        second = pool.submit(fp.load, url)
+    expected = fp.load(trained).metrics()
+    assert all(one.result().metrics().equals(expected) for one in (first, second))
 
 
 def test_nothing_unchanged_is_sent_or_fetched_again(trained, url, tmp_path):
