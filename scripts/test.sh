@@ -21,8 +21,8 @@ done
 
 ruff check .
 ruff format --check .
-# Types are checked, and CPU kernels compiled by one process each before many would compile the same ones, all at once.
-pyright &
+# CPU kernels are compiled by one process each before many would compile the same ones, and types checked beside them.
+nice pyright &
 typed=$!
 compiled=()
 kernels=("tests/engines/test_engine_cpu.py each_of_five and relu-adam and not leaky_relu")
