@@ -218,7 +218,8 @@ class _Loop:
         """Epochs in one call of the engine, each told by itself."""
         setup, e, timing = self.setup, self.setup.experiment, self.timing
         begun = timing.training
-        with profiling.annotate(f"epochs {epochs.start} to {epochs[-1]}"):
+        name = f"epoch {epochs.start}" if len(epochs) == 1 else f"epochs {epochs.start} to {epochs[-1]}"
+        with profiling.annotate(name):
             orders = [self.orders.take(task.index, epoch) for epoch in epochs]
             found = setup.engine.run_epochs(setup.state, task, orders)
         timing.epochs += len(epochs)
