@@ -36,13 +36,7 @@ for process in "${compiled[@]}"; do
     wait "$process" || echo "CPU kernels could not be compiled: the tests say why." >&2
 done
 wait "$typed"
-# Two processes for each core, since many tests wait for processes of their own; each takes up to 2 GiB.
-workers="$(python - <<'END'
-import os
-from fastplast_kernels.cores import available_cores
-gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
-print(max(1, min(4, 2 * available_cores(), gibibytes // 2 - 1)))
-END
-)"
+# One process more than cores, since some tests wait for processes of their own; each takes 2 GiB.
+workers="$(python -c 'from fastplast_kernels.cores import available_cores; print(min(4, available_cores() + 1))')"
 python -m pytest -n "$workers" --dist worksteal ${durations:+--junitxml "$durations"} "${tests[@]}" "$@"
 [ -z "$durations" ] || python scripts/durations.py "$durations" tests/durations.txt
